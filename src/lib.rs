@@ -1,0 +1,12 @@
+//! WillowMQ, an MQTT broker.
+
+pub mod codec;
+pub mod config;
+pub mod security;
+pub mod session;
+pub mod shard;
+pub mod timer;
+pub mod topic;
+
+#[cfg(feature = "server")]
+pub mod net;
