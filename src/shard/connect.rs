@@ -312,7 +312,9 @@ impl Shard {
     pub(super) fn on_keep_alive(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(keep_alive) = connection.keep_alive.as_mut() else { return };
-        let deadline = connection.last_packet + keep_alive.allowance;
+        // What a paused client sends is not looked at, so it cannot be blamed for silence.
+        let heard = if connection.is_paused { now } else { connection.last_packet };
+        let deadline = heard + keep_alive.allowance;
         if deadline > now {
             keep_alive.timer = self.wheel.arm(deadline, Timer::KeepAlive(id));
             return;

@@ -354,7 +354,16 @@ impl Connections {
         if connection.id != id {
             return None;
         }
-        connection.output.take(&mut self.pool)
+        let output = connection.output.take(&mut self.pool);
+        self.forget_if_finished(id);
+        output
+    }
+
+    /// Frees the slot of a closing connection whose last byte has left.
+    fn forget_if_finished(&mut self, id: ConnectionId) {
+        if self.slot_mut(id).is_some_and(|connection| connection.is_closing && connection.output.pending() == 0) {
+            self.slots[id.index as usize] = None;
+        }
     }
 
     /// Takes back a buffer; whether the connection is still open.
@@ -374,6 +383,8 @@ impl Connections {
             connection.is_dirty = true;
             self.dirty.push_back(id);
         }
-        !connection.is_closing
+        let is_open = !connection.is_closing;
+        self.forget_if_finished(id);
+        is_open
     }
 }

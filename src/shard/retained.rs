@@ -71,8 +71,8 @@ struct LookUp {
     options: SubscriberOptions,
     /// Stores that have not reached their end.
     outstanding: usize,
-    /// Retained publications that reached the Session live meanwhile.
-    live: Vec<(Box<str>, Publication)>,
+    /// Retained publications that reached the Session live meanwhile: by topic, the newest of each shard.
+    live: BTreeMap<Box<str>, Vec<Publication>>,
     /// Stores that have more, to be asked when the connection has room again.
     stalled: Vec<(ShardId, Cursor)>,
 }
@@ -146,7 +146,7 @@ impl Shard {
         self.look_ups.next += 1;
         let name = self.look_ups.next;
         let key = self.sessions.key(session);
-        let look_up = LookUp { session: key, filter, options, outstanding: 0, live: Vec::new(), stalled: Vec::new() };
+        let look_up = LookUp { session: key, filter, options, outstanding: 0, live: BTreeMap::new(), stalled: Vec::new() };
         self.look_ups.by_name.insert(name, look_up);
         self.sessions.get_mut(session).expect("the Session subscribes").look_ups.push(name);
         name
@@ -271,7 +271,9 @@ impl Shard {
             if let Some(look_up) = self.look_ups.by_name.get_mut(name)
                 && look_up.filter.matches(publishing.topic)
             {
-                look_up.live.push((publishing.topic.as_str().into(), publishing.publication));
+                let live = look_up.live.entry(publishing.topic.as_str().into()).or_default();
+                live.retain(|older| older.shard != publishing.publication.shard);
+                live.push(publishing.publication);
             }
         }
     }
@@ -281,9 +283,8 @@ impl Shard {
 ///
 /// A live publication is newer than the stored one exactly where the store had not seen it when it answered.
 fn is_superseded(look_up: &LookUp, message: &Message, seen: &[u64]) -> bool {
-    look_up.live.iter().filter(|(topic, _)| **topic == *message.topic()).any(|(_, live)| {
-        *live == message.publication || live.sequence > seen[usize::from(live.shard)]
-    })
+    let live = look_up.live.get(message.topic());
+    live.into_iter().flatten().any(|live| *live == message.publication || live.sequence > seen[usize::from(live.shard)])
 }
 
 /// Whether a Session can take another part of an answer; one without a connection takes all into its queue.
