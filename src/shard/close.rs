@@ -46,7 +46,7 @@ impl Shard {
                 SessionExpiry::from_seconds(interval).at_most(max);
         }
         let (cause, fate) = match packet.reason {
-            ReasonCode::NormalDisconnection => (Cause::Disconnect, WillFate::Discard), // [MQTT-3.14.4-3]
+            ReasonCode::Success => (Cause::Disconnect, WillFate::Discard), // [MQTT-3.14.4-3]
             _ => (Cause::DisconnectWithWill, WillFate::Publish),
         };
         self.end_connection(now, id, cause, fate);

@@ -87,7 +87,7 @@ impl Shard {
             ProtocolVersion::V5 => false,
         };
         let is_unnamed = connect.client_id.is_empty();
-        let is_too_long = client_id.len() > self.config.limits.client_id_bytes_max as usize;
+        let is_too_long = client_id.len() > usize::from(self.config.limits.client_id_bytes_max);
         let may_be_assigned = self.config.features.assigned_client_ids && !must_name_itself;
         if is_too_long || (is_unnamed && !may_be_assigned) {
             return Err(ReasonCode::ClientIdentifierNotValid); // [MQTT-3.1.3-8]
@@ -99,7 +99,7 @@ impl Shard {
         let limits = &self.config.limits;
         let allow = &self.config.wills.allow;
         let topic = TopicName::parse(will.topic).map_err(|_| ReasonCode::TopicNameInvalid)?;
-        if topic.as_str().len() > limits.topic_bytes_max as usize
+        if topic.as_str().len() > usize::from(limits.topic_bytes_max)
             || topic.levels().count() > usize::from(limits.topic_levels_max)
         {
             return Err(ReasonCode::TopicNameInvalid);
@@ -111,7 +111,7 @@ impl Shard {
         if will.retain && !(self.config.features.retain && allow.retain) {
             return Err(ReasonCode::RetainNotSupported); // [MQTT-3.2.2-13]
         }
-        if allow.payload_bytes_max.is_some_and(|max| will.payload.len() as u64 > max) {
+        if allow.payload_bytes_max.is_some_and(|max| will.payload.len() > max) {
             return Err(ReasonCode::PacketTooLarge);
         }
         let claims_text = self.config.features.validate_payload_format && will.forwarded.payload_format_is_utf8();

@@ -269,7 +269,7 @@ impl Shard {
             return QueueLimits { messages_max: usize::MAX, bytes_max: usize::MAX };
         }
         let sessions = &self.config.sessions;
-        QueueLimits { messages_max: sessions.queue_messages_max as usize, bytes_max: sessions.queue_bytes_max as usize }
+        QueueLimits { messages_max: sessions.queue_messages_max as usize, bytes_max: sessions.queue_bytes_max }
     }
 
     fn fits(&self, id: ConnectionId, outgoing: &Outgoing<'_>, grant: Grant<'_>) -> bool {
@@ -295,7 +295,7 @@ impl Shard {
             self.stats.dropped_too_large += 1;
             return;
         }
-        let output_bytes_max = self.config.limits.output_bytes_max as usize;
+        let output_bytes_max = self.config.limits.output_bytes_max;
         let stats = &mut self.stats;
         self.connections.with_output(id, |connection| {
             if is_bounded && connection.output.pending() >= output_bytes_max {

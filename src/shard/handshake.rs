@@ -38,7 +38,7 @@ pub fn first_packet<'a>(bytes: &'a [u8], config: &Config) -> Result<Option<(Conn
     if first >> 4 != 1 {
         return Err(silent(RefusalCause::ConnectExpected));
     }
-    let max = config.limits.packet_bytes_max as usize;
+    let max = config.limits.packet_bytes_max;
     let length = match codec::packet_length(bytes, max) {
         Ok(Some(length)) if length <= bytes.len() => length,
         Ok(_) => return Ok(None),

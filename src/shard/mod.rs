@@ -261,7 +261,7 @@ impl Shard {
             if connection.is_paused || rest.is_empty() {
                 break;
             }
-            let length = match codec::packet_length(rest, self.config.limits.packet_bytes_max as usize) {
+            let length = match codec::packet_length(rest, self.config.limits.packet_bytes_max) {
                 Ok(Some(length)) if length <= rest.len() => length,
                 Ok(_) => break,
                 Err(error) => {

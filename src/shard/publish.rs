@@ -92,7 +92,7 @@ impl Shard {
         if !packet.subscription_identifiers.is_empty() {
             return Err(Fault::new(ReasonCode::ProtocolError, "Subscription Identifier from a client")); // [MQTT-3.3.4-6]
         }
-        if topic.as_str().len() > limits.topic_bytes_max as usize
+        if topic.as_str().len() > usize::from(limits.topic_bytes_max)
             || topic.levels().count() > usize::from(limits.topic_levels_max)
         {
             return Err(Fault::new(ReasonCode::TopicNameInvalid, "Topic Name longer or deeper than allowed"));

@@ -118,7 +118,7 @@ impl Shard {
     fn has_room_for(&self, message: &Message) -> bool {
         let shards = self.peers.shards();
         let messages_max = (self.config.limits.retained_messages_max as usize).div_ceil(shards);
-        let bytes_max = (self.config.limits.retained_bytes_max as usize).div_ceil(shards);
+        let bytes_max = self.config.limits.retained_bytes_max.div_ceil(shards);
         self.retained.trie.len() < messages_max && self.retained.bytes + message.size() <= bytes_max
     }
 
@@ -296,6 +296,6 @@ fn has_room(
 ) -> bool {
     let Some(subscriber) = sessions.get(session) else { return false };
     let Some(connection) = subscriber.connection.and_then(|id| connections.get(id)) else { return true };
-    connection.output.pending() <= config.limits.output_bytes_max as usize / 2
+    connection.output.pending() <= config.limits.output_bytes_max / 2
         && subscriber.outgoing.queue_len() <= config.sessions.queue_messages_max as usize / 2
 }

@@ -25,7 +25,7 @@ impl Shard {
         let mut look_ups = Vec::new();
         let mut reasons = Vec::new();
         for (at, (filter, options)) in packet.filters.iter().enumerate() {
-            let too_many = at >= usize::from(self.config.limits.filters_per_subscribe_max);
+            let too_many = at >= self.config.limits.filters_per_subscribe_max as usize;
             let granted = if too_many {
                 Err(ReasonCode::QuotaExceeded)
             } else {
@@ -95,7 +95,7 @@ impl Shard {
             Some(ReasonCode::SharedSubscriptionsNotSupported)
         } else if filter.is_wildcard() && !features.wildcard_subscriptions {
             Some(ReasonCode::WildcardSubscriptionsNotSupported)
-        } else if text.len() > limits.topic_bytes_max as usize
+        } else if text.len() > usize::from(limits.topic_bytes_max)
             || filter.level_count() > usize::from(limits.topic_levels_max)
         {
             Some(ReasonCode::TopicFilterInvalid)
@@ -191,7 +191,7 @@ impl Shard {
 
 fn granted_code(qos: QoS) -> ReasonCode {
     match qos {
-        QoS::AtMostOnce => ReasonCode::GrantedQos0,
+        QoS::AtMostOnce => ReasonCode::GRANTED_QOS_0,
         QoS::AtLeastOnce => ReasonCode::GrantedQos1,
         QoS::ExactlyOnce => ReasonCode::GrantedQos2,
     }

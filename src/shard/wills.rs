@@ -4,7 +4,7 @@ use super::deliver::Publishing;
 use super::event::Event;
 use super::peer::SessionKey;
 use super::{Shard, Timer};
-use crate::codec::{self, Forwarded};
+use crate::codec::{self, Forwarded, ForwardedBuilder};
 use crate::config::{WillAcl, Wills as WillsConfig};
 use crate::security::{Action, Identity};
 use crate::session::message::{self, Author, Kind, Message, Parts};
@@ -229,15 +229,16 @@ impl Shard {
         }
         let ago = |moment: Moment| format!("{:.3}", now.duration_since(moment).as_secs_f64());
         let mut forwarded = message.forwarded().to_vec();
-        for (name, value) in [
+        let properties = [
             ("willow-client-id", client_id),
             ("willow-cause", closing.cause.as_str()),
             ("willow-closed-seconds-ago", &ago(closing.at)),
             ("willow-last-packet-seconds-ago", &ago(closing.last_packet)),
             ("willow-recovered", "false"),
-        ] {
-            codec::append_user_property(name, value, &mut forwarded);
-        }
+        ];
+        let stamp = ForwardedBuilder::new();
+        let stamp = properties.iter().fold(stamp, |stamp, (name, value)| stamp.user_property(name, value));
+        forwarded.extend_from_slice(&stamp.into_bytes());
         let forwarded = Forwarded::from_encoded(&forwarded);
         let parts = Parts { topic: message.topic(), forwarded, payload: message.payload() };
         let mut stamped = Message::new(parts, message.qos, message.retain, Kind::Will);
