@@ -67,7 +67,9 @@ impl Rights {
     fn decide(&self, action: Action, client_id: &str, matches: impl Fn(&TopicFilter) -> bool) -> Option<bool> {
         self.rules
             .iter()
-            .filter(|rule| rule.action == action && rule.client_id.as_deref().is_none_or(|of_rule| of_rule == client_id))
+            .filter(|rule| {
+                rule.action == action && rule.client_id.as_deref().is_none_or(|of_rule| of_rule == client_id)
+            })
             .filter(|rule| matches(&rule.filter))
             .map(|rule| rule.allow)
             .reduce(|left, right| left && right)

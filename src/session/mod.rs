@@ -13,7 +13,6 @@ use crate::topic::Subscribed;
 use message::{Author, Delivery};
 use outgoing::OutgoingDeliveries;
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 use will::WillState;
@@ -68,7 +67,7 @@ pub struct Subscription {
     /// Its options.
     pub options: SubscriptionOptions,
     /// Its Subscription Identifier.
-    pub id: Option<NonZeroU32>,
+    pub id: Option<u32>,
 }
 
 /// A Session. Its connection, timers and subscriptions are wired up by the shard that owns it.

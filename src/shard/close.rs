@@ -34,7 +34,12 @@ impl Shard {
     }
 
     /// Applies a DISCONNECT. (§3.14)
-    pub(super) fn on_disconnect(&mut self, now: Moment, id: ConnectionId, packet: &Disconnect<'_>) -> Result<(), Fault> {
+    pub(super) fn on_disconnect(
+        &mut self,
+        now: Moment,
+        id: ConnectionId,
+        packet: &Disconnect<'_>,
+    ) -> Result<(), Fault> {
         let connection = self.connections.get(id).expect("the packet came on it");
         let (session, was_zero) = (connection.session, connection.expiry_was_zero);
         if let Some(interval) = packet.session_expiry_interval {

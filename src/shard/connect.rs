@@ -42,9 +42,8 @@ impl Shard {
         let previous = self.settle_previous(now, &client_id, connect.clean_start);
         let hash = self.hasher.hash_one(&*client_id);
         let is_resumed = previous.resumed.is_some();
-        let session = previous
-            .resumed
-            .unwrap_or_else(|| self.sessions.insert(Session::new(Arc::clone(&client_id), hash)));
+        let session =
+            previous.resumed.unwrap_or_else(|| self.sessions.insert(Session::new(Arc::clone(&client_id), hash)));
         let expiry = self.session_expiry(connect);
         self.attach(now, id, session, connect, origin, expiry);
         if previous.published_will && self.peers.has_peers() {
@@ -166,7 +165,7 @@ impl Shard {
         let version = connect.version;
         self.connections.close(id, |output| {
             if has_code {
-                codec::encode(&Packet::Connack(Connack::new(reason)), version, output);
+                codec::encode(&Packet::Connack(Box::new(Connack::new(false, reason))), version, output);
             }
         });
     }
@@ -345,11 +344,10 @@ impl Shard {
         let keep_alive = self.keep_alive(connect);
         let off = |available: bool| (!available).then_some(false);
         let connack = Connack {
-            session_present,
             session_expiry_interval: (expiry.as_seconds() != connect.session_expiry_interval)
                 .then_some(expiry.as_seconds()),
             receive_maximum: Some(limits.receive_maximum),
-            maximum_qos: QoS::try_from(limits.maximum_qos).ok().filter(|qos| *qos != QoS::ExactlyOnce),
+            maximum_qos: QoS::new(limits.maximum_qos).filter(|qos| *qos != QoS::ExactlyOnce),
             retain_available: off(features.retain),
             maximum_packet_size: u32::try_from(limits.packet_bytes_max).ok(),
             assigned_client_identifier: connect.client_id.is_empty().then_some(client_id),
@@ -358,9 +356,9 @@ impl Shard {
             subscription_identifiers_available: off(features.subscription_identifiers),
             shared_subscription_available: off(features.shared_subscriptions),
             server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive), // [MQTT-3.2.2-21]
-            ..Connack::new(ReasonCode::Success)
+            ..Connack::new(session_present, ReasonCode::Success)
         };
-        self.send(id, &Packet::Connack(connack));
+        self.send(id, &Packet::Connack(Box::new(connack)));
     }
 }
 

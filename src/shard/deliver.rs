@@ -229,6 +229,7 @@ impl Shard {
         grant: Grant<'_>,
         templates: &mut Templates,
     ) {
+        let limits = self.queue_limits(grant.is_paced);
         let Some(receiver) = self.sessions.get_mut(session) else { return };
         let connection = receiver.connection.and_then(|id| self.connections.get(id));
         let connected = connection.map(|connection| (connection.id, connection.window));
@@ -256,7 +257,6 @@ impl Shard {
                 }
             }
             Some(_) | None => {
-                let limits = self.queue_limits(grant.is_paced);
                 if receiver.outgoing.enqueue(now, delivery, limits).is_err() {
                     self.stats.dropped_queue_full += 1;
                 }
@@ -357,7 +357,9 @@ impl Shard {
         let unacknowledged: Vec<_> = resumed
             .outgoing
             .in_flight()
-            .map(|(packet_id, sending)| (packet_id, sending.delivery().cloned(), matches!(sending, Sending::AwaitPubcomp)))
+            .map(|(packet_id, sending)| {
+                (packet_id, sending.delivery().cloned(), matches!(sending, Sending::AwaitPubcomp))
+            })
             .collect();
         for (packet_id, delivery, is_released) in unacknowledged {
             match delivery {
@@ -386,7 +388,13 @@ impl Shard {
     }
 
     /// Delivers one retained message that a look-up found.
-    pub(super) fn deliver_retained(&mut self, now: Moment, session: u32, message: &Arc<Message>, options: SubscriberOptions) {
+    pub(super) fn deliver_retained(
+        &mut self,
+        now: Moment,
+        session: u32,
+        message: &Arc<Message>,
+        options: SubscriberOptions,
+    ) {
         let mut publishing = Publishing::of(message, now);
         let ids: &[u32] = options.id.as_ref().map_or(&[], |id| std::slice::from_ref(id));
         let grant = Grant {

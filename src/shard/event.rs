@@ -22,6 +22,8 @@ pub enum Event {
     ProtocolError {
         /// The Client Identifier.
         client_id: Arc<str>,
+        /// Where it came from.
+        peer: Option<SocketAddr>,
         /// The Reason Code.
         reason: ReasonCode,
         /// In a sentence.
@@ -58,7 +60,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ConnectRefused { client_id, reason, .. } => write!(f, "CONNECT of {client_id:?} refused: {reason:?}"),
-            Self::ProtocolError { client_id, reason, detail } => {
+            Self::ProtocolError { client_id, reason, detail, .. } => {
                 write!(f, "client {client_id:?} disconnected with {reason:?}: {detail}")
             }
             Self::WillDelayCapped { client_id, asked, given } => {

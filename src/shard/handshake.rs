@@ -1,6 +1,6 @@
 //! What happens before a shard knows a connection: finding the CONNECT packet in its first bytes.
 
-use crate::codec::{self, Connack, Connect, DecodeError, Packet, ProtocolVersion, ReasonCode};
+use crate::codec::{self, Connack, Connect, DecodeError, Packet, ProtocolVersion};
 use crate::config::Config;
 
 /// A connection that must be closed before it began.
@@ -45,7 +45,7 @@ pub fn first_packet<'a>(bytes: &'a [u8], config: &Config) -> Result<Option<(Conn
         Err(error) => return Err(refusal(bytes, error)),
     };
     match codec::decode(&bytes[..length], ProtocolVersion::V5) {
-        Ok(Packet::Connect(connect)) => Ok(Some((connect, length))),
+        Ok(Packet::Connect(connect)) => Ok(Some((*connect, length))),
         Ok(_) => Err(silent(RefusalCause::ConnectExpected)),
         Err(error) => Err(refusal(bytes, error)),
     }
@@ -68,7 +68,7 @@ fn refusal(bytes: &[u8], error: DecodeError) -> Refusal {
     let may_reply = version.has_reason_codes() || matches!(error, DecodeError::UnsupportedProtocolVersion { .. });
     let mut reply = Vec::new();
     if may_reply {
-        let connack = Connack { reason: error.reason_code(), ..Connack::new(ReasonCode::Success) };
+        let connack = Box::new(Connack::new(false, error.reason_code()));
         codec::encode(&Packet::Connack(connack), version, &mut reply);
     }
     Refusal { reply, error: RefusalCause::Decode(error) }

@@ -40,7 +40,6 @@ use deliver::Templates;
 use peer::{Peers, SessionKey, Wait};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 
 /// Numbers the shards of a broker, from 0.
@@ -95,7 +94,7 @@ struct SubscriberOptions {
     qos: QoS,
     no_local: bool,
     retain_as_published: bool,
-    id: Option<NonZeroU32>,
+    id: Option<u32>,
 }
 
 impl From<&Subscription> for SubscriberOptions {
@@ -315,6 +314,7 @@ impl Shard {
         if let Some(session) = self.sessions.get(connection.session) {
             self.events.push_back(Event::ProtocolError {
                 client_id: Arc::clone(&session.client_id),
+                peer: connection.origin.peer,
                 reason: fault.reason,
                 detail: fault.detail.to_string(),
             });
@@ -347,7 +347,9 @@ impl Shard {
             PeerMessage::Interest { filter, gained: false } => self.subscriptions.remove_peer(&filter, peer.index()),
             PeerMessage::Fence(fence) => self.peers.on_fence(peer, fence),
             PeerMessage::FenceAck(fence) => self.peers.on_fence_ack(peer, fence),
-            PeerMessage::Join { key, member, subscription, gate } => self.on_join(peer, &key, member, &subscription, gate),
+            PeerMessage::Join { key, member, subscription, gate } => {
+                self.on_join(peer, &key, member, &subscription, gate)
+            }
             PeerMessage::Joined { gate } => self.meet(now, gate),
             PeerMessage::Leave { key, member } => self.remove_member(&key, member),
             PeerMessage::Presence { key, member, is_connected } => self.set_presence(&key, member, is_connected),

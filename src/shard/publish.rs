@@ -17,7 +17,8 @@ impl Shard {
         self.stats.publishes_received += 1;
         let by_alias = self.resolve_alias(id, packet)?;
         let topic_text = by_alias.as_deref().unwrap_or(packet.topic);
-        let topic = TopicName::parse(topic_text).map_err(|_| Fault::new(ReasonCode::TopicNameInvalid, "invalid Topic Name"))?;
+        let topic =
+            TopicName::parse(topic_text).map_err(|_| Fault::new(ReasonCode::TopicNameInvalid, "invalid Topic Name"))?;
         self.check_publish(topic, packet)?;
 
         let session = self.connections.get(id).expect("the packet came on it").session;
@@ -162,7 +163,23 @@ impl Shard {
         packet_id: PacketId,
         reason: ReasonCode,
     ) {
-        self.send(id, &kind(Ack::new(packet_id, reason)));
+        let mut ack = Ack::new(packet_id, reason);
+        ack.reason_string = self.explanation(id, reason);
+        self.send(id, &kind(ack));
+    }
+
+    /// The Reason String of an acknowledgement, for a client that wants one and takes packets that long. [MQTT-3.1.2-29],
+    /// [MQTT-3.4.2-2]
+    fn explanation(&self, id: ConnectionId, reason: ReasonCode) -> Option<&'static str> {
+        let connection = self.connections.get(id)?;
+        if !connection.problem_information || connection.packet_bytes_max < 128 {
+            return None;
+        }
+        match reason {
+            ReasonCode::NotAuthorized => Some("this client may not publish to this topic"),
+            ReasonCode::PayloadFormatInvalid => Some("the payload is not UTF-8, as its indicator claims"),
+            _ => None,
+        }
     }
 
     pub(super) fn send_pubrel(&mut self, id: ConnectionId, packet_id: PacketId, reason: ReasonCode) {

@@ -109,7 +109,8 @@ impl Shard {
             self.stats.dropped_retained += 1;
             return;
         }
-        let expiry = message.expires.map(|expires| self.wheel.arm(expires, Timer::RetainedExpiry(Arc::downgrade(&message))));
+        let expiry =
+            message.expires.map(|expires| self.wheel.arm(expires, Timer::RetainedExpiry(Arc::downgrade(&message))));
         self.retained.bytes += message.size();
         self.retained.trie.insert(topic, Stored { message: Arc::clone(&message), expiry });
     }
@@ -146,7 +147,8 @@ impl Shard {
         self.look_ups.next += 1;
         let name = self.look_ups.next;
         let key = self.sessions.key(session);
-        let look_up = LookUp { session: key, filter, options, outstanding: 0, live: BTreeMap::new(), stalled: Vec::new() };
+        let look_up =
+            LookUp { session: key, filter, options, outstanding: 0, live: BTreeMap::new(), stalled: Vec::new() };
         self.look_ups.by_name.insert(name, look_up);
         self.sessions.get_mut(session).expect("the Session subscribes").look_ups.push(name);
         name
@@ -221,7 +223,8 @@ impl Shard {
             self.look_ups.by_name.remove(&found.look_up);
             return;
         };
-        let wanted: Vec<_> = found.messages.iter().filter(|message| !is_superseded(look_up, message, &found.seen)).collect();
+        let wanted: Vec<_> =
+            found.messages.iter().filter(|message| !is_superseded(look_up, message, &found.seen)).collect();
         for message in wanted {
             self.deliver_retained(now, session, message, options);
         }

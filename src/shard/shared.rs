@@ -123,7 +123,14 @@ impl Shard {
         }
     }
 
-    pub(super) fn on_join(&mut self, peer: ShardId, key: &Arc<SharedKey>, member: Member, subscription: &Subscription, gate: u64) {
+    pub(super) fn on_join(
+        &mut self,
+        peer: ShardId,
+        key: &Arc<SharedKey>,
+        member: Member,
+        subscription: &Subscription,
+        gate: u64,
+    ) {
         self.add_member(key, member, subscription);
         match self.peers.interest_outstanding() {
             Some(fence) => self.peers.wait(fence, Wait::Joined { peer, gate }),

@@ -2,19 +2,21 @@
 
 use super::peer::Gate;
 use super::{Fault, Shard, Subscriber, SubscriberOptions};
-use crate::codec::{Packet, ProtocolVersion, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscriptionOptions, Unsuback, Unsubscribe};
+use crate::codec::{
+    Packet, ProtocolVersion, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscriptionOptions, Unsuback,
+    Unsubscribe,
+};
 use crate::session::message::SharedKey;
 use crate::session::{ConnectionId, Subscription};
 use crate::timer::Moment;
 use crate::topic::{Subscribed, TopicFilter};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 impl Shard {
     /// Applies a SUBSCRIBE. SUBACK leaves once every shard knows of the new subscriptions, so that no publish which starts
     /// after it is missed. (§3.8.4)
     pub(super) fn on_subscribe(&mut self, now: Moment, id: ConnectionId, packet: &Subscribe<'_>) -> Result<(), Fault> {
-        let subscription_id = packet.subscription_identifier.and_then(NonZeroU32::new);
+        let subscription_id = packet.subscription_identifier;
         if subscription_id.is_some() && !self.config.features.subscription_identifiers {
             let reason = ReasonCode::SubscriptionIdentifiersNotSupported;
             return Err(Fault::new(reason, "Subscription Identifiers are off")); // [MQTT-3.2.2-22] and §3.2.2.3.12
@@ -26,11 +28,8 @@ impl Shard {
         let mut reasons = Vec::new();
         for (at, (filter, options)) in packet.filters.iter().enumerate() {
             let too_many = at >= self.config.limits.filters_per_subscribe_max as usize;
-            let granted = if too_many {
-                Err(ReasonCode::QuotaExceeded)
-            } else {
-                self.check_filter(session, filter, options)?
-            };
+            let granted =
+                if too_many { Err(ReasonCode::QuotaExceeded) } else { self.check_filter(session, filter, options)? };
             match granted {
                 Err(refused) => reasons.push(refused),
                 Ok(subscribed) => {
@@ -69,7 +68,7 @@ impl Shard {
     }
 
     fn maximum_qos(&self) -> QoS {
-        QoS::try_from(self.config.limits.maximum_qos).unwrap_or(QoS::ExactlyOnce)
+        QoS::new(self.config.limits.maximum_qos).unwrap_or(QoS::ExactlyOnce)
     }
 
     /// The outer error ends the connection, the inner one refuses this filter alone.
@@ -139,9 +138,9 @@ impl Shard {
     /// The look-up of retained messages that a Subscription asks for. (§3.8.3.1)
     fn wanted_look_up(&mut self, session: u32, subscription: &Subscription, is_new: bool) -> Option<u64> {
         let wanted = match subscription.options.retain_handling {
-            RetainHandling::SendAlways => true,   // [MQTT-3.3.1-9]
-            RetainHandling::SendIfNew => is_new,  // [MQTT-3.3.1-10]
-            RetainHandling::DoNotSend => false,   // [MQTT-3.3.1-11]
+            RetainHandling::Send => true,        // [MQTT-3.3.1-9]
+            RetainHandling::SendIfNew => is_new, // [MQTT-3.3.1-10]
+            RetainHandling::DoNotSend => false,  // [MQTT-3.3.1-11]
         };
         match &subscription.subscribed {
             Subscribed::Plain(filter) if wanted && self.config.features.retain => {

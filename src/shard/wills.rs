@@ -177,8 +177,8 @@ impl Shard {
         let has_ended = owner.has_ended;
         let publisher = (!has_ended).then_some(session);
         let mut message = will.message;
-        let topic_is_allowed = TopicName::parse(message.topic())
-            .is_ok_and(|topic| self.may_leave_will(&identity, &client_id, topic));
+        let topic_is_allowed =
+            TopicName::parse(message.topic()).is_ok_and(|topic| self.may_leave_will(&identity, &client_id, topic));
         if topic_is_allowed {
             self.stamp(now, &mut message, &client_id, closing);
             let publication = self.next_publication();
