@@ -100,3 +100,66 @@ pub(super) fn encode_reason_properties(
     }
     user_properties.encode(out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Packet, decode, encode};
+
+    const V5: ProtocolVersion = ProtocolVersion::V5;
+
+    fn encoded(packet: &Packet<'_>, version: ProtocolVersion) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(packet, version, &mut out);
+        out
+    }
+
+    fn ack(reason: ReasonCode) -> Ack<'static> {
+        Ack::new(PacketId::new(0x0102).unwrap(), reason)
+    }
+
+    #[test]
+    fn the_shortest_form_is_written() {
+        assert_eq!(encoded(&Packet::Puback(ack(ReasonCode::Success)), V5), [0x40, 2, 1, 2]);
+        assert_eq!(encoded(&Packet::Pubrec(ack(ReasonCode::QuotaExceeded)), V5), [0x50, 3, 1, 2, 0x97]);
+        let v3 = ProtocolVersion::V3_1_1;
+        assert_eq!(encoded(&Packet::Pubrec(ack(ReasonCode::QuotaExceeded)), v3), [0x50, 2, 1, 2]);
+        assert_eq!(encoded(&Packet::Pubrel(ack(ReasonCode::Success)), v3), [0x62, 2, 1, 2]);
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        let expected = Ok(Packet::Pubcomp(ack(ReasonCode::PacketIdentifierNotFound)));
+        assert_eq!(decode(&[0x70, 3, 1, 2, 0x92], V5), expected);
+        assert_eq!(decode(&[0x70, 4, 1, 2, 0x92, 0], V5), expected);
+        assert_eq!(decode(&[0x70, 4, 1, 2, 0, 0], V5), Ok(Packet::Pubcomp(ack(ReasonCode::Success))));
+    }
+
+    #[test]
+    fn an_acknowledgement_of_3_1_1_ends_behind_its_packet_id() {
+        let decoded = decode(&[0x40, 3, 1, 2, 0], ProtocolVersion::V3_1_1);
+        assert_eq!(decoded, Err(MalformedPacket::TrailingBytes.into()));
+    }
+
+    #[test]
+    fn mqtt_2_2_1_3_packet_id_is_not_0() {
+        assert_eq!(decode(&[0x40, 2, 0, 0], V5), Err(ProtocolError::PacketIdZero.into()));
+    }
+
+    #[test]
+    fn mqtt_3_6_2_1_pubrel_has_the_reason_codes_of_its_own() {
+        let expected = ProtocolError::MisplacedReasonCode(ReasonCode::QuotaExceeded);
+        assert_eq!(decode(&[0x62, 3, 1, 2, 0x97], V5), Err(expected.into()));
+    }
+
+    #[test]
+    fn mqtt_3_4_2_1_puback_has_no_reason_code_that_does_not_exist() {
+        assert_eq!(decode(&[0x40, 3, 1, 2, 0x42], V5), Err(MalformedPacket::UnknownReasonCode(0x42).into()));
+    }
+
+    #[test]
+    fn a_reason_string_occurs_once() {
+        let expected = ProtocolError::DuplicateProperty(PropertyId::ReasonString);
+        assert_eq!(decode(&[0x40, 10, 1, 2, 0, 6, 0x1F, 0, 0, 0x1F, 0, 0], V5), Err(expected.into()));
+    }
+}

@@ -72,3 +72,20 @@ impl<'a> Auth<'a> {
         encode_reason_properties(self.reason_string, &self.user_properties, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{MalformedPacket, ProtocolVersion, decode};
+
+    #[test]
+    fn an_auth_that_says_something_names_its_method() {
+        let expected = ProtocolError::NoAuthenticationMethod;
+        assert_eq!(decode(&[0xF0, 2, 0x18, 0], ProtocolVersion::V5), Err(expected.into()));
+    }
+
+    #[test]
+    fn a_reason_code_alone_is_malformed() {
+        assert_eq!(decode(&[0xF0, 1, 0x18], ProtocolVersion::V5), Err(MalformedPacket::Truncated.into()));
+    }
+}

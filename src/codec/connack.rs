@@ -156,3 +156,47 @@ impl<'a> Connack<'a> {
         encode_reason_properties(self.reason_string, &self.user_properties, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Packet, decode};
+
+    fn encoded(reason: ReasonCode, session_present: bool, version: ProtocolVersion) -> Vec<u8> {
+        let mut out = Vec::new();
+        Connack::new(session_present, reason).encode(version, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_3x_client_gets_the_nearest_return_code() {
+        assert_eq!(encoded(ReasonCode::NotAuthorized, false, ProtocolVersion::V3_1_1), [0x20, 2, 0, 5]);
+        assert_eq!(encoded(ReasonCode::PacketTooLarge, false, ProtocolVersion::V3_1_1), [0x20, 2, 0, 3]);
+    }
+
+    #[test]
+    fn session_present_is_unknown_to_3_1() {
+        assert_eq!(encoded(ReasonCode::Success, true, ProtocolVersion::V3_1_1), [0x20, 2, 1, 0]);
+        assert_eq!(encoded(ReasonCode::Success, true, ProtocolVersion::V3_1), [0x20, 2, 0, 0]);
+    }
+
+    #[test]
+    fn mqtt_3_2_2_1_reserved_flags_are_0() {
+        let expected = Err(MalformedPacket::ConnackFlags.into());
+        assert_eq!(decode(&[0x20, 3, 2, 0, 0], ProtocolVersion::V5), expected);
+    }
+
+    #[test]
+    fn mqtt_3_2_2_6_a_refusal_has_no_session() {
+        let expected = Err(ProtocolError::SessionPresent.into());
+        assert_eq!(decode(&[0x20, 3, 1, 0x87, 0], ProtocolVersion::V5), expected);
+    }
+
+    #[test]
+    fn maximum_qos_2_is_said_by_silence() {
+        let connack = Connack { maximum_qos: Some(QoS::ExactlyOnce), ..Connack::default() };
+        let mut out = Vec::new();
+        connack.encode(ProtocolVersion::V5, &mut out);
+        assert_eq!(decode(&out, ProtocolVersion::V5), Ok(Packet::Connack(Box::default())));
+    }
+}

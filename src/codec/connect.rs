@@ -90,6 +90,18 @@ impl<'a> Connect<'a> {
         }
     }
 
+    /// The version that a CONNECT names, also when the rest of it is broken or has not arrived: the refusal has to be
+    /// written in it. `None` where `bytes` do not begin like a CONNECT that we speak.
+    #[must_use]
+    pub fn version_of(bytes: &[u8]) -> Option<ProtocolVersion> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8().ok()? != PacketKind::Connect.first_byte() {
+            return None;
+        }
+        reader.variable_byte_integer().ok()?;
+        decode_version(&mut reader).ok()
+    }
+
     pub(super) fn decode(mut reader: Reader<'a>) -> Result<Self, DecodeError> {
         let version = decode_version(&mut reader)?;
         let flags = reader.u8()?;
@@ -221,4 +233,117 @@ fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), MalformedPacke
         return Err(MalformedPacket::PasswordWithoutUserName); // [v3.1.1 MQTT-3.1.2-22]
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Packet, ReasonCode, decode};
+
+    /// A CONNECT whose variable header starts as given; behind it follow `rest`.
+    fn connect(name: &str, level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x10];
+        writer::with_length(&mut packet, |out| {
+            writer::string(out, name);
+            out.extend_from_slice(&[level, flags, 0, 10]);
+            out.extend_from_slice(rest);
+        });
+        packet
+    }
+
+    fn error(packet: &[u8]) -> DecodeError {
+        decode(packet, ProtocolVersion::V5).unwrap_err()
+    }
+
+    #[test]
+    fn mqtt_3_1_2_1_another_protocol_is_told_apart() {
+        assert_eq!(error(&connect("MQIT", 5, 2, &[0, 0, 0])), DecodeError::UnknownProtocolName);
+    }
+
+    #[test]
+    fn mqtt_3_1_2_2_levels_that_do_not_exist_are_unsupported() {
+        for (name, level) in [("MQTT", 6), ("MQTT", 3), ("MQTT", 0x84), ("MQIsdp", 4), ("MQIsdp", 0x83)] {
+            let error = error(&connect(name, level, 2, &[0, 0]));
+            assert_eq!(error, DecodeError::UnsupportedProtocolVersion { level });
+            assert_eq!(error.reason_code(), ReasonCode::UnsupportedProtocolVersion);
+        }
+    }
+
+    #[test]
+    fn the_version_of_a_broken_connect_is_known() {
+        let packet = connect("MQTT", 5, 3, &[]);
+        assert!(decode(&packet, ProtocolVersion::V5).is_err());
+        assert_eq!(Connect::version_of(&packet), Some(ProtocolVersion::V5));
+        assert_eq!(Connect::version_of(&packet[..8]), None);
+        assert_eq!(Connect::version_of(&connect("MQTT", 6, 2, &[])), None);
+        assert_eq!(Connect::version_of(&[0xC0, 0]), None);
+    }
+
+    #[test]
+    fn mqtt_3_1_2_3_the_reserved_flag_is_0() {
+        assert_eq!(error(&connect("MQTT", 4, 3, &[0, 0])), MalformedPacket::ConnectFlags.into());
+    }
+
+    #[test]
+    fn mqtt_3_1_2_11_will_qos_needs_a_will() {
+        assert_eq!(error(&connect("MQTT", 5, 0b0000_1010, &[0, 0, 0])), MalformedPacket::WillFlagsWithoutWill.into());
+    }
+
+    #[test]
+    fn mqtt_3_1_2_13_will_retain_needs_a_will() {
+        assert_eq!(error(&connect("MQTT", 4, 0b0010_0010, &[0, 0])), MalformedPacket::WillFlagsWithoutWill.into());
+    }
+
+    #[test]
+    fn mqtt_3_1_2_12_will_qos_is_not_3() {
+        let packet = connect("MQTT", 4, 0b0001_1110, &[0, 0, 0, 1, b'w', 0, 0]);
+        assert_eq!(error(&packet), MalformedPacket::Qos.into());
+    }
+
+    #[test]
+    fn v3_1_1_mqtt_3_1_2_22_a_password_needs_a_user_name() {
+        let (v3, v5) = (&[0, 0, 0, 1, b'p'][..], &[0, 0, 0, 0, 1, b'p'][..]);
+        assert_eq!(error(&connect("MQTT", 4, 0b0100_0010, v3)), MalformedPacket::PasswordWithoutUserName.into());
+        assert!(decode(&connect("MQTT", 5, 0b0100_0010, v5), ProtocolVersion::V3_1).is_ok());
+    }
+
+    #[test]
+    fn a_3_1_client_may_announce_a_user_name_and_leave_it_out() {
+        let rest = &[0, 1, b'c'];
+        let packet = connect("MQIsdp", 3, 0b1100_0010, rest);
+        let Ok(Packet::Connect(decoded)) = decode(&packet, ProtocolVersion::V5) else { panic!() };
+        assert_eq!((decoded.client_id, decoded.username, decoded.password), ("c", None, None));
+        assert_eq!(error(&connect("MQTT", 4, 0b1100_0010, rest)), MalformedPacket::Truncated.into());
+    }
+
+    #[test]
+    fn authentication_data_needs_a_method() {
+        let packet = connect("MQTT", 5, 2, &[4, 0x16, 0, 1, 9, 0, 0]);
+        assert_eq!(error(&packet), ProtocolError::NoAuthenticationMethod.into());
+    }
+
+    #[test]
+    fn receive_maximum_is_not_0() {
+        let packet = connect("MQTT", 5, 2, &[3, 0x21, 0, 0, 0, 0]);
+        assert_eq!(error(&packet), ProtocolError::PropertyValue(PropertyId::ReceiveMaximum).into());
+    }
+
+    #[test]
+    fn will_delay_interval_belongs_to_the_will() {
+        let packet = connect("MQTT", 5, 2, &[5, 0x18, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(error(&packet), MalformedPacket::MisplacedProperty(PropertyId::WillDelayInterval).into());
+    }
+
+    #[test]
+    fn absent_properties_have_their_defaults() {
+        let packet = connect("MQTT", 5, 2, &[0, 0, 1, b'c']);
+        let mut expected = Connect::new(ProtocolVersion::V5, "c");
+        expected.keep_alive = 10;
+        assert_eq!(decode(&packet, ProtocolVersion::V5), Ok(Packet::Connect(Box::new(expected))));
+    }
+
+    #[test]
+    fn bytes_behind_the_payload_are_malformed() {
+        assert_eq!(error(&connect("MQTT", 4, 2, &[0, 0, 0])), MalformedPacket::TrailingBytes.into());
+    }
 }

@@ -80,3 +80,44 @@ impl<'a> Disconnect<'a> {
         encode_reason_properties(self.reason_string, &self.user_properties, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{MalformedPacket, Packet, ProtocolError, decode};
+
+    const V5: ProtocolVersion = ProtocolVersion::V5;
+
+    fn encoded(disconnect: &Disconnect<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        disconnect.encode(V5, &mut out);
+        out
+    }
+
+    #[test]
+    fn the_shortest_form_is_written() {
+        assert_eq!(encoded(&Disconnect::default()), [0xE0, 0]);
+        assert_eq!(encoded(&Disconnect::new(ReasonCode::ServerShuttingDown)), [0xE0, 1, 0x8B]);
+        let expiry = Disconnect { session_expiry_interval: Some(1), ..Disconnect::default() };
+        assert_eq!(encoded(&expiry), [0xE0, 7, 0, 5, 0x11, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        let expected = Ok(Packet::Disconnect(Disconnect::new(ReasonCode::DisconnectWithWillMessage)));
+        assert_eq!(decode(&[0xE0, 1, 0x04], V5), expected);
+        assert_eq!(decode(&[0xE0, 2, 0x04, 0], V5), expected);
+    }
+
+    #[test]
+    fn mqtt_3_14_2_1_disconnect_has_the_reason_codes_of_its_own() {
+        let expected = ProtocolError::MisplacedReasonCode(ReasonCode::GrantedQos1);
+        assert_eq!(decode(&[0xE0, 1, 0x01], V5), Err(expected.into()));
+    }
+
+    #[test]
+    fn a_disconnect_of_3_1_1_is_empty() {
+        let decoded = decode(&[0xE0, 1, 0], ProtocolVersion::V3_1_1);
+        assert_eq!(decoded, Err(MalformedPacket::TrailingBytes.into()));
+    }
+}

@@ -21,6 +21,7 @@ mod forwarded;
 mod packet_id;
 mod packet_kind;
 mod properties;
+mod property_lists;
 mod publish;
 mod qos;
 mod reader;
@@ -40,7 +41,8 @@ pub use error::{DecodeError, MalformedPacket, ProtocolError};
 pub use forwarded::{Forwarded, ForwardedBuilder};
 pub use packet_id::PacketId;
 pub use packet_kind::PacketKind;
-pub use properties::{PropertyId, SubscriptionIdentifiers, UserProperties};
+pub use properties::PropertyId;
+pub use property_lists::{SubscriptionIdentifiers, UserProperties};
 pub use publish::{Delivery, Outgoing, Publish, PublishTemplate, encode_publish, publish_length};
 pub use qos::QoS;
 pub use reason_code::ReasonCode;
@@ -184,5 +186,85 @@ pub fn encode(packet: &Packet<'_>, version: ProtocolVersion, out: &mut Vec<u8>) 
         Packet::Pingreq | Packet::Pingresp => out.extend_from_slice(&[packet.kind().first_byte(), 0]),
         Packet::Disconnect(disconnect) => disconnect.encode(version, out),
         Packet::Auth(auth) => auth.encode(out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode_v5(bytes: &[u8]) -> Result<Packet<'_>, DecodeError> {
+        decode(bytes, ProtocolVersion::V5)
+    }
+
+    #[test]
+    fn mqtt_2_1_3_1_reserved_flags_have_their_values() {
+        for kind in (1..=15).filter_map(PacketKind::new).filter(|kind| *kind != PacketKind::Publish) {
+            for flags in (0..16).filter(|flags| kind.first_byte() & 0x0F != *flags) {
+                let packet = [(kind as u8) << 4 | flags, 0];
+                let expected = Err(MalformedPacket::FixedHeaderFlags(kind).into());
+                assert_eq!(decode_v5(&packet), expected, "{kind} {flags:04b}");
+            }
+        }
+    }
+
+    #[test]
+    fn dup_on_a_repeated_subscribe_is_for_3_1_alone() {
+        let packet = [0x8A, 6, 0, 1, 0, 1, b'a', 0];
+        assert_eq!(packet_length(&packet, 100), Ok(Some(8)));
+        assert!(decode(&packet, ProtocolVersion::V3_1).is_ok());
+        assert!(decode(&packet, ProtocolVersion::V3_1_1).is_err());
+    }
+
+    #[test]
+    fn packet_type_0_is_reserved() {
+        assert_eq!(packet_length(&[0x00], 100), Err(MalformedPacket::PacketType.into()));
+        assert_eq!(decode_v5(&[0x00, 0]), Err(MalformedPacket::PacketType.into()));
+    }
+
+    #[test]
+    fn auth_belongs_to_5_0() {
+        assert_eq!(decode(&[0xF0, 0], ProtocolVersion::V3_1_1), Err(MalformedPacket::PacketType.into()));
+        assert_eq!(decode_v5(&[0xF0, 0]), Ok(Packet::Auth(Auth::default())));
+    }
+
+    #[test]
+    fn packet_length_waits_for_the_fixed_header_and_then_knows() {
+        assert_eq!(packet_length(&[], 100), Ok(None));
+        assert_eq!(packet_length(&[0x30], 100), Ok(None));
+        assert_eq!(packet_length(&[0x30, 0x80], 1000), Ok(None));
+        assert_eq!(packet_length(&[0x30, 0x80, 0x01], 1000), Ok(Some(131)));
+        assert_eq!(packet_length(&[0x30, 97], 100), Ok(Some(99)));
+    }
+
+    #[test]
+    fn packet_length_refuses_what_is_too_large_or_has_wrong_flags() {
+        let too_large = DecodeError::PacketTooLarge { bytes: 101, bytes_max: 100 };
+        assert_eq!(packet_length(&[0x30, 99], 100), Err(too_large));
+        assert_eq!(too_large.reason_code(), ReasonCode::PacketTooLarge);
+        let flags = MalformedPacket::FixedHeaderFlags(PacketKind::Pingreq);
+        assert_eq!(packet_length(&[0xC1], 100), Err(flags.into()));
+    }
+
+    #[test]
+    fn mqtt_1_5_5_1_remaining_length_takes_the_shortest_form() {
+        let expected = MalformedPacket::VariableByteInteger;
+        assert_eq!(packet_length(&[0xC0, 0x80, 0x00], 100), Err(expected.into()));
+        assert_eq!(decode_v5(&[0xC0, 0x80, 0x00]), Err(expected.into()));
+    }
+
+    #[test]
+    fn decode_takes_exactly_one_packet() {
+        assert_eq!(decode_v5(&[0xC0, 0]), Ok(Packet::Pingreq));
+        for bytes in [&[0xC0, 0, 0][..], &[0xC0, 1], &[0x40, 3, 0, 1]] {
+            assert_eq!(decode_v5(bytes), Err(MalformedPacket::RemainingLength.into()));
+        }
+        assert_eq!(decode_v5(&[0xC0, 1, 0]), Err(MalformedPacket::TrailingBytes.into()));
+    }
+
+    #[test]
+    fn packets_on_the_hot_path_stay_small() {
+        assert!(size_of::<Packet<'_>>() <= 128, "{}", size_of::<Packet<'_>>());
+        assert!(size_of::<DecodeError>() <= 24, "{}", size_of::<DecodeError>());
     }
 }

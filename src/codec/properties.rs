@@ -2,11 +2,7 @@
 
 use std::{fmt, num::NonZeroU16};
 
-use super::{
-    DecodeError, MalformedPacket, ProtocolError, QoS,
-    reader::{Reader, VARIABLE_BYTE_INTEGER_MAX},
-    writer,
-};
+use super::{DecodeError, MalformedPacket, ProtocolError, QoS, reader::Reader, writer};
 
 /// The kind of a property, numbered as on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,6 +135,7 @@ impl PropertySet {
 
 /// One property with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "User Property is the standard's name")]
 pub(super) enum Property<'a> {
     PayloadFormatIndicator(bool),
     MessageExpiryInterval(u32),
@@ -373,133 +370,96 @@ impl<'a> Iterator for Properties<'a> {
     }
 }
 
-/// User Properties: pairs of a name and a value, in order; names may repeat.
-#[derive(Clone, Copy)]
-pub struct UserProperties<'a>(Source<'a, (&'a str, &'a str)>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Where a list comes from: a validated property block, or a slice to encode.
-#[derive(Clone, Copy)]
-enum Source<'a, T> {
-    Block(&'a [u8]),
-    Slice(&'a [T]),
-}
+    const ANY_ONCE: Accepted = Accepted { once: PropertySet(u64::MAX), repeated: PropertySet::EMPTY };
 
-impl<'a> UserProperties<'a> {
-    /// The pairs in `pairs`.
-    #[must_use]
-    pub const fn from_slice(pairs: &'a [(&'a str, &'a str)]) -> Self {
-        Self(Source::Slice(pairs))
+    fn decode_one(property: &[u8]) -> Result<Property<'_>, DecodeError> {
+        let mut reader = Reader::new(property);
+        let decoded = Property::decode(&mut reader)?;
+        reader.finish()?;
+        Ok(decoded)
     }
 
-    /// Those in a validated property block, among other properties.
-    pub(super) const fn from_block(block: &'a [u8]) -> Self {
-        Self(Source::Block(block))
+    fn out_of_range(id: PropertyId) -> Result<Property<'static>, DecodeError> {
+        Err(ProtocolError::PropertyValue(id).into())
     }
 
-    /// The pairs in order. They are read from the packet on the way.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let (block, pairs) = match self.0 {
-            Source::Block(block) => (block, &[][..]),
-            Source::Slice(pairs) => (&[][..], pairs),
-        };
-        let encoded = Properties::new(block).filter_map(|property| match property {
-            Property::UserProperty(name, value) => Some((name, value)),
-            _ => None,
-        });
-        encoded.chain(pairs.iter().copied())
+    #[test]
+    fn boolean_properties_are_0_or_1() {
+        let ids = (0..=u8::MAX).filter_map(PropertyId::new);
+        let booleans: Vec<PropertyId> = ids.filter(|id| decode_one(&[*id as u8, 2]) == out_of_range(*id)).collect();
+        let expected = [
+            PropertyId::PayloadFormatIndicator,
+            PropertyId::RequestProblemInformation,
+            PropertyId::RequestResponseInformation,
+            PropertyId::MaximumQos, // Not a boolean, and yet 0 or 1.
+            PropertyId::RetainAvailable,
+            PropertyId::WildcardSubscriptionAvailable,
+            PropertyId::SubscriptionIdentifierAvailable,
+            PropertyId::SharedSubscriptionAvailable,
+        ];
+        assert_eq!(booleans, expected);
+        assert!(expected.iter().all(|id| decode_one(&[*id as u8, 1]).is_ok()));
     }
 
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+    #[test]
+    fn receive_maximum_is_not_0() {
+        assert_eq!(decode_one(&[0x21, 0, 0]), out_of_range(PropertyId::ReceiveMaximum));
+        assert_eq!(decode_one(&[0x21, 0, 1]), Ok(Property::ReceiveMaximum(1)));
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        self.iter().for_each(|(name, value)| Property::UserProperty(name, value).encode(out));
-    }
-}
-
-impl Default for UserProperties<'_> {
-    fn default() -> Self {
-        Self::from_block(&[])
-    }
-}
-
-impl PartialEq for UserProperties<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
-    }
-}
-
-impl Eq for UserProperties<'_> {}
-
-impl fmt::Debug for UserProperties<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-/// Subscription Identifiers of a PUBLISH, one for each subscription that matched (§3.3.2.3.8).
-///
-/// A client must not send any: the receiver of a PUBLISH checks with [`Self::is_empty`]. [MQTT-3.3.4-6]
-#[derive(Clone, Copy)]
-pub struct SubscriptionIdentifiers<'a>(Source<'a, u32>);
-
-impl<'a> SubscriptionIdentifiers<'a> {
-    /// The largest Subscription Identifier; the least is 1.
-    pub const VALUE_MAX: u32 = VARIABLE_BYTE_INTEGER_MAX;
-
-    /// The identifiers in `identifiers`, each from 1 to [`Self::VALUE_MAX`].
-    #[must_use]
-    pub const fn from_slice(identifiers: &'a [u32]) -> Self {
-        Self(Source::Slice(identifiers))
+    #[test]
+    fn maximum_packet_size_is_not_0() {
+        assert_eq!(decode_one(&[0x27, 0, 0, 0, 0]), out_of_range(PropertyId::MaximumPacketSize));
     }
 
-    /// Those in a validated property block, among other properties.
-    pub(super) const fn from_block(block: &'a [u8]) -> Self {
-        Self(Source::Block(block))
+    #[test]
+    fn subscription_identifier_is_not_0() {
+        assert_eq!(decode_one(&[0x0B, 0]), out_of_range(PropertyId::SubscriptionIdentifier));
     }
 
-    /// The identifiers in order. They are read from the packet on the way.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + use<'a> {
-        let (block, identifiers) = match self.0 {
-            Source::Block(block) => (block, &[][..]),
-            Source::Slice(identifiers) => (&[][..], identifiers),
-        };
-        let encoded = Properties::new(block).filter_map(|property| match property {
-            Property::SubscriptionIdentifier(identifier) => Some(identifier),
-            _ => None,
-        });
-        encoded.chain(identifiers.iter().copied())
+    #[test]
+    fn mqtt_3_3_2_8_topic_alias_is_not_0() {
+        let error = decode_one(&[0x23, 0, 0]).unwrap_err();
+        assert_eq!(error, ProtocolError::TopicAliasZero.into());
+        assert_eq!(error.reason_code(), super::super::ReasonCode::TopicAliasInvalid);
     }
 
-    /// Whether there are none. Takes no time: a packet without any keeps no block here.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        match self.0 {
-            Source::Block(block) => block.is_empty(),
-            Source::Slice(identifiers) => identifiers.is_empty(),
+    #[test]
+    fn mqtt_3_3_2_14_response_topic_has_no_wildcards() {
+        for topic in [b'+', b'#'] {
+            assert_eq!(decode_one(&[0x08, 0, 1, topic]), Err(ProtocolError::ResponseTopicWildcard.into()));
         }
     }
-}
 
-impl Default for SubscriptionIdentifiers<'_> {
-    fn default() -> Self {
-        Self::from_block(&[])
+    #[test]
+    fn identifiers_that_do_not_exist_are_malformed() {
+        for id in [0x00, 0x04, 0x2B, 0x80, 0xFF] {
+            assert_eq!(decode_one(&[id, 0]), Err(MalformedPacket::UnknownProperty(id).into()));
+        }
     }
-}
 
-impl PartialEq for SubscriptionIdentifiers<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
+    #[test]
+    fn there_are_27_properties() {
+        assert_eq!((0..=u8::MAX).filter_map(PropertyId::new).count(), 27);
     }
-}
 
-impl Eq for SubscriptionIdentifiers<'_> {}
+    #[test]
+    fn a_property_occurs_once_unless_it_may_repeat() {
+        let twice = [10, 0x11, 0, 0, 0, 1, 0x11, 0, 0, 0, 1];
+        let error = decode_properties(&mut Reader::new(&twice), ANY_ONCE, |_| {}).unwrap_err();
+        assert_eq!(error, ProtocolError::DuplicateProperty(PropertyId::SessionExpiryInterval).into());
+        let twice = [10, 0x26, 0, 0, 0, 0, 0x26, 0, 0, 0, 0];
+        assert!(decode_properties(&mut Reader::new(&twice), Accepted::once(&[]), |_| {}).is_ok());
+    }
 
-impl fmt::Debug for SubscriptionIdentifiers<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+    #[test]
+    fn a_property_that_reaches_beyond_its_block_is_malformed() {
+        let short = [2, 0x11, 0, 0, 0, 1];
+        let error = decode_properties(&mut Reader::new(&short), ANY_ONCE, |_| {}).unwrap_err();
+        assert_eq!(error, MalformedPacket::Truncated.into());
     }
 }

@@ -310,3 +310,123 @@ impl PublishTemplate {
         self.packet
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::decode, *};
+    use crate::codec::Packet;
+
+    const V3: ProtocolVersion = ProtocolVersion::V3_1_1;
+    const V5: ProtocolVersion = ProtocolVersion::V5;
+
+    fn message() -> Outgoing<'static> {
+        // A Content Type.
+        let forwarded = &[0x03, 0, 1, b't'];
+        Outgoing { topic: "a/b", forwarded, payload: b"hello", message_expiry_interval: Some(60) }
+    }
+
+    fn delivery(qos: QoS, packet_id: Option<u16>) -> Delivery<'static> {
+        Delivery {
+            dup: false,
+            qos,
+            retain: true,
+            packet_id: packet_id.and_then(PacketId::new),
+            topic_alias: None,
+            subscription_identifiers: &[],
+        }
+    }
+
+    fn decoded(bytes: &[u8], version: ProtocolVersion) -> Publish<'_> {
+        match decode(bytes, version) {
+            Ok(Packet::Publish(publish)) => publish,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn mqtt_3_3_1_4_qos_3_is_malformed() {
+        assert_eq!(decode(&[0x36, 5, 0, 1, b'a', 0, 1], V3), Err(MalformedPacket::Qos.into()));
+    }
+
+    #[test]
+    fn mqtt_3_3_1_2_dup_is_not_set_at_qos_0() {
+        assert_eq!(decode(&[0x38, 3, 0, 1, b'a'], V3), Err(MalformedPacket::DupAtQos0.into()));
+    }
+
+    #[test]
+    fn mqtt_2_2_1_3_packet_id_is_not_0() {
+        assert_eq!(decode(&[0x32, 5, 0, 1, b'a', 0, 0], V3), Err(ProtocolError::PacketIdZero.into()));
+    }
+
+    #[test]
+    fn mqtt_2_2_1_2_qos_0_has_no_packet_id() {
+        let publish = decoded(&[0x30, 5, 0, 1, b'a', 0, 7], V3);
+        assert_eq!((publish.packet_id, publish.payload), (None, &[0, 7][..]));
+    }
+
+    #[test]
+    fn an_empty_topic_needs_an_alias() {
+        assert_eq!(decode(&[0x30, 3, 0, 0, 0], V5), Err(ProtocolError::NoTopic.into()));
+        assert_eq!(decode(&[0x30, 2, 0, 0], V3), Err(ProtocolError::NoTopic.into()));
+        let publish = decoded(&[0x30, 6, 0, 0, 3, 0x23, 0, 9], V5);
+        assert_eq!((publish.topic, publish.topic_alias), ("", NonZeroU16::new(9)));
+    }
+
+    #[test]
+    fn properties_of_other_packets_are_malformed() {
+        let expected = MalformedPacket::MisplacedProperty(PropertyId::ReasonString);
+        assert_eq!(decode(&[0x30, 7, 0, 1, b'a', 3, 0x1F, 0, 0], V5), Err(expected.into()));
+    }
+
+    #[test]
+    fn subscription_identifiers_may_repeat_and_are_kept_out_of_what_is_forwarded() {
+        let packet = [0x30, 12, 0, 1, b'a', 8, 0x0B, 5, 0x01, 1, 0x0B, 0x80, 0x01, 0x0B];
+        assert_eq!(decode(&packet, V5), Err(MalformedPacket::Truncated.into()));
+        let packet = [0x30, 11, 0, 1, b'a', 7, 0x0B, 5, 0x01, 1, 0x0B, 0x80, 0x01];
+        let publish = decoded(&packet, V5);
+        assert_eq!(publish.subscription_identifiers, SubscriptionIdentifiers::from_slice(&[5, 128]));
+        assert_eq!(publish.forwarded, Forwarded::from_encoded(&[0x01, 1]));
+        assert_eq!(publish.forwarded.as_bytes(), None);
+    }
+
+    #[test]
+    fn a_block_that_is_forwarded_whole_is_not_copied() {
+        let packet = [0x30, 8, 0, 1, b'a', 4, 0x03, 0, 1, b't'];
+        let bytes = decoded(&packet, V5).forwarded.as_bytes().unwrap();
+        assert_eq!(bytes.as_ptr(), packet[6..].as_ptr());
+    }
+
+    #[test]
+    fn template_and_encoder_agree() {
+        for version in [ProtocolVersion::V3_1, V3, V5] {
+            for (qos, packet_id) in
+                [(QoS::AtMostOnce, None), (QoS::AtLeastOnce, Some(1)), (QoS::ExactlyOnce, Some(500))]
+            {
+                let delivery = delivery(qos, packet_id);
+                let mut expected = vec![0xEE];
+                encode_publish(version, &message(), &delivery, &mut expected);
+                let template = PublishTemplate::encode(version, packet_id.is_some(), &message(), vec![1, 2, 3]);
+                let mut out = vec![0xEE];
+                template.append(delivery.dup, qos, delivery.retain, delivery.packet_id, &mut out);
+                assert_eq!(out, expected);
+                assert_eq!(template.len(), publish_length(version, &message(), &delivery));
+                assert_eq!(template.len() + 1, out.len());
+            }
+        }
+    }
+
+    #[test]
+    fn an_alias_replaces_the_topic_or_stands_beside_it() {
+        let alias = NonZeroU16::new(3).unwrap();
+        for (sends_topic, topic) in [(true, "a/b"), (false, "")] {
+            let delivery = Delivery { topic_alias: Some((alias, sends_topic)), ..delivery(QoS::AtMostOnce, None) };
+            let mut out = Vec::new();
+            encode_publish(V5, &message(), &delivery, &mut out);
+            assert_eq!(out.len(), publish_length(V5, &message(), &delivery));
+            assert_eq!((decoded(&out, V5).topic, decoded(&out, V5).topic_alias), (topic, Some(alias)));
+            out.clear();
+            encode_publish(V3, &message(), &delivery, &mut out);
+            assert_eq!(decoded(&out, V3).topic, "a/b");
+        }
+    }
+}

@@ -12,6 +12,9 @@ use super::{
 
 const PROPERTIES: Accepted = Accepted::once(&[PropertyId::ReasonString]);
 
+/// 0x80, the only error in a SUBACK of 3.x. [v3.1.1 MQTT-3.9.3-2]
+const FAILURE_3X: ReasonCode = ReasonCode::UnspecifiedError;
+
 /// Reason Codes, one for each Topic Filter asked for and in the same order. [MQTT-3.8.4-6] [MQTT-3.10.4-5]
 #[derive(Clone, Copy)]
 pub struct Reasons<'a>(Source<'a>);
@@ -116,7 +119,16 @@ impl<'a> Suback<'a> {
             (suback.reason_string, suback.user_properties) = decode_reason_properties(&mut reader)?;
         }
         suback.reasons = Reasons::decode(PacketKind::Suback, reader)?;
+        if !version.has_reason_codes() {
+            suback.check_reasons_of_3x()?;
+        }
         Ok(suback)
+    }
+
+    /// Checks that there is no error but 0x80. [v3.1.1 MQTT-3.9.3-2]
+    fn check_reasons_of_3x(&self) -> Result<(), ProtocolError> {
+        let misplaced = self.reasons.iter().find(|code| code.is_error() && *code != FAILURE_3X);
+        misplaced.map_or(Ok(()), |code| Err(ProtocolError::MisplacedReasonCode(code)))
     }
 
     /// Appends the packet.
@@ -129,10 +141,9 @@ impl<'a> Suback<'a> {
                     encode_reason_properties(self.reason_string, &self.user_properties, out)
                 });
             }
-            let failure = ReasonCode::UnspecifiedError; // 0x80, the only one that 3.x has. [v3.1.1 MQTT-3.9.3-2]
             let has_all = version.has_reason_codes();
             out.extend(
-                self.reasons.iter().map(|code| if code.is_error() && !has_all { failure } else { code }.as_u8()),
+                self.reasons.iter().map(|code| if code.is_error() && !has_all { FAILURE_3X } else { code }.as_u8()),
             );
         });
     }
@@ -197,4 +208,41 @@ fn decode_reason_properties<'a>(reader: &mut Reader<'a>) -> Result<(Option<&'a s
         }
     })?;
     Ok((reason_string, UserProperties::from_block(block)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Packet, decode};
+
+    #[test]
+    fn v3_1_1_mqtt_3_9_3_2_every_error_becomes_0x80() {
+        let reasons = [ReasonCode::GrantedQos1, ReasonCode::TopicFilterInvalid];
+        let suback = Suback::new(PacketId::new(7).unwrap(), &reasons);
+        let mut out = Vec::new();
+        suback.encode(ProtocolVersion::V3_1_1, &mut out);
+        assert_eq!(out, [0x90, 4, 0, 7, 0x01, 0x80]);
+    }
+
+    #[test]
+    fn v3_1_1_mqtt_3_9_3_2_no_error_but_0x80_is_read() {
+        let expected = ProtocolError::MisplacedReasonCode(ReasonCode::TopicFilterInvalid);
+        assert_eq!(decode(&[0x90, 3, 0, 7, 0x8F], ProtocolVersion::V3_1_1), Err(expected.into()));
+        assert!(decode(&[0x90, 3, 0, 7, 0x80], ProtocolVersion::V3_1_1).is_ok());
+    }
+
+    #[test]
+    fn an_unsuback_of_3x_is_a_packet_id_alone() {
+        let unsuback = Unsuback::new(PacketId::new(7).unwrap(), &[ReasonCode::Success]);
+        let mut out = Vec::new();
+        unsuback.encode(ProtocolVersion::V3_1_1, &mut out);
+        assert_eq!(out, [0xB0, 2, 0, 7]);
+    }
+
+    #[test]
+    fn mqtt_3_9_3_2_suback_has_the_reason_codes_of_its_own() {
+        let expected = ProtocolError::MisplacedReasonCode(ReasonCode::NoSubscriptionExisted);
+        assert_eq!(decode(&[0x90, 4, 0, 7, 0, 0x11], ProtocolVersion::V5), Err(expected.into()));
+        assert!(matches!(decode(&[0xB0, 4, 0, 7, 0, 0x11], ProtocolVersion::V5), Ok(Packet::Unsuback(_))));
+    }
 }

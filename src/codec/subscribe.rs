@@ -286,3 +286,71 @@ impl<'a> Unsubscribe<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Packet, decode};
+
+    const V3: ProtocolVersion = ProtocolVersion::V3_1_1;
+    const V5: ProtocolVersion = ProtocolVersion::V5;
+
+    fn subscribe_v5(options: u8) -> Result<SubscriptionOptions, DecodeError> {
+        match decode(&[0x82, 7, 0, 1, 0, 0, 1, b'a', options], V5)? {
+            Packet::Subscribe(subscribe) => Ok(subscribe.filters.iter().next().unwrap().1),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn mqtt_3_8_3_2_subscribe_names_at_least_one_filter() {
+        assert_eq!(decode(&[0x82, 3, 0, 1, 0], V5), Err(ProtocolError::EmptyList.into()));
+        assert_eq!(decode(&[0x82, 2, 0, 1], V3), Err(ProtocolError::EmptyList.into()));
+    }
+
+    #[test]
+    fn mqtt_3_10_3_2_unsubscribe_names_at_least_one_filter() {
+        assert_eq!(decode(&[0xA2, 3, 0, 1, 0], V5), Err(ProtocolError::EmptyList.into()));
+    }
+
+    #[test]
+    fn mqtt_3_8_3_5_reserved_bits_are_0() {
+        for options in [0b0100_0000, 0b1000_0000] {
+            assert_eq!(subscribe_v5(options), Err(MalformedPacket::SubscriptionOptions.into()));
+        }
+        let v3 = [0x82, 6, 0, 1, 0, 1, b'a', 0b100];
+        assert_eq!(decode(&v3, V3), Err(MalformedPacket::SubscriptionOptions.into()));
+        assert!(decode(&v3, ProtocolVersion::V3_1).is_ok());
+    }
+
+    #[test]
+    fn qos_3_and_retain_handling_3_are_protocol_errors() {
+        assert_eq!(subscribe_v5(0b11), Err(ProtocolError::SubscriptionQos.into()));
+        assert_eq!(subscribe_v5(0b11_0000), Err(ProtocolError::RetainHandling.into()));
+        assert_eq!(decode(&[0x82, 6, 0, 1, 0, 1, b'a', 3], V3), Err(MalformedPacket::Qos.into()));
+    }
+
+    #[test]
+    fn options_are_read_bit_by_bit() {
+        let expected = SubscriptionOptions {
+            qos: QoS::ExactlyOnce,
+            no_local: true,
+            retain_as_published: false,
+            retain_handling: RetainHandling::DoNotSend,
+        };
+        assert_eq!(subscribe_v5(0b10_0110), Ok(expected));
+    }
+
+    #[test]
+    fn a_subscribe_has_one_subscription_identifier() {
+        let packet = [0x82, 11, 0, 1, 4, 0x0B, 1, 0x0B, 2, 0, 1, b'a', 0];
+        let expected = ProtocolError::DuplicateProperty(PropertyId::SubscriptionIdentifier);
+        assert_eq!(decode(&packet, V5), Err(expected.into()));
+    }
+
+    #[test]
+    fn mqtt_2_2_1_3_packet_id_is_not_0() {
+        assert_eq!(decode(&[0x82, 6, 0, 0, 0, 1, b'a', 0], V3), Err(ProtocolError::PacketIdZero.into()));
+        assert_eq!(decode(&[0xA2, 5, 0, 0, 0, 1, b'a'], V3), Err(ProtocolError::PacketIdZero.into()));
+    }
+}

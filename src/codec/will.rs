@@ -80,3 +80,34 @@ impl<'a> Will<'a> {
         writer::binary(out, self.payload);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{MalformedPacket, ProtocolError};
+
+    fn decode_v5(bytes: &[u8]) -> Result<Will<'_>, DecodeError> {
+        Will::decode(&mut Reader::new(bytes), ProtocolVersion::V5, QoS::AtMostOnce, false)
+    }
+
+    #[test]
+    fn the_delay_is_not_forwarded() {
+        let bytes = [9, 0x18, 0, 0, 0, 5, 0x03, 0, 1, b't', 0, 1, b'w', 0, 1, b'!'];
+        let will = decode_v5(&bytes).unwrap();
+        assert_eq!((will.topic, will.payload, will.will_delay_interval), ("w", &b"!"[..], 5));
+        assert_eq!(will.forwarded, Forwarded::from_encoded(&[0x03, 0, 1, b't']));
+    }
+
+    #[test]
+    fn a_will_has_no_topic_alias() {
+        let expected = MalformedPacket::MisplacedProperty(PropertyId::TopicAlias);
+        assert_eq!(decode_v5(&[3, 0x23, 0, 1, 0, 1, b'w', 0, 0]), Err(expected.into()));
+    }
+
+    #[test]
+    fn the_delay_occurs_once() {
+        let expected = ProtocolError::DuplicateProperty(PropertyId::WillDelayInterval);
+        let bytes = [10, 0x18, 0, 0, 0, 5, 0x18, 0, 0, 0, 5, 0, 1, b'w', 0, 0];
+        assert_eq!(decode_v5(&bytes), Err(expected.into()));
+    }
+}
