@@ -1,18 +1,28 @@
 //! Every setting: its default, unit, range, and why the default is what it is.
 //!
 //! A key is defined once, in this file. From that one definition come the field of [`Config`], its default, parsing,
-//! the range check, the name of its environment variable, `--print-config` and the reference
-//!  . The text above a key is what an operator reads in the last two.
+//! the range check, the name of its environment variable, `--print-config` ([`Config::to_toml`]) and the reference
+//! ([`reference`]). The text above a key is what an operator reads in the last two.
 //!
-//! Nothing here reads a file or the environment: the text is handed in.
+//! Nothing here reads a file or the environment: [`Sources`] hands the text in.
 
+mod error;
+mod kind;
+mod load;
+mod print;
 mod section;
+mod suggest;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kind::{Choice, Count, Flag, Optional, OrNever, Path, Size, SocketAddress, Span, Text, TopicFilters};
 use section::{choices, section};
+
+pub use error::{ConfigError, Fault, Origin};
+pub use load::{File, Sources};
+pub use print::reference;
 
 /// Most shards that one broker can have: a set of peers is 128 bits.
 pub const SHARDS_MAX: u16 = 128;
@@ -23,6 +33,10 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const GIB: usize = 1024 * MIB;
 const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// 136 years: the longest interval that the wire (u32 seconds) and the timer wheel know.
+const AGE: Duration = Duration::from_secs(u32::MAX as u64);
 
 section! {
     /// The validated settings of the broker. [`Config::default`] is what an empty file gives.
@@ -33,7 +47,7 @@ section! {
         data_dir: PathBuf = "willowmq-data".into(), Path;
         /// What survives the end of the process. This version has "memory" alone: sessions, retained messages and
         /// armed wills end with the process.
-        durability: Durability = Durability::Memory, Choice::new();
+        durability: Durability = Durability::Memory, Choice;
         /// How long a graceful stop may take before connections that are still open are cut.
         shutdown_timeout: Duration = 10 * SECOND, Span(Duration::ZERO..=3600 * SECOND);
     }
@@ -75,7 +89,7 @@ section! {
         /// as "info,willowmq::net=debug".
         level: String = "info".into(), Text;
         /// "text" for people, "json" for machines: one object a line.
-        format: LogFormat = LogFormat::Text, Choice::new();
+        format: LogFormat = LogFormat::Text, Choice;
     }
 }
 
@@ -94,7 +108,7 @@ section! {
     /// `[[listeners]]`
     Listener {
         /// What the listener speaks. This version has MQTT over plain TCP.
-        kind: ListenerKind = ListenerKind::Tcp, Choice::new();
+        kind: ListenerKind = ListenerKind::Tcp, Choice;
         /// IP address and port. "[::]:1883" is every address of the machine.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), SocketAddress;
         /// Whether clients need no credentials. Unset: true on a loopback address, false elsewhere. This version
@@ -127,12 +141,12 @@ section! {
     Wills {
         /// When it is checked whether the client may publish its will: "connect" refuses the connection, "publish"
         /// checks when the will is due.
-        acl: WillAcl = WillAcl::Connect, Choice::new();
+        acl: WillAcl = WillAcl::Connect, Choice;
         /// Longest Will Delay Interval; a longer one is shortened to it. Unset: as the client asks.
         max_delay: Option<Duration> = None, Optional(Span(Duration::ZERO..=AGE));
         /// What a graceful stop does to armed wills: "publish" sends them before the process ends, "hold" keeps
         /// them. With durability "memory" nothing is kept, so "hold" ends them unpublished.
-        on_shutdown: OnShutdown = OnShutdown::Hold, Choice::new();
+        on_shutdown: OnShutdown = OnShutdown::Hold, Choice;
         /// Topic Filters of the wills that get User Properties saying when, why and for whom they were published.
         /// Empty: none.
         stamp: Vec<String> = Vec::new(), TopicFilters;

@@ -82,6 +82,11 @@ impl Tick {
     pub const fn number(self) -> u64 {
         self.0
     }
+
+    /// The tick with this number.
+    pub(super) const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 #[cfg(test)]
