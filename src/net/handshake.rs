@@ -65,8 +65,8 @@ pub(crate) fn judge(bytes: &[u8], is_surplus: bool, homes: &Homes, config: &Conf
         Ok(None) => Verdict::More,
         Ok(Some((connect, _))) if is_surplus => {
             let mut reply = Vec::new();
-            let busy = Connack::new(ReasonCode::ServerBusy);
-            encode(&Packet::Connack(busy), connect.version, &mut reply);
+            let busy = Connack::new(false, ReasonCode::ServerBusy);
+            encode(&Packet::Connack(Box::new(busy)), connect.version, &mut reply);
             Verdict::Refuse(reply, Cause::TooManyConnections)
         }
         // Without an identifier of its own a client gets one that is at home here.
