@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Connections above the limit that may be told so at a time. Beyond them they are closed without a word.
-const SURPLUS_MAX: usize = 64;
+pub(crate) const SURPLUS_MAX: usize = 64;
 
 /// What becomes of a connection that arrives.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// There is room.
     Welcome,
@@ -16,12 +16,39 @@ pub(crate) enum Admission {
     None,
 }
 
+/// What a counted connection gives back when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    listener: u16,
+    pub(crate) is_surplus: bool,
+}
+
+impl Ticket {
+    /// The ticket of a connection of `listener` that there was room for.
+    pub(crate) fn regular(listener: u16) -> Self {
+        Self { listener, is_surplus: false }
+    }
+}
+
+impl Admission {
+    /// The ticket that goes with it.
+    pub(crate) fn ticket(self, listener: u16) -> Option<Ticket> {
+        match self {
+            Self::Welcome => Some(Ticket::regular(listener)),
+            Self::Surplus => Some(Ticket { listener, is_surplus: true }),
+            Self::None => None,
+        }
+    }
+}
+
 /// The count of all shards.
 pub(crate) struct Gate {
     all: Count,
+    surplus: Count,
     listeners: Vec<Count>,
 }
 
+/// A number that does not exceed its maximum.
 struct Count {
     now: AtomicUsize,
     max: usize,
@@ -31,28 +58,32 @@ impl Gate {
     /// A gate for `connections_max` connections in total, and for so many of each listener.
     pub(crate) fn new(connections_max: usize, listeners: impl Iterator<Item = Option<u32>>) -> Self {
         let of_listener = |max: Option<u32>| Count::new(max.map_or(usize::MAX, |max| max as usize));
-        Self { all: Count::new(connections_max), listeners: listeners.map(of_listener).collect() }
+        Self {
+            all: Count::new(connections_max),
+            surplus: Count::new(SURPLUS_MAX),
+            listeners: listeners.map(of_listener).collect(),
+        }
     }
 
     /// Counts a connection of `listener` in, unless the answer is [`Admission::None`].
     pub(crate) fn enter(&self, listener: u16) -> Admission {
-        let counts = [&self.all, &self.listeners[usize::from(listener)]];
-        let excess = counts.map(|count| (count.now.fetch_add(1, Ordering::Relaxed) + 1).saturating_sub(count.max));
-        match excess.into_iter().max() {
-            Some(0) | None => Admission::Welcome,
-            Some(1..=SURPLUS_MAX) => Admission::Surplus,
-            Some(_) => {
-                self.leave(listener);
-                Admission::None
+        let of_listener = &self.listeners[usize::from(listener)];
+        if self.all.enter() {
+            if of_listener.enter() {
+                return Admission::Welcome;
             }
+            self.all.leave();
         }
+        if self.surplus.enter() { Admission::Surplus } else { Admission::None }
     }
 
-    /// Counts a connection of `listener` out.
-    pub(crate) fn leave(&self, listener: u16) {
-        for count in [&self.all, &self.listeners[usize::from(listener)]] {
-            let before = count.now.fetch_sub(1, Ordering::Relaxed);
-            debug_assert!(before > 0, "counted out more often than in");
+    /// Counts a connection out.
+    pub(crate) fn leave(&self, ticket: Ticket) {
+        if ticket.is_surplus {
+            self.surplus.leave();
+        } else {
+            self.all.leave();
+            self.listeners[usize::from(ticket.listener)].leave();
         }
     }
 }
@@ -60,6 +91,19 @@ impl Gate {
 impl Count {
     fn new(max: usize) -> Self {
         Self { now: AtomicUsize::new(0), max }
+    }
+
+    fn enter(&self) -> bool {
+        let has_room = self.now.fetch_add(1, Ordering::Relaxed) < self.max;
+        if !has_room {
+            self.leave();
+        }
+        has_room
+    }
+
+    fn leave(&self) {
+        let before = self.now.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "counted out more often than in");
     }
 }
 
@@ -74,10 +118,10 @@ mod tests {
         assert!(admissions[..2].iter().all(|admission| *admission == Admission::Welcome));
         assert!(admissions[2..2 + SURPLUS_MAX].iter().all(|admission| *admission == Admission::Surplus));
         assert!(admissions[2 + SURPLUS_MAX..].iter().all(|admission| *admission == Admission::None));
-        for _ in 0..2 + SURPLUS_MAX {
-            gate.leave(0);
-        }
+        // Those that are being told do not take the place of one that leaves.
+        gate.leave(Ticket::regular(0));
         assert_eq!(gate.enter(0), Admission::Welcome);
+        assert_eq!(gate.enter(0), Admission::None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::admission::Admission;
+use super::admission::{Admission, Ticket};
 use super::connection::{Deadline, Receiving, Stage};
 use super::handshake::{Cause, Handover, Handshake, Verdict, judge};
 use super::listener::{ACCEPT_REST, AcceptFailure};
@@ -22,7 +22,7 @@ impl Worker {
         match completion {
             Completion::Accepted { slot, result, armed } => self.on_accepted(now, slot, result, armed),
             Completion::Received { slot, result, armed } => self.on_received(now, slot, result, armed),
-            Completion::Progress { slot } => self.connections.at(slot).progress_at = now,
+            Completion::Progress { slot } => self.on_progress(now, slot),
             Completion::Sent { slot, buffer, result } => self.on_sent(now, slot, buffer, result),
             Completion::Woken { armed } => self.on_woken(armed),
             Completion::WakeFailed { peer } => self.on_wake_failed(peer),
@@ -96,21 +96,19 @@ impl Worker {
     /// Takes a new connection in, as far as there is room for it.
     fn admit(&mut self, now: Moment, listener: u16, socket: OwnedFd) {
         let admission = self.gate.enter(listener);
-        if admission != Admission::Welcome {
+        if let Admission::Surplus | Admission::None = admission {
             self.counters.turned_away += 1;
         }
-        if admission == Admission::None {
-            return;
-        }
+        let Some(ticket) = admission.ticket(listener) else { return };
         self.counters.accepted += 1;
         let peer = socket2::SockRef::from(&socket).peer_addr().ok().and_then(|address| address.as_socket());
         let handshake = Handshake {
             bytes: Vec::new(),
             origin: Origin { listener, peer },
             deadline: None,
-            is_surplus: admission == Admission::Surplus,
+            is_surplus: ticket.is_surplus,
         };
-        let id = self.connections.insert(now, socket, listener, Stage::Handshake(Box::new(handshake)));
+        let id = self.connections.insert(now, socket, ticket, Stage::Handshake(Box::new(handshake)));
         let deadline = self.io.deadlines.arm(now + self.config.limits.connect_timeout, Deadline::Connect(id));
         let connection = self.connections.at(id.index);
         if let Stage::Handshake(handshake) = &mut connection.stage {
@@ -163,7 +161,7 @@ impl Worker {
             self.io.deadlines.cancel(deadline);
         }
         let bytes = std::mem::take(&mut handshake.bytes);
-        let origin = handshake.origin.clone();
+        let origin = handshake.origin;
         match verdict {
             Verdict::More => unreachable!("answered above"),
             Verdict::Welcome => {
@@ -206,10 +204,10 @@ impl Worker {
         let Handover { socket, bytes, origin, .. } = handover;
         let socket = socket.expect("the socket travels with the connection");
         if self.life != Life::Running {
-            self.gate.leave(origin.listener);
+            self.gate.leave(Ticket::regular(origin.listener));
             return; // Dropped, and so closed.
         }
-        let id = self.connections.insert(now, socket, origin.listener, Stage::Open);
+        let id = self.connections.insert(now, socket, Ticket::regular(origin.listener), Stage::Open);
         self.open(now, id, &bytes, &origin);
         self.connections.at(id.index).receive(&mut self.io.ring);
     }
@@ -253,6 +251,15 @@ impl Worker {
             }
             Stage::Dead => self.release_if_idle(slot),
             _ => self.unarmed.push(slot),
+        }
+    }
+
+    fn on_progress(&mut self, now: Moment, slot: u32) {
+        let connection = self.connections.at(slot);
+        connection.progress_at = now;
+        if matches!(connection.stage, Stage::Dead) {
+            // The cancellation met a send that had got somewhere, so the ring went on with the rest of it.
+            connection.die(&mut self.io.ring);
         }
     }
 
@@ -361,7 +368,7 @@ impl Worker {
     fn release_if_idle(&mut self, slot: u32) {
         if self.connections.at(slot).is_idle() {
             let connection = self.connections.remove(slot);
-            self.gate.leave(connection.listener);
+            self.gate.leave(connection.ticket);
             self.io.ring.close(connection.socket);
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::net::{Shutdown, shutdown};
 
+use super::admission::Ticket;
 use super::handshake::{Handover, Handshake};
 use super::ring::Ring;
 use crate::shard::ConnectionId;
@@ -51,7 +52,7 @@ pub(crate) enum Receiving {
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) socket: OwnedFd,
-    pub(crate) listener: u16,
+    pub(crate) ticket: Ticket,
     pub(crate) stage: Stage,
     pub(crate) receiving: Receiving,
     /// The shard wants no bytes for now.
@@ -93,7 +94,7 @@ struct Slot {
 
 impl Connections {
     /// Adds a connection that nothing is in flight for.
-    pub(crate) fn insert(&mut self, now: Moment, socket: OwnedFd, listener: u16, stage: Stage) -> ConnectionId {
+    pub(crate) fn insert(&mut self, now: Moment, socket: OwnedFd, ticket: Ticket, stage: Stage) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, connection: None });
             (self.slots.len() - 1) as u32
@@ -103,7 +104,7 @@ impl Connections {
         slot.connection = Some(Connection {
             id,
             socket,
-            listener,
+            ticket,
             stage,
             receiving: Receiving::Off,
             is_paused: false,

@@ -7,14 +7,16 @@ use std::net::SocketAddr;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::admission::SURPLUS_MAX;
 use super::ring::Ring;
 
 /// The oldest kernel with everything the socket ring needs (DEFER_TASKRUN is the youngest part).
 const KERNEL_MIN: (u32, u32) = (6, 1);
 /// What glommio's rings need.
 const MEMLOCK_MIN: u64 = 512 * 1024;
-/// Descriptors of the process apart from connections: standard streams, log, and some air.
-const DESCRIPTORS_OTHER: u64 = 32;
+/// Descriptors of the process apart from connections: standard streams, some air, and connections above the limit that are being
+/// told so.
+const DESCRIPTORS_OTHER: u64 = 32 + SURPLUS_MAX as u64;
 /// Descriptors of a shard apart from connections: rings, eventfds, glommio's own.
 const DESCRIPTORS_PER_SHARD: u64 = 16;
 /// With fewer connections than this it is not worth starting.
@@ -177,7 +179,7 @@ pub(crate) fn connections_max(asked: Option<u32>, shards: usize, listeners: usiz
 }
 
 fn room_for_connections(limit: u64, asked: Option<u32>, shards: u64, listeners: u64) -> Result<usize, StartError> {
-    // Of every listener a shard has the socket and a reserve. Some connections above the limit are answered before they close.
+    // Of every listener a shard has the socket and a reserve.
     let others = DESCRIPTORS_OTHER + shards * (DESCRIPTORS_PER_SHARD + 2 * listeners);
     // A sixteenth is left free, because closing takes a moment.
     let room = limit.saturating_sub(others) / 16 * 15;

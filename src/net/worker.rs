@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use super::admission::Gate;
+use super::admission::{Gate, Ticket};
 use super::clock::Clock;
 use super::connection::{Connections, Deadline, Io, Stage};
 use super::counters::Counters;
@@ -327,7 +327,7 @@ impl Worker {
             self.end_unless_open(id);
         }
         for handover in self.departures.iter_mut().flat_map(|departures| departures.drain(..)) {
-            self.gate.leave(handover.origin.listener);
+            self.gate.leave(Ticket::regular(handover.origin.listener));
         }
         self.shard.begin_shutdown(now);
     }
