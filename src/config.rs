@@ -2,7 +2,7 @@
 //!
 //! A key is defined once, in this file. From that one definition come the field of [`Config`], its default, parsing,
 //! the range check, the name of its environment variable, `--print-config` ([`Config::to_toml`]) and the reference
-//! ([`reference`]). The text above a key is what an operator reads in the last two.
+//! ([`reference()`]). The text above a key is what an operator reads in the last two.
 //!
 //! Nothing here reads a file or the environment: [`Sources`] hands the text in.
 
@@ -109,7 +109,7 @@ section! {
     Listener {
         /// What the listener speaks. This version has MQTT over plain TCP.
         kind: ListenerKind = ListenerKind::Tcp, Choice;
-        /// IP address and port. "[::]:1883" is every address of the machine.
+        /// IP address and port. The address 0.0.0.0 is every IPv4 address of the machine.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), SocketAddress;
         /// Whether clients need no credentials. Unset: true on a loopback address, false elsewhere. This version
         /// cannot check credentials, so a listener elsewhere starts only if this says true.

@@ -106,28 +106,37 @@ fn out_of(integer: i64, range: &RangeInclusive<u64>) -> String {
     if small { "this is too large".to_owned() } else { "this is too small".to_owned() }
 }
 
-/// Units with their factors, ascending.
-type Units = [(&'static str, u64)];
+/// What a quantity is counted in.
+struct Units {
+    /// Names and factors, ascending.
+    all: &'static [(&'static str, u64)],
+    /// The unit in which zero is shown.
+    of_zero: &'static str,
+}
 
-const BYTES: &Units = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
-const MICROSECONDS: &Units = &[
-    ("us", 1),
-    ("ms", 1_000),
-    ("s", 1_000_000),
-    ("m", 60 * 1_000_000),
-    ("h", 3_600 * 1_000_000),
-    ("d", 86_400 * 1_000_000),
-];
+const BYTES: &Units =
+    &Units { all: &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)], of_zero: "B" };
+const MICROSECONDS: &Units = &Units {
+    all: &[
+        ("us", 1),
+        ("ms", 1_000),
+        ("s", 1_000_000),
+        ("m", 60 * 1_000_000),
+        ("h", 3_600 * 1_000_000),
+        ("d", 86_400 * 1_000_000),
+    ],
+    of_zero: "s",
+};
 
 /// Parses a whole number with a unit behind it.
 fn parse_quantity(given: Given<'_>, units: &Units, range: &RangeInclusive<u64>) -> Result<u64, String> {
     let text = given.text()?.trim();
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let names = || units.iter().map(|&(name, _)| name).collect::<Vec<_>>().join(", ");
+    let names = || units.all.iter().map(|&(name, _)| name).collect::<Vec<_>>().join(", ");
     if number.is_empty() {
         return Err("this does not begin with a whole number".to_owned());
     }
-    let Some(&(_, factor)) = units.iter().find(|&&(name, _)| name == unit.trim_start()) else {
+    let Some(&(_, factor)) = units.all.iter().find(|&&(name, _)| name == unit.trim_start()) else {
         return Err(match unit {
             "" => format!("this has no unit; the units are {}", names()),
             unit => format!("{:?} is not a unit; the units are {}", unit.trim_start(), names()),
@@ -140,11 +149,13 @@ fn parse_quantity(given: Given<'_>, units: &Units, range: &RangeInclusive<u64>) 
     }
 }
 
-/// Writes a quantity in the largest unit of which it is a whole multiple; zero in the smallest.
+/// Writes a quantity in the largest unit of which it is a whole multiple.
 fn show_quantity(quantity: u64, units: &Units) -> String {
-    let whole = units.iter().rev().find(|&&(_, factor)| quantity != 0 && quantity.is_multiple_of(factor));
-    let &(unit, factor) = whole.unwrap_or(&units[0]);
-    format!("{}{unit}", quantity / factor)
+    let whole = units.all.iter().rev().find(|&&(_, factor)| quantity != 0 && quantity.is_multiple_of(factor));
+    match whole {
+        Some(&(unit, factor)) => format!("{}{unit}", quantity / factor),
+        None => format!("0{}", units.of_zero),
+    }
 }
 
 fn allowed_quantities(range: &RangeInclusive<u64>, units: &Units) -> String {
@@ -387,7 +398,7 @@ mod tests {
     #[test]
     fn quantities_are_shown_in_the_largest_whole_unit() {
         let shown = [0, 1_000, 1_500_000, 90_000_000, 86_400_000_000].map(|value| show_quantity(value, MICROSECONDS));
-        assert_eq!(shown, ["0us", "1ms", "1500ms", "90s", "1d"]);
+        assert_eq!(shown, ["0s", "1ms", "1500ms", "90s", "1d"]);
     }
 
     #[test]

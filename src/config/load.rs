@@ -450,35 +450,45 @@ mod tests {
         assert_eq!(from_environment(&passed_over), Ok(Config::default()));
     }
 
+    /// Checks what is said about each text, behind the name of the file.
+    fn assert_messages(cases: &[(&str, &str)]) {
+        for (text, expected) in cases {
+            let message = message(from_file(text));
+            assert_eq!(message.strip_prefix("willowmq.toml:"), Some(*expected), "{message}");
+        }
+    }
+
     #[test]
     fn an_unknown_key_names_its_line_and_the_nearest_key() {
-        let cases = [
+        assert_messages(&[
             (
                 "[limits]\n\npacket_byte_max = 1",
-                "willowmq.toml:3: there is no setting limits.packet_byte_max; did you mean limits.packet_bytes_max?",
+                "3: there is no setting limits.packet_byte_max; did you mean limits.packet_bytes_max?",
             ),
             (
                 "packet_bytes_max = '1MiB'",
-                "willowmq.toml:1: there is no setting packet_bytes_max; did you mean limits.packet_bytes_max?",
+                "1: there is no setting packet_bytes_max; did you mean limits.packet_bytes_max?",
             ),
-            ("[limit]\npacket_bytes_max = '1MiB'", "willowmq.toml:1: there is no setting limit; did you mean limits?"),
+            ("[limit]\npacket_bytes_max = '1MiB'", "1: there is no setting limit; did you mean limits?"),
             (
                 "[[listeners]]\nadress = '127.0.0.1:1'",
-                "willowmq.toml:2: there is no setting listeners.adress; did you mean listeners.address?",
+                "2: there is no setting listeners.adress; did you mean listeners.address?",
             ),
-            ("[persistence]\n", "willowmq.toml:1: there is no setting persistence"),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(message(from_file(text)), expected);
-        }
+            ("[persistence]\n", "1: there is no setting persistence"),
+        ]);
+    }
+
+    #[test]
+    fn an_unknown_variable_or_flag_is_told_by_its_own_name() {
         assert_eq!(
-            message(from_environment(&[("WILLOWMQ_LIMITS_PACKET_BYTE_MAX", "1MiB")])),
-            "environment: there is no setting WILLOWMQ_LIMITS_PACKET_BYTE_MAX; did you mean WILLOWMQ_LIMITS_PACKET_BYTES_MAX?"
+            message(from_environment(&[("WILLOWMQ_LIMITS_MAXIMUM_QSO", "1")])),
+            "environment: there is no setting WILLOWMQ_LIMITS_MAXIMUM_QSO; did you mean WILLOWMQ_LIMITS_MAXIMUM_QOS?"
         );
         assert_eq!(
             message(from_flags(&[("wills.slcie", "1")])),
             "command line: there is no setting wills.slcie; did you mean wills.slice?"
         );
+        // Sections are no settings.
         assert_eq!(message(from_flags(&[("wills", "1")])), "command line: there is no setting wills");
         assert_eq!(
             message(from_environment(&[("WILLOWMQ_LOG", "debug")])),
@@ -488,46 +498,46 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_allowed_names_its_place_and_the_range() {
-        let cases = [
-            ("shards = 129", "willowmq.toml:1: shards = 129: this is too large; allowed: 1 to 128"),
-            ("shards = -1", "willowmq.toml:1: shards = -1: this is too small; allowed: 1 to 128"),
-            (
-                "shards = '4'",
-                "willowmq.toml:1: shards = '4': this is of type string, not a whole number; allowed: 1 to 128",
-            ),
+        assert_messages(&[
+            ("shards = 129", "1: shards = 129: this is too large; allowed: 1 to 128"),
+            ("shards = -1", "1: shards = -1: this is too small; allowed: 1 to 128"),
+            ("shards = '4'", "1: shards = '4': this is of type string, not a whole number; allowed: 1 to 128"),
+            ("[shards]", "1: shards = [shards]: this is of type table, not a whole number; allowed: 1 to 128"),
+            ("wills = 3", "1: wills = 3: this is a section; allowed: a table"),
             (
                 "\n[limits]\nconnect_timeout = '10ms'",
-                "willowmq.toml:3: limits.connect_timeout = '10ms': this is too small; allowed: 100ms to 1h",
+                "3: limits.connect_timeout = '10ms': this is too small; allowed: 100ms to 1h",
             ),
             (
                 "limits.write_timeout = '60'",
-                "willowmq.toml:1: limits.write_timeout = '60': this has no unit; the units are us, ms, s, m, h, d; allowed: 1s to 1d",
-            ),
-            ("wills = 3", "willowmq.toml:1: wills = 3: this is a section; allowed: a table"),
-            (
-                "[shards]",
-                "willowmq.toml:1: shards = [shards]: this is of type table, not a whole number; allowed: 1 to 128",
-            ),
-            (
-                "durability = 'sync'",
-                "willowmq.toml:1: durability = 'sync': this version keeps everything in memory and has no journal yet; allowed: \"memory\"",
-            ),
-            (
-                "[[listeners]]\nkind = 'tls'",
-                "willowmq.toml:2: listeners.kind = 'tls': this version listens on plain TCP only; let a proxy end TLS; allowed: \"tcp\"",
+                "1: limits.write_timeout = '60': this has no unit; the units are us, ms, s, m, h, d; \
+                 allowed: 1s to 1d",
             ),
             (
                 "[wills]\nstamp = ['a/#/b']",
-                "willowmq.toml:2: wills.stamp = ['a/#/b']: \"a/#/b\" is not a Topic Filter; allowed: a list of Topic Filters",
+                "2: wills.stamp = ['a/#/b']: \"a/#/b\" is not a Topic Filter; allowed: a list of Topic Filters",
             ),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(message(from_file(text)), expected);
-        }
+        ]);
         assert_eq!(
             message(from_environment(&[("WILLOWMQ_LIMITS_MAXIMUM_QOS", "3")])),
             "environment: WILLOWMQ_LIMITS_MAXIMUM_QOS = 3: this is too large; allowed: 0 to 2"
         );
+    }
+
+    #[test]
+    fn what_this_version_does_not_have_is_refused_with_the_reason() {
+        assert_messages(&[
+            (
+                "durability = 'sync'",
+                "1: durability = 'sync': this version keeps everything in memory and has no journal yet; \
+                 allowed: \"memory\"",
+            ),
+            (
+                "[[listeners]]\nkind = 'tls'",
+                "2: listeners.kind = 'tls': this version listens on plain TCP only; let a proxy end TLS; \
+                 allowed: \"tcp\"",
+            ),
+        ]);
     }
 
     #[test]

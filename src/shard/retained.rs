@@ -9,7 +9,7 @@ use super::peer::{Found, PeerMessage, SessionKey, Wait};
 use super::{Shard, ShardId, SubscriberOptions, Timer};
 use crate::session::message::{Kind, Message, Publication};
 use crate::timer::{Moment, TimerId};
-use crate::topic::{Cursor, RetainedTrie, TopicFilter, TopicName};
+use crate::topic::{Cursor, RetainedTopics, TopicFilter, TopicName};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(super) struct Job {
 /// The retained messages whose topics are at home here.
 #[derive(Debug)]
 pub(super) struct RetainedStore {
-    trie: RetainedTrie<Stored>,
+    topics: RetainedTopics<Stored>,
     bytes: usize,
     seen: Vec<u64>,
     jobs: VecDeque<Job>,
@@ -44,7 +44,7 @@ pub(super) struct RetainedStore {
 
 impl RetainedStore {
     pub(super) fn new(shards: usize) -> Self {
-        Self { trie: RetainedTrie::default(), bytes: 0, seen: vec![0; shards], jobs: VecDeque::new() }
+        Self { topics: RetainedTopics::default(), bytes: 0, seen: vec![0; shards], jobs: VecDeque::new() }
     }
 
     pub(super) fn has_jobs(&self) -> bool {
@@ -53,11 +53,11 @@ impl RetainedStore {
 
     /// Retained messages stored here.
     pub(super) fn len(&self) -> usize {
-        self.trie.len()
+        self.topics.len()
     }
 
     fn remove(&mut self, topic: TopicName<'_>) -> Option<Stored> {
-        let removed = self.trie.remove(topic);
+        let removed = self.topics.remove(topic);
         self.bytes -= removed.as_ref().map_or(0, |stored| stored.message.size());
         removed
     }
@@ -112,7 +112,7 @@ impl Shard {
         let expiry =
             message.expires.map(|expires| self.wheel.arm(expires, Timer::RetainedExpiry(Arc::downgrade(&message))));
         self.retained.bytes += message.size();
-        self.retained.trie.insert(topic, Stored { message: Arc::clone(&message), expiry });
+        self.retained.topics.insert(topic, Stored { message: Arc::clone(&message), expiry });
     }
 
     /// The limits are the broker's; every shard has its share of them.
@@ -120,14 +120,14 @@ impl Shard {
         let shards = self.peers.shards();
         let messages_max = (self.config.limits.retained_messages_max as usize).div_ceil(shards);
         let bytes_max = self.config.limits.retained_bytes_max.div_ceil(shards);
-        self.retained.trie.len() < messages_max && self.retained.bytes + message.size() <= bytes_max
+        self.retained.topics.len() < messages_max && self.retained.bytes + message.size() <= bytes_max
     }
 
     /// Whether a will would overwrite what the same client published on a newer Network Connection. (`wills.stale_guard`)
     fn is_stale(&self, topic: TopicName<'_>, message: &Message) -> bool {
         self.config.wills.stale_guard
             && message.kind == Kind::Will
-            && self.retained.trie.get(topic).is_some_and(|stored| {
+            && self.retained.topics.get(topic).is_some_and(|stored| {
                 let stored = stored.message.author;
                 stored.client == message.author.client && stored.connection > message.author.connection
             })
@@ -137,7 +137,7 @@ impl Shard {
     pub(super) fn on_retained_expiry(&mut self, message: &Message) {
         let topic = TopicName::parse(message.topic()).expect("a Message has a valid Topic Name");
         let is_same = |stored: &Stored| stored.message.publication == message.publication;
-        if self.retained.trie.get(topic).is_some_and(is_same) {
+        if self.retained.topics.get(topic).is_some_and(is_same) {
             self.retained.remove(topic);
         }
     }
@@ -200,7 +200,7 @@ impl Shard {
         for _ in 0..ANSWERS_PER_TURN {
             let Some(job) = self.retained.jobs.pop_front() else { return };
             let mut messages = Vec::new();
-            let cursor = self.retained.trie.scan(&job.filter, job.cursor.as_ref(), ANSWER_NODES, |_, stored| {
+            let cursor = self.retained.topics.scan(&job.filter, job.cursor.as_ref(), ANSWER_NODES, |_, stored| {
                 if !stored.message.is_expired(now) {
                     messages.push(Arc::clone(&stored.message));
                 }
