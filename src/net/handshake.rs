@@ -78,3 +78,64 @@ pub(crate) fn judge(bytes: &[u8], is_surplus: bool, homes: &Homes, config: &Conf
         Err(Refusal { reply, .. }) => Verdict::Refuse(reply, Cause::FirstPacket),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::home_hasher;
+
+    const SHARDS: usize = 4;
+
+    fn homes(here: usize) -> Homes {
+        Homes { here: ShardId::new(here), shards: SHARDS, hasher: home_hasher(1) }
+    }
+
+    /// A CONNECT of MQTT 3.1.1 with Clean Session and no Keep Alive.
+    fn connect(client_id: &str) -> Vec<u8> {
+        let mut packet = vec![0x10, 12 + client_id.len() as u8, 0, 4];
+        packet.extend(b"MQTT\x04\x02\x00\x00\x00");
+        packet.push(client_id.len() as u8);
+        packet.extend(client_id.as_bytes());
+        packet
+    }
+
+    fn verdict(bytes: &[u8], is_surplus: bool, here: usize) -> Verdict {
+        judge(bytes, is_surplus, &homes(here), &Config::default())
+    }
+
+    #[test]
+    fn a_client_is_welcome_on_exactly_one_shard_and_the_others_name_it() {
+        let bytes = connect("lamp");
+        let home = home_of("lamp", &home_hasher(1), SHARDS);
+        for here in 0..SHARDS {
+            let expected = if here == home.index() { Verdict::Welcome } else { Verdict::MoveTo(home) };
+            assert_eq!(verdict(&bytes, false, here), expected);
+        }
+    }
+
+    #[test]
+    fn a_client_without_an_identifier_stays_where_it_arrived() {
+        for here in 0..SHARDS {
+            assert_eq!(verdict(&connect(""), false, here), Verdict::Welcome);
+        }
+    }
+
+    #[test]
+    fn nothing_is_decided_before_connect_is_complete() {
+        let bytes = connect("lamp");
+        for length in 0..bytes.len() {
+            assert_eq!(verdict(&bytes[..length], false, 0), Verdict::More);
+        }
+    }
+
+    #[test]
+    fn a_surplus_client_is_told_that_the_server_is_busy() {
+        let unavailable = vec![0x20, 2, 0, 3]; // [v3.1.1 MQTT-3.2.2-4]
+        assert_eq!(verdict(&connect("lamp"), true, 0), Verdict::Refuse(unavailable, Cause::TooManyConnections));
+    }
+
+    #[test]
+    fn what_is_no_connect_is_refused_without_an_answer() {
+        assert_eq!(verdict(b"GET / HTTP/1.1", false, 0), Verdict::Refuse(Vec::new(), Cause::FirstPacket));
+    }
+}

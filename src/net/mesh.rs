@@ -219,3 +219,111 @@ impl Port {
         self.mesh.doors[self.shard].parked.store(false, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use super::super::ring::{Completion, Wait};
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn letter() -> Letter {
+        Letter::Message(PeerMessage::ReadyToStop)
+    }
+
+    fn ports(capacity: usize) -> (Port, Port) {
+        let mesh = Mesh::new(2, capacity).unwrap();
+        (Port::new(Arc::clone(&mesh), 0), Port::new(mesh, 1))
+    }
+
+    #[test]
+    fn a_lane_has_room_for_its_capacity_and_then_none() {
+        let (mut left, right) = ports(3);
+        for room in [3, 2, 1] {
+            assert_eq!(left.room(1), room);
+            left.post(1, letter());
+        }
+        assert_eq!(left.room(1), 0);
+        assert!(right.take(0).is_some());
+        assert_eq!(left.room(1), 1);
+        assert_eq!(right.room(0), 3, "the lane back is another one");
+    }
+
+    #[test]
+    fn nobody_sleeps_before_an_unread_letter() {
+        let (mut left, right) = ports(3);
+        assert!(right.park());
+        right.unpark();
+        left.post(1, letter());
+        assert!(!right.park());
+        assert!(right.take(0).is_some());
+        assert!(right.park());
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_once_and_one_that_is_awake_never() {
+        let (mut left, right) = ports(3);
+        let mut ring = Ring::new(2).unwrap();
+        let mut wakes = |left: &mut Port| {
+            left.post(1, letter());
+            left.wake_peers(&mut ring);
+            // The sleeper has no ring in this test, so it is its bell that rings.
+            rustix::io::read(right.bell(), &mut [0; 8]).is_ok()
+        };
+        assert!(!wakes(&mut left));
+        while right.take(0).is_some() {}
+        assert!(right.park());
+        assert!(wakes(&mut left));
+        assert!(!wakes(&mut left));
+    }
+
+    #[test]
+    fn two_shards_that_overfill_their_lanes_lose_nothing_and_never_sleep_for_good() {
+        const LETTERS: usize = 20_000;
+        let (left, right) = ports(8);
+        let run = |mut port: Port, peer: usize| {
+            let mut ring = Ring::new(2).unwrap();
+            port.publish_ring(ring.as_raw_fd());
+            let (mut sent, mut received, mut waits) = (0, 0, 0);
+            ring.watch(port.bell());
+            while sent < LETTERS || received < LETTERS {
+                while let Some(completion) = ring.next_completion() {
+                    match completion {
+                        Completion::Woken { .. } => ring::reset(port.bell()),
+                        Completion::WakeFailed { peer } => port.ring_bell(peer as usize),
+                        other => panic!("{other:?}"),
+                    }
+                }
+                let before = received;
+                while port.take(peer).is_some() {
+                    received += 1;
+                }
+                if received > before {
+                    port.made_room(peer);
+                }
+                for _ in 0..port.room(peer).min(LETTERS - sent) {
+                    port.post(peer, letter());
+                    sent += 1;
+                }
+                port.wake_peers(&mut ring);
+                let can_sleep = port.park() && !(sent < LETTERS && port.room(peer) > 0);
+                if can_sleep && (sent < LETTERS || received < LETTERS) {
+                    waits += 1;
+                    let start = std::time::Instant::now();
+                    ring.enter(Wait::AtMost(PATIENCE)).unwrap();
+                    assert!(start.elapsed() < PATIENCE, "slept for good: {sent} sent, {received} received");
+                }
+                port.unpark();
+            }
+            ring.enter(Wait::No).unwrap();
+            std::thread::sleep(Duration::from_millis(100)); // The peer may still wake this ring.
+            waits
+        };
+        let other = std::thread::spawn(move || run(right, 0));
+        run(left, 1);
+        other.join().unwrap();
+    }
+}

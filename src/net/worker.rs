@@ -181,14 +181,20 @@ impl Worker {
         (self.counters.clone(), self.shard.stats().clone())
     }
 
+    /// Says at the door that this shard sleeps, unless there is something it can do now.
     fn can_sleep(&self) -> bool {
-        let has_departures = self.departures.iter().any(|departures| !departures.is_empty());
-        let waits_for_room = has_departures || self.peers_with_messages();
-        // Without room in a lane its reader wakes us; with room, the next turn moves on.
-        let may_move = waits_for_room && self.port.peers().any(|peer| self.wants(peer) && self.port.room(peer) > 0);
-        !may_move && self.port.park()
+        if !self.port.park() {
+            return false;
+        }
+        // Looked at after the door: a peer that makes room from here on wakes us, and what it made before is seen.
+        let can_post = self.port.peers().any(|peer| self.wants(peer) && self.port.room(peer) > 0);
+        if can_post {
+            self.port.unpark();
+        }
+        !can_post
     }
 
+    /// Whether something waits for room in the lane to `peer`.
     fn wants(&self, peer: usize) -> bool {
         !self.departures[peer].is_empty() || self.shard.has_messages(ShardId::new(peer))
     }
