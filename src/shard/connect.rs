@@ -178,14 +178,16 @@ impl Shard {
         let taken_over = self.sessions.get(session).and_then(|old| old.connection);
         let old = self.sessions.get(session).expect("found above");
         let ends_with_connection = taken_over.is_some() && old.expiry == SessionExpiry::WITH_CONNECTION;
-        let survives = !clean_start && !old.has_ended && !ends_with_connection; // [MQTT-3.1.4-4]
+        // Time counts, not the tick in which the wheel will tell of it.
+        let has_expired = old.ends.is_some_and(|ends| ends <= now);
+        let survives = !clean_start && !old.has_ended && !has_expired && !ends_with_connection; // [MQTT-3.1.4-4]
         if let Some(connection) = taken_over {
             self.take_over(now, connection, survives);
         }
         let old = self.sessions.get_mut(session).expect("a takeover keeps the Session");
         match old.will.take() {
             // The delay is in force and the Session goes on. [MQTT-3.1.3-9]
-            WillState::Pending { timer, .. } if survives => {
+            WillState::Pending { timer, due, .. } if survives && due > now => {
                 self.wheel.cancel(timer);
                 self.stats.wills.pending_now -= 1;
                 self.stats.wills.discarded_by_return += 1;

@@ -323,9 +323,9 @@ mod tests {
         let mut wheel = Wheel::new(Moment::ZERO);
         let deadline = millis(10_000_000);
         wheel.arm(deadline, 1); // Far away: level 3.
-        assert_eq!(drain(&mut wheel, millis(9_990_000)), []);
+        assert!(drain(&mut wheel, millis(9_990_000)).is_empty());
         wheel.arm(deadline, 2);
-        assert_eq!(drain(&mut wheel, millis(9_999_990)), []);
+        assert!(drain(&mut wheel, millis(9_999_990)).is_empty());
         wheel.arm(deadline, 3);
         assert_eq!(drain(&mut wheel, deadline), [1, 2, 3]);
     }

@@ -641,3 +641,17 @@ fn every_outcome_is_counted_and_lateness_is_measured() {
     assert_eq!((wills.armed_now, wills.pending_now), (0, 0));
     assert_eq!(wills.lateness.iter().sum::<u64>(), 1);
 }
+
+/// Found by the workload: the wheel tells of a due time up to a tick later, and a client may return in between.
+#[test]
+fn will_whose_time_has_come_is_published_even_if_its_client_returns_before_the_tick() {
+    let mut sim = sim();
+    let watcher = sim.subscriber("watcher", "status/+");
+    sim.advance(Duration::from_millis(7));
+    let client = sim.connect("lamp").session_expiry(3600).will(lamp().delay(2)).accepted();
+    sim.cut(client);
+    sim.advance(secs(2));
+    sim.connect("lamp").clean_start(false).session_expiry(3600).accepted();
+    sim.advance(secs(10));
+    assert_eq!(sim.payloads(watcher), ["off"]);
+}
