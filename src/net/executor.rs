@@ -53,13 +53,14 @@ pub(crate) fn start(
                 .expect("the queue was created above")
                 .detach();
             let _ = ready.send(Ok(()));
+            drop(ready); // Whoever waits for the shards hears when one is gone without a word.
             spawn_local_into(drive(Rc::clone(&worker), bell), network_queue)
                 .expect("the queue was created above")
                 .await;
             let report = worker.borrow().report();
             Some(report)
         })
-        .map_err(|error| StartError::Executor { cpu, message: error.to_string() })
+        .map_err(|error| StartError::Executor { shard: id.index(), message: error.to_string() })
 }
 
 fn queue(shares: usize, name: &str) -> glommio::TaskQueueHandle {

@@ -1,7 +1,7 @@
 //! The shell: sockets, threads, clocks and signals around the state machines of `shard`.
 //!
-//! Every shard is one thread. On it, a [`worker`] moves bytes between the [`ring`], which does all socket I/O, and the state machine,
-//! in turns. Shards talk through the [`mesh`]. [`run`] sets all that up and waits for its end.
+//! Every shard is one thread. On it, a worker moves bytes between the socket ring, which does all socket I/O, and the state machine,
+//! in turns. Shards talk through the mesh. [`run`] sets all that up and waits for its end.
 //!
 //! **Invariant**: nothing here knows what a packet means, except that the first one is a CONNECT with a Client Identifier.
 
@@ -76,8 +76,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     }
     drop(ready);
     for _ in 0..shards {
-        // The sender is gone without a word only where glommio could not set up a thread; joining tells why.
-        readiness.recv().unwrap_or(Ok(()))?;
+        // A shard says nothing only where glommio could not set up its executor.
+        readiness.recv().unwrap_or(Err(StartError::ExecutorLost))?;
     }
     for address in addresses {
         tracing::info!(%address, "listening for MQTT over TCP");

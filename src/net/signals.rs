@@ -64,7 +64,8 @@ impl Signals {
         drop(stopping);
         let reports = ends
             .into_iter()
-            .map(|end| end.map_err(|error| StartError::Executor { cpu: 0, message: error.to_string() }));
+            .enumerate()
+            .map(|(shard, end)| end.map_err(|error| StartError::Executor { shard, message: error.to_string() }));
         Ok(reports.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 }

@@ -70,11 +70,13 @@ pub enum StartError {
     },
     /// The thread of a shard could not be set up.
     Executor {
-        /// The processor it was to run on.
-        cpu: usize,
+        /// Its number.
+        shard: usize,
         /// What glommio said.
         message: String,
     },
+    /// A shard's executor ended before it began.
+    ExecutorLost,
     /// Signals cannot be received, or another basic facility is missing.
     System {
         /// What was tried.
@@ -94,7 +96,7 @@ impl StartError {
             Self::RingDisabled { .. } => 6,
             Self::MemlockTooLow { .. } => 7,
             Self::NofileTooLow { .. } => 8,
-            Self::Ring { .. } | Self::Executor { .. } | Self::System { .. } => 1,
+            Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }
 
@@ -147,7 +149,11 @@ impl fmt::Display for StartError {
                 "the limit on open files is too low: {limit}, at least {needed} are needed. Raise it with `ulimit -n`, LimitNOFILE= of \
                  systemd or --ulimit nofile= of the container, or lower limits.connections_max or shards"
             ),
-            Self::Executor { cpu, message } => write!(f, "cannot start the shard on processor {cpu}: {message}"),
+            Self::Executor { shard, message } => write!(f, "cannot run shard {shard}: {message}"),
+            Self::ExecutorLost => f.write_str(
+                "the executor of a shard could not be set up; the usual causes are the limits on open files (`ulimit -n`) and on locked \
+                 memory (`ulimit -l`)",
+            ),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
     }
