@@ -29,7 +29,7 @@ impl Bench {
     }
 
     fn turn(&mut self) {
-        self.now = self.now + Duration::from_micros(100);
+        self.now += Duration::from_micros(100);
         self.shard.advance(self.now);
         self.finish();
     }

@@ -10,6 +10,10 @@ const INDEXED_FROM: usize = 32;
 #[derive(Debug)]
 pub(super) struct Subscribers<K, V> {
     list: Vec<(K, V)>,
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly every filter has no index, and then this is 8 bytes instead of 64"
+    )]
     positions: Option<Box<HashMap<K, u32, ahash::RandomState>>>,
 }
 
