@@ -287,7 +287,9 @@ fn mqtt_4_5_0_2_client_may_acknowledge_what_it_receives_in_any_order() {
     let topic = unique("any");
     let (mut client, _) = watcher(&broker, 5, &topic, 1);
     let mut publisher = broker.client(5);
-    (0..3).for_each(|_| drop(publisher.publish(Publish::new(&topic, "x").qos(1))));
+    for _ in 0..3 {
+        publisher.publish(Publish::new(&topic, "x").qos(1));
+    }
     let identifiers: Vec<u16> = (0..3).map(|_| client.expect(PUBLISH).packet_id).collect();
     identifiers.iter().rev().for_each(|id| client.send(&acknowledgement(PUBACK, *id)));
     client.ping();
@@ -320,7 +322,9 @@ fn mqtt_4_6_0_4_pubrels_come_in_the_order_of_the_pubrecs() {
     let topic = unique("order");
     let (mut client, _) = watcher(&broker, 5, &topic, 2);
     let mut publisher = broker.client(5);
-    (0..3).for_each(|_| drop(publisher.publish(Publish::new(&topic, "x").qos(2))));
+    for _ in 0..3 {
+        publisher.publish(Publish::new(&topic, "x").qos(2));
+    }
     let mut ids: Vec<u16> = (0..3).map(|_| client.expect(PUBLISH).packet_id).collect();
     ids.reverse();
     ids.iter().for_each(|id| client.send(&acknowledgement(PUBREC, *id)));
@@ -336,7 +340,9 @@ fn mqtt_4_6_0_6_messages_of_one_publisher_and_qos_keep_their_order() {
         let (mut client, _) = watcher(&broker, 5, &topic, qos);
         let mut publisher = broker.client(5);
         let expected: Vec<String> = (0..200).map(|index| index.to_string()).collect();
-        expected.iter().for_each(|payload| drop(publisher.publish(Publish::new(&topic, payload).qos(qos))));
+        for payload in expected.iter() {
+            publisher.publish(Publish::new(&topic, payload).qos(qos));
+        }
         assert_eq!(client.payloads(200), expected);
     }
 }
@@ -348,8 +354,12 @@ fn mqtt_4_6_0_1_messages_are_resent_in_their_order() {
     let (mut client, id) = watcher(&broker, 5, &topic, 1);
     let mut publisher = broker.client(5);
     let expected: Vec<String> = (0..50).map(|index| index.to_string()).collect();
-    expected.iter().for_each(|payload| drop(publisher.publish(Publish::new(&topic, payload).qos(1))));
-    (0..50).for_each(|_| drop(client.expect(PUBLISH)));
+    for payload in expected.iter() {
+        publisher.publish(Publish::new(&topic, payload).qos(1));
+    }
+    for _ in 0..50 {
+        client.expect(PUBLISH);
+    }
     client.cut();
     assert_eq!(back(&broker, 5, &id).payloads(50), expected);
 }

@@ -460,7 +460,9 @@ fn mqtt_2_2_1_4_server_gives_messages_in_flight_different_packet_identifiers() {
     let mut client = broker.client(5);
     client.subscribe(&topic, 1);
     let mut publisher = broker.client(5);
-    (0..10).for_each(|_| drop(publisher.publish(Publish::new(&topic, "x").qos(1))));
+    for _ in 0..10 {
+        publisher.publish(Publish::new(&topic, "x").qos(1));
+    }
     let mut identifiers: Vec<u16> = (0..10).map(|_| client.expect(PUBLISH).packet_id).collect();
     identifiers.sort_unstable();
     identifiers.dedup();

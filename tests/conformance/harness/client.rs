@@ -165,6 +165,21 @@ impl Client {
         }
     }
 
+    /// Packets up to the first of this type, or to the end of the connection.
+    pub(crate) fn until_closed_or(&mut self, kind: u8) -> Vec<Packet> {
+        let mut packets: Vec<Packet> = Vec::new();
+        loop {
+            match self.arrival(Instant::now() + PATIENCE) {
+                Arrival::Packet(packet) => packets.push(packet),
+                Arrival::Closed => return packets,
+                Arrival::Nothing => panic!("the server neither answered nor closed within {PATIENCE:?}"),
+            }
+            if packets.last().is_some_and(|packet| packet.kind == kind) {
+                return packets;
+            }
+        }
+    }
+
     pub(crate) fn next_id(&mut self) -> u16 {
         self.packet_id += 1;
         self.packet_id
