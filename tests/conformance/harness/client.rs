@@ -280,6 +280,11 @@ impl Client {
         self.stream.shutdown(Shutdown::Both).unwrap();
     }
 
+    /// Only our half of the Network Connection ends.
+    pub(crate) fn finish_sending(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
     /// The Network Connection ends without a DISCONNECT, by RST.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
