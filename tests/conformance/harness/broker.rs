@@ -1,0 +1,192 @@
+//! The broker under test: a process of its own, on a port that the system chose.
+
+use super::client::Client;
+use super::parse::{CONNACK, Packet};
+use super::wire::Connect;
+use super::{PATIENCE, unique};
+use std::cell::RefCell;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) struct Broker {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    folder: PathBuf,
+}
+
+impl Broker {
+    /// The broker with default settings and two shards that tests share while any of them runs.
+    pub(crate) fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+        thread_local! {
+            /// Keeps the broker until the test, which has a thread of its own, is over.
+            static HELD: RefCell<Option<Arc<Broker>>> = const { RefCell::new(None) };
+        }
+        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let broker = shared.upgrade().unwrap_or_else(|| Arc::new(Self::start("")));
+        *shared = Arc::downgrade(&broker);
+        HELD.replace(Some(Arc::clone(&broker)));
+        broker
+    }
+
+    /// Two shards, one listener, and `settings` (TOML: top-level keys first, then tables).
+    pub(crate) fn start(settings: &str) -> Self {
+        Self::with_shards(2, settings)
+    }
+
+    pub(crate) fn with_shards(shards: u16, settings: &str) -> Self {
+        let folder = folder();
+        let data = folder.join("data");
+        let listener = "[[listeners]]\nkind = \"tcp\"\naddress = \"127.0.0.1:0\"\n";
+        let text = format!("shards = {shards}\ndata_dir = {data:?}\n{settings}\n{listener}");
+        let mut child = command(&configuration(&folder, &text)).spawn().expect("the broker can be started");
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = follow(child.stderr.take().unwrap(), Arc::clone(&log));
+        let Some(address) = listening(&lines) else {
+            let _ = child.kill();
+            panic!("the broker does not listen; its log:\n{}", log.lock().unwrap());
+        };
+        Self { child, address, log, folder }
+    }
+
+    /// A connection on which nothing has been sent.
+    pub(crate) fn open(&self, version: u8) -> Client {
+        Client::open(self.address, version)
+    }
+
+    /// Connects, and fails unless the server accepts.
+    pub(crate) fn connect(&self, connect: Connect) -> Client {
+        let mut client = self.open(connect.version);
+        client.send(&connect.encode());
+        client.connack = client.expect(CONNACK);
+        assert_eq!(client.connack.reason, 0, "CONNECT refused: {:?}", client.connack);
+        client
+    }
+
+    /// Sends a CONNECT that the server must refuse; the CONNACK, after which the server has closed.
+    pub(crate) fn refuse(&self, connect: Connect) -> Packet {
+        let mut client = self.open(connect.version);
+        client.send(&connect.encode());
+        let connack = client.expect(CONNACK);
+        assert!(connack.reason != 0, "CONNECT accepted");
+        assert!(!connack.session_present); // [MQTT-3.2.2-6]
+        client.expect_closed(); // [MQTT-3.2.2-7]
+        connack
+    }
+
+    pub(crate) fn client(&self, version: u8) -> Client {
+        self.connect(Connect::new(version, &unique("c")))
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let end = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "the broker still runs");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+        if thread::panicking() {
+            eprintln!("log of the broker:\n{}", self.log.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        }
+    }
+}
+
+/// A folder under `target/` for one process.
+fn folder() -> PathBuf {
+    let name = format!("{}-{}", unique("conformance"), std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn configuration(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("willowmq.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// The program without arguments, and without settings from the environment of whoever runs the tests.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_willowmq"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WILLOWMQ_")) {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+fn command(configuration: &Path) -> Command {
+    let mut command = program();
+    command.arg("--config").arg(configuration);
+    command
+}
+
+/// Runs the program to its end with `text` as its configuration.
+pub(crate) fn run(text: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let folder = folder();
+    let mut command = command(&configuration(&folder, text));
+    command.args(arguments).envs(environment.iter().copied()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("the broker can be started");
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            child.kill().unwrap();
+            panic!("the program does not end; {:?}", child.wait_with_output());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
+    let _ = fs::remove_dir_all(folder);
+    output
+}
+
+/// Collects the log, and passes each line on to whoever waits for one.
+fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+            let _ = sender.send(line); // Nobody waits any more once the address is known.
+        }
+    });
+    receiver
+}
+
+fn listening(lines: &Receiver<String>) -> Option<SocketAddr> {
+    let end = Instant::now() + PATIENCE;
+    while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        if let Some((_, rest)) = line.split_once("address=") {
+            let address = rest.split([' ', ',']).next()?.trim_matches('"');
+            return Some(address.parse().expect("the address of the listener"));
+        }
+    }
+    None
+}
