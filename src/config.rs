@@ -1,1 +1,288 @@
-//! Configuration.
+//! Every setting: its default, unit, range, and why the default is what it is.
+//!
+//! A key is defined once, in this file. From that one definition come the field of [`Config`], its default, parsing,
+//! the range check, the name of its environment variable, `--print-config` ([`Config::to_toml`]) and the reference
+//! ([`reference()`]). The text above a key is what an operator reads in the last two.
+//!
+//! Nothing here reads a file or the environment: [`Sources`] hands the text in.
+
+mod error;
+mod kind;
+mod load;
+mod print;
+mod section;
+mod suggest;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kind::{Choice, Count, Flag, Optional, OrNever, Path, Size, SocketAddress, Span, Text, TopicFilters};
+use section::{choices, section};
+
+pub use error::{ConfigError, Fault, Origin};
+pub use load::{File, Sources};
+pub use print::reference;
+
+/// Most shards that one broker can have: a set of peers is 128 bits.
+pub const SHARDS_MAX: u16 = 128;
+/// Largest MQTT Control Packet that the length encoding allows, in bytes with its fixed header (§1.5.5).
+pub const PACKET_BYTES_CEILING: usize = 1 + 4 + 268_435_455;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const GIB: usize = 1024 * MIB;
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// 136 years: the longest interval that the wire (u32 seconds) and the timer wheel know.
+const AGE: Duration = Duration::from_secs(u32::MAX as u64);
+
+section! {
+    /// The validated settings of the broker. [`Config::default`] is what an empty file gives.
+    Config {
+        /// Shards, one thread and one core each. Unset: every core the process may use.
+        shards: Option<u16> = None, Optional(Count(1..=u64::from(SHARDS_MAX)));
+        /// Directory for what the broker keeps. Durability "memory" writes nothing there.
+        data_dir: PathBuf = "willowmq-data".into(), Path;
+        /// What survives the end of the process. This version has "memory" alone: sessions, retained messages and
+        /// armed wills end with the process.
+        durability: Durability = Durability::Memory, Choice;
+        /// How long a graceful stop may take before connections that are still open are cut.
+        shutdown_timeout: Duration = 10 * SECOND, Span(Duration::ZERO..=3600 * SECOND);
+    }
+    sections {
+        /// What is logged, and how.
+        log: Log,
+        /// What happens to Will Messages.
+        wills: Wills,
+        /// Session State, with or without a connection.
+        sessions: Sessions,
+        /// Bounds on what clients can make the broker hold. Reaching one is counted and, where the protocol has a
+        /// Reason Code for it, reported.
+        limits: Limits,
+        /// Parts of MQTT that can be switched off.
+        features: Features,
+    }
+    lists {
+        /// Where clients connect. Without any, the broker listens on 127.0.0.1:1883.
+        listeners: Listener = vec![Listener::default()],
+    }
+}
+
+choices! {
+    /// What survives the end of the process.
+    Durability {
+        /// Nothing: all state is in memory.
+        Memory = "memory",
+    }
+    refused {
+        "sync" = "this version keeps everything in memory and has no journal yet",
+        "relaxed" = "this version keeps everything in memory and has no journal yet",
+    }
+}
+
+section! {
+    /// `[log]`
+    Log {
+        /// Least severity that is logged: "error", "warn", "info", "debug", "trace", or directives for modules such
+        /// as "info,willowmq::net=debug".
+        level: String = "info".into(), Text;
+        /// "text" for people, "json" for machines: one object a line.
+        format: LogFormat = LogFormat::Text, Choice;
+    }
+}
+
+choices! {
+    /// How a log line is written.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+    refused {}
+}
+
+section! {
+    /// `[[listeners]]`
+    Listener {
+        /// What the listener speaks. This version has MQTT over plain TCP.
+        kind: ListenerKind = ListenerKind::Tcp, Choice;
+        /// IP address and port. The address 0.0.0.0 is every IPv4 address of the machine.
+        address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), SocketAddress;
+        /// Whether clients need no credentials. Unset: true on a loopback address, false elsewhere. This version
+        /// cannot check credentials, so a listener elsewhere starts only if this says true.
+        anonymous: bool = true, Flag;
+        /// Most connections of this listener. Unset: limits.connections_max alone decides.
+        connections_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
+        /// Connections that the kernel queues before they are accepted. It caps this at net.core.somaxconn, whose
+        /// usual value is our default.
+        backlog: u32 = 4096, Count(1..=65_535);
+    }
+}
+
+choices! {
+    /// What a listener speaks.
+    ListenerKind {
+        /// MQTT over TCP.
+        Tcp = "tcp",
+    }
+    refused {
+        "tls" = "this version listens on plain TCP only; let a proxy end TLS",
+        "wss" = "this version listens on plain TCP only",
+        "ws" = "this version listens on plain TCP only",
+        "unix" = "this version listens on plain TCP only",
+    }
+}
+
+section! {
+    /// `[wills]`
+    Wills {
+        /// When it is checked whether the client may publish its will: "connect" refuses the connection, "publish"
+        /// checks when the will is due.
+        acl: WillAcl = WillAcl::Connect, Choice;
+        /// Longest Will Delay Interval; a longer one is shortened to it. Unset: as the client asks.
+        max_delay: Option<Duration> = None, Optional(Span(Duration::ZERO..=AGE));
+        /// What a graceful stop does to armed wills: "publish" sends them before the process ends, "hold" keeps
+        /// them. With durability "memory" nothing is kept, so "hold" ends them unpublished.
+        on_shutdown: OnShutdown = OnShutdown::Hold, Choice;
+        /// Topic Filters of the wills that get User Properties saying when, why and for whom they were published.
+        /// Empty: none.
+        stamp: Vec<String> = Vec::new(), TopicFilters;
+        /// Whether a will is discarded when its own client has published to its topic since the connection ended.
+        stale_guard: bool = false, Flag;
+        /// Wills due within one second on one shard from which on it is logged and counted as a storm.
+        storm_threshold_per_second: u32 = 1000, Count(1..=u64::from(u32::MAX));
+        /// Wills published in one go before other work has its turn. Larger drains a storm with less overhead,
+        /// smaller keeps the latency of ordinary traffic lower.
+        slice: u32 = 64, Count(1..=65_536);
+        /// Processor shares of the wills' queue while there is other work, against 1000 for the network.
+        share: u32 = 250, Count(1..=1000);
+    }
+    sections {
+        /// Which wills are accepted at CONNECT.
+        allow: WillsAllow,
+    }
+    lists {}
+}
+
+choices! {
+    /// When permission to publish a will is checked.
+    WillAcl {
+        /// At CONNECT: a client that may not publish its will is refused.
+        Connect = "connect",
+        /// When the will is due: it is then discarded and counted.
+        Publish = "publish",
+    }
+    refused {}
+}
+
+choices! {
+    /// What a graceful stop does to armed wills.
+    OnShutdown {
+        /// They stay armed where the durability keeps them; in memory they end with the process.
+        Hold = "hold",
+        /// They are published before the process ends.
+        Publish = "publish",
+    }
+    refused {}
+}
+
+section! {
+    /// `[wills.allow]`
+    WillsAllow {
+        /// Topic Filters, one of which must match the Will Topic. Empty: any topic.
+        topics: Vec<String> = Vec::new(), TopicFilters;
+        /// Largest Will Payload. Unset: what fits into limits.packet_bytes_max.
+        payload_bytes_max: Option<usize> = None, Optional(Size(0..=65_535));
+        /// Highest Will QoS.
+        qos_max: u8 = 2, Count(0..=2);
+        /// Whether wills may ask to be retained.
+        retain: bool = true, Flag;
+    }
+}
+
+section! {
+    /// `[sessions]`
+    Sessions {
+        /// Longest Session Expiry Interval; clients of MQTT 5.0 that ask for more are told this one. Unset: as the
+        /// client asks, 0xFFFFFFFF being never.
+        expiry_max: Option<Duration> = None, Optional(Span(Duration::ZERO..=AGE));
+        /// How long sessions of MQTT 3.x clients with Clean Session 0 outlive the connection. "never" is what that
+        /// standard says; a duration protects against clients that do not come back.
+        expiry_3x: Option<Duration> = None, OrNever(Span(SECOND..=AGE));
+        /// Most QoS 1 and 2 messages that wait for one session; the newest is dropped above it, wills excepted.
+        /// Ten minutes of absence at 16 messages a second.
+        queue_messages_max: u32 = 10_000, Count(1..=u64::from(u32::MAX));
+        /// Most bytes that wait for one session, by the payloads and topics of its messages.
+        queue_bytes_max: usize = 64 * MIB, Size(KIB as u64..=1024 * GIB as u64);
+        /// Most sessions of the broker. New ones are refused with 0x97 above it (0x03 for 3.x).
+        sessions_max: u32 = 2_000_000, Count(1..=u64::from(u32::MAX));
+    }
+}
+
+section! {
+    /// `[limits]`
+    Limits {
+        /// Most connections of the broker. Unset: what the limit on open files (RLIMIT_NOFILE) leaves room for.
+        connections_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
+        /// Time from accepting a connection to its complete CONNECT.
+        connect_timeout: Duration = 10 * SECOND, Span(100 * MILLISECOND..=3600 * SECOND);
+        /// Largest packet that a client may send, with its fixed header. 1 MiB is much for telemetry; firmware
+        /// images need more. Each connection can make the broker hold as much.
+        packet_bytes_max: usize = MIB, Size(128..=PACKET_BYTES_CEILING as u64);
+        /// Longest Client Identifier. Every server has to take 23 bytes [MQTT-3.1.3-5].
+        client_id_bytes_max: u16 = 1024, Count(23..=65_535);
+        /// Most levels of a Topic Name or Topic Filter.
+        topic_levels_max: u16 = 128, Count(1..=65_535);
+        /// Longest Topic Name or Topic Filter. The default is the protocol's own limit.
+        topic_bytes_max: u16 = 65_535, Count(1..=65_535);
+        /// Most subscriptions of one session; more are refused with 0x97 (0x80 for 3.x).
+        subscriptions_per_session_max: u32 = 10_000, Count(1..=u64::from(u32::MAX));
+        /// Most Topic Filters in one SUBSCRIBE or UNSUBSCRIBE.
+        filters_per_subscribe_max: u32 = 1024, Count(1..=65_536);
+        /// QoS 1 and 2 messages that a client may have in flight towards us: the Receive Maximum we announce.
+        receive_maximum: u16 = 1024, Count(1..=65_535);
+        /// QoS 1 and 2 messages that we have in flight towards one client; its own Receive Maximum may lower it.
+        inflight_max: u16 = 1024, Count(1..=65_535);
+        /// Topic Aliases that a client may use: the Topic Alias Maximum we announce. Zero: none.
+        topic_alias_maximum: u16 = 64, Count(0..=65_535);
+        /// Topic Aliases that we use towards a client; its own Topic Alias Maximum may lower it. Zero: none.
+        topic_alias_outgoing_max: u16 = 32, Count(0..=65_535);
+        /// Longest Keep Alive in seconds. Clients of MQTT 5.0 that ask for more, or for none, are told this one;
+        /// clients of 3.x cannot be told and keep theirs. 65535: as the client asks.
+        keep_alive_max: u16 = 65_535, Count(1..=65_535);
+        /// Highest QoS that clients may publish with; subscriptions are granted no more.
+        maximum_qos: u8 = 2, Count(0..=2);
+        /// Output that may wait for one connection. Above it QoS 0 messages are dropped and others stay queued.
+        output_bytes_max: usize = MIB, Size(4 * KIB as u64..=GIB as u64);
+        /// A connection whose waiting output makes no progress for so long is closed.
+        write_timeout: Duration = 60 * SECOND, Span(SECOND..=DAY);
+        /// Most Retained Messages of the broker; new topics are refused above it.
+        retained_messages_max: u32 = 1_000_000, Count(0..=u64::from(u32::MAX));
+        /// Most bytes of Retained Messages of the broker, by their payloads and topics.
+        retained_bytes_max: usize = GIB, Size(0..=1024 * GIB as u64);
+        /// Messages under way from one shard to another. When they are so many, connections that add to them are
+        /// not read until there is room again.
+        mesh_messages_max: u32 = 65_536, Count(64..=16_777_216);
+    }
+}
+
+section! {
+    /// `[features]`
+    Features {
+        /// Whether messages can be retained.
+        retain: bool = true, Flag;
+        /// Whether Topic Filters may hold + and #.
+        wildcard_subscriptions: bool = true, Flag;
+        /// Whether there are Shared Subscriptions ($share/name/filter).
+        shared_subscriptions: bool = true, Flag;
+        /// Whether there are Subscription Identifiers.
+        subscription_identifiers: bool = true, Flag;
+        /// Whether payloads that claim to be UTF-8 (Payload Format Indicator 1) are checked.
+        validate_payload_format: bool = false, Flag;
+        /// Whether clients may leave the Client Identifier empty and get one.
+        assigned_client_ids: bool = true, Flag;
+    }
+}

@@ -1,1 +1,105 @@
-fn main() {}
+//! The `willowmq` binary: command line → config → run.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use willowmq::config::{Config, File, Sources};
+use willowmq::net::{self, logging};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit code for an error in the configuration or on the command line, which is clap's as well.
+const CONFIG_ERROR: u8 = 2;
+
+/// An MQTT broker that never loses a Last Will.
+///
+/// Settings come from the file, then from the environment (WILLOWMQ_LIMITS_PACKET_BYTES_MAX and so on), then from the flags below;
+/// the later one wins. See --print-config for all of them.
+#[derive(Parser)]
+#[command(version, about, long_about)]
+struct Arguments {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", env = "WILLOWMQ_CONFIG")]
+    config: Option<PathBuf>,
+    /// Check the configuration, then exit
+    #[arg(long)]
+    check_config: bool,
+    /// Print the settings in force with their explanations, then exit
+    #[arg(long)]
+    print_config: bool,
+    /// Number of shards: threads, one to a core
+    #[arg(long, value_name = "N")]
+    shards: Option<u16>,
+    /// Address to listen on, instead of those in the file; can be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<SocketAddr>,
+    /// Least severity that is logged: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match load(&arguments) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, CONFIG_ERROR),
+    };
+    if arguments.print_config {
+        // Whoever reads may stop early, as `head` does.
+        let _ = std::io::stdout().write_all(config.to_toml().as_bytes());
+    }
+    if arguments.print_config || arguments.check_config {
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = logging::begin(&config.log) {
+        return fail(&error, CONFIG_ERROR);
+    }
+    logging::abort_on_panic();
+    match net::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+fn load(arguments: &Arguments) -> Result<Config, String> {
+    let name = arguments.config.as_ref().map(|path| path.display().to_string());
+    let text = match &arguments.config {
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?
+        }
+        None => String::new(),
+    };
+    let file = name.as_ref().map(|name| File { name, text: &text });
+    // A variable that is not UTF-8 is none of ours: their names and values are text.
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let sources = Sources { file, environment: environment.collect(), flags: flags(arguments) };
+    Config::load(sources).map_err(|error| error.to_string())
+}
+
+/// The settings that flags stand for, by their keys.
+fn flags(arguments: &Arguments) -> Vec<(String, String)> {
+    let mut flags = Vec::new();
+    let mut set = |key: &str, value: String| flags.push((key.to_owned(), value));
+    if let Some(shards) = arguments.shards {
+        set("shards", shards.to_string());
+    }
+    if let Some(level) = &arguments.log_level {
+        set("log.level", level.clone());
+    }
+    if !arguments.listen.is_empty() {
+        let listeners: Vec<_> =
+            arguments.listen.iter().map(|address| format!("{{ address = \"{address}\" }}")).collect();
+        set("listeners", format!("[{}]", listeners.join(", ")));
+    }
+    flags
+}
+
+fn fail(error: &str, code: u8) -> ExitCode {
+    eprintln!("willowmq: {error}");
+    ExitCode::from(code)
+}

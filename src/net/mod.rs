@@ -1,1 +1,114 @@
-//! net.
+//! The shell: sockets, threads, clocks and signals around the state machines of `shard`.
+//!
+//! Every shard is one thread. On it, a worker moves bytes between the socket ring, which does all socket I/O, and the state machine,
+//! in turns. Shards talk through the mesh. [`run`] sets all that up and waits for its end.
+//!
+//! **Invariant**: nothing here knows what a packet means, except that the first one is a CONNECT with a Client Identifier.
+
+mod admission;
+mod arrivals;
+mod clock;
+mod connection;
+mod counters;
+mod executor;
+mod handshake;
+mod listener;
+pub mod logging;
+mod mesh;
+mod ring;
+mod signals;
+mod startup;
+mod worker;
+
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+pub use startup::StartError;
+
+use crate::config::Config;
+use crate::shard::ShardId;
+use admission::Gate;
+use clock::Clock;
+use executor::Report;
+use mesh::Mesh;
+use worker::Plan;
+
+/// Runs the broker until a signal ends it.
+///
+/// # Errors
+/// Why it could not start.
+pub fn run(config: Config) -> Result<(), StartError> {
+    let signals = signals::Signals::register()?;
+    startup::check_system()?;
+    let processors = startup::processors()?;
+    let shards = config.shards.map_or(processors.len(), usize::from).clamp(1, ShardId::COUNT_MAX);
+    let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, "WillowMQ starts");
+    tracing::warn!("durability is \"memory\": sessions, retained messages and wills end with this process");
+
+    let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for listener in &config.listeners {
+        let bound = listener::bind(listener.address, shards, listener.backlog as i32)?;
+        addresses.push(bound.address);
+        for (of_shard, socket) in sockets.iter_mut().zip(bound.sockets) {
+            of_shard.push(socket);
+        }
+    }
+    let mesh = Mesh::new(shards, config.limits.mesh_messages_max as usize)
+        .map_err(|error| StartError::System { what: "cannot create the eventfds of the shards", error })?;
+    let plan = Arc::new(Plan {
+        gate: Arc::new(Gate::new(connections_max, config.listeners.iter().map(|listener| listener.connections_max))),
+        mesh: Arc::clone(&mesh),
+        clock: Clock::start(),
+        seed: RandomState::new().hash_one(std::process::id()),
+        config: Arc::new(config),
+    });
+
+    let (ready, readiness) = mpsc::channel();
+    let mut threads = Vec::new();
+    for (index, sockets) in sockets.into_iter().enumerate() {
+        let cpu = processors[index % processors.len()];
+        let plan = Arc::clone(&plan);
+        threads.push(executor::start(ShardId::new(index), cpu, plan, sockets, ready.clone())?);
+    }
+    drop(ready);
+    for _ in 0..shards {
+        // A shard says nothing only where glommio could not set up its executor.
+        readiness.recv().unwrap_or(Err(StartError::ExecutorLost))?;
+    }
+    for address in addresses {
+        tracing::info!(%address, "listening for MQTT over TCP");
+    }
+
+    let reports = signals.serve(&mesh, plan.config.shutdown_timeout, threads)?;
+    log_totals(&reports);
+    Ok(())
+}
+
+/// The last line of the log.
+fn log_totals(reports: &[Report]) {
+    let mut counters = counters::Counters::default();
+    reports.iter().for_each(|(of_shard, _)| counters.add(of_shard));
+    let sum = |of: fn(&crate::shard::Stats) -> u64| reports.iter().map(|(_, stats)| of(stats)).sum::<u64>();
+    tracing::info!(
+        accepted = counters.accepted,
+        turned_away = counters.turned_away + counters.shed,
+        bad_first_packets = counters.bad_first_packets,
+        connect_timeouts = counters.connect_timeouts,
+        write_timeouts = counters.write_timeouts,
+        handed_over = counters.handed_over,
+        connects = sum(|stats| stats.connects_accepted),
+        connects_refused = sum(|stats| stats.connects_refused),
+        publishes_received = sum(|stats| stats.publishes_received),
+        publishes_sent = sum(|stats| stats.publishes_sent),
+        protocol_errors = sum(|stats| stats.protocol_errors),
+        dropped = sum(|stats| stats.dropped_output_full + stats.dropped_queue_full),
+        wills_armed = sum(|stats| stats.wills.armed),
+        wills_published = sum(|stats| stats.wills.published_total()),
+        wills_discarded = sum(|stats| stats.wills.discarded_total()),
+        "WillowMQ has stopped"
+    );
+}

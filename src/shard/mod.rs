@@ -1,1 +1,514 @@
-//! shard.
+//! One core's share of the broker: its Sessions, subscriptions, retained messages, timers and wills.
+//!
+//! [`Shard`] is a state machine. Its owner tells it what has arrived and what time it is, and then carries out what follows:
+//! messages for other shards first, then closes, then outputs. The owner is the shell in production and the simulator in tests.
+//!
+//! **Invariant**: nothing here names a socket, a clock, a thread or a lock. The same calls give the same effects.
+
+mod close;
+mod connect;
+mod connection;
+mod deliver;
+mod event;
+pub mod handshake;
+mod peer;
+mod publish;
+mod retained;
+mod sessions;
+mod shared;
+mod stats;
+mod subscribe;
+mod wills;
+
+pub use crate::session::ConnectionId;
+pub use close::Closed;
+pub use connection::{Origin, Reading};
+pub use event::Event;
+pub use peer::PeerMessage;
+pub use stats::{Stats, WillStats};
+pub use wills::{Hold, WillFate};
+
+use crate::codec::{self, DecodeError, Packet, QoS, ReasonCode};
+use crate::config::Config;
+use crate::security::Rights;
+use crate::session::message::Message;
+use crate::session::{Session, Subscription};
+use crate::timer::{Moment, Wheel};
+use crate::topic::SubscriptionTrie;
+use connection::Connections;
+use deliver::Templates;
+use peer::{Peers, SessionKey, Wait};
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+/// Numbers the shards of a broker, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(u8);
+
+impl ShardId {
+    /// The most shards a broker can have.
+    pub const COUNT_MAX: usize = 128;
+
+    /// The shard with this number.
+    ///
+    /// # Panics
+    /// Where it is not below [`Self::COUNT_MAX`].
+    pub fn new(index: usize) -> Self {
+        assert!(index < Self::COUNT_MAX, "a broker has at most {} shards", Self::COUNT_MAX);
+        Self(index as u8)
+    }
+
+    /// Its number.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The hash that decides homes; the same on all shards that were given the same seed.
+pub fn home_hasher(seed: u64) -> ahash::RandomState {
+    ahash::RandomState::with_seeds(seed, seed.rotate_left(17), !seed, seed.rotate_left(43))
+}
+
+/// The home of a Session.
+pub fn home_of(client_id: &str, hasher: &ahash::RandomState, shards: usize) -> ShardId {
+    ShardId::new((hasher.hash_one(client_id) % shards as u64) as usize)
+}
+
+/// A subscriber in the trie: a Session of this shard, or a Shared Subscription that lives here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Subscriber {
+    Session(u32),
+    Group(u32),
+}
+
+impl Subscriber {
+    fn is(self, session: Option<u32>) -> bool {
+        matches!((self, session), (Self::Session(left), Some(right)) if left == right)
+    }
+}
+
+/// What the trie keeps of a Subscription's options.
+#[derive(Debug, Clone, Copy)]
+struct SubscriberOptions {
+    qos: QoS,
+    no_local: bool,
+    retain_as_published: bool,
+    id: Option<u32>,
+}
+
+impl From<&Subscription> for SubscriberOptions {
+    fn from(subscription: &Subscription) -> Self {
+        let options = &subscription.options;
+        Self {
+            qos: options.qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            id: subscription.id,
+        }
+    }
+}
+
+/// What a deadline of the wheel is about.
+#[derive(Debug)]
+enum Timer {
+    KeepAlive(ConnectionId),
+    WillDelay(SessionKey),
+    SessionExpiry(SessionKey),
+    RetainedExpiry(Weak<Message>),
+}
+
+/// What a client did wrong, or ran into: its connection ends with this Reason Code.
+#[derive(Debug)]
+struct Fault {
+    reason: ReasonCode,
+    detail: Cow<'static, str>,
+}
+
+impl Fault {
+    fn new(reason: ReasonCode, detail: &'static str) -> Self {
+        Self { reason, detail: Cow::Borrowed(detail) }
+    }
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        Self { reason: error.reason_code(), detail: Cow::Owned(error.to_string()) }
+    }
+}
+
+/// A small, fast, seeded generator (SplitMix64): assigned Client Identifiers need no secrecy.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// One core's broker.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    config: Arc<Config>,
+    rights: Rights,
+    hasher: ahash::RandomState,
+    random: Random,
+    sessions: sessions::Sessions,
+    connections: Connections,
+    subscriptions: SubscriptionTrie<Subscriber, SubscriberOptions>,
+    groups: shared::Groups,
+    retained: retained::RetainedStore,
+    look_ups: retained::LookUps,
+    wheel: Wheel<Timer>,
+    wills: wills::Wills,
+    peers: Peers,
+    paused: Vec<ConnectionId>,
+    stop: close::Stop,
+    /// Publications so far, and connections so far: they number the next one.
+    publications: u64,
+    connects: u64,
+    events: VecDeque<Event>,
+    stats: Stats,
+    /// Kept between publishes so that the hot path allocates nothing.
+    matched: Vec<(Subscriber, SubscriberOptions)>,
+    templates: Templates,
+}
+
+impl Shard {
+    /// The shard `id` of `shards`. `seed` must be the same for all of them: it decides who is at home where.
+    ///
+    /// # Panics
+    /// Where `id` is not below `shards`.
+    pub fn new(id: ShardId, shards: usize, seed: u64, config: Arc<Config>, now: Moment) -> Self {
+        assert!(id.index() < shards, "shard {} of {shards}", id.index());
+        let hasher = home_hasher(seed);
+        let backlog_max = config.limits.mesh_messages_max as usize;
+        Self {
+            id,
+            rights: Rights::default(),
+            random: Random(seed ^ (id.index() as u64).wrapping_mul(0xA24B_AED4_963E_E407)),
+            sessions: sessions::Sessions::new(hasher.clone()),
+            connections: Connections::default(),
+            subscriptions: SubscriptionTrie::new(hasher.clone()),
+            hasher,
+            groups: shared::Groups::default(),
+            retained: retained::RetainedStore::new(shards),
+            look_ups: retained::LookUps::default(),
+            wheel: Wheel::new(now),
+            wills: wills::Wills::new(&config.wills),
+            peers: Peers::new(id, shards, backlog_max),
+            paused: Vec::new(),
+            stop: close::Stop::default(),
+            publications: 0,
+            connects: 0,
+            events: VecDeque::new(),
+            stats: Stats::default(),
+            matched: Vec::new(),
+            templates: Templates::default(),
+            config,
+        }
+    }
+
+    /// Replaces the rights in force.
+    pub fn set_rights(&mut self, rights: Rights) {
+        self.rights = rights;
+    }
+
+    /// Bytes that arrived on a connection, in any split of the stream. Incomplete packets are kept.
+    pub fn receive(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.unread.is_empty() && !connection.is_paused {
+            let read = self.read_packets(now, id, bytes);
+            self.keep_unread(id, &bytes[read..]);
+            return;
+        }
+        connection.unread.extend_from_slice(bytes);
+        if !connection.is_paused {
+            let unread = std::mem::take(&mut connection.unread);
+            self.read_again(now, id, unread);
+        }
+    }
+
+    fn read_again(&mut self, now: Moment, id: ConnectionId, mut unread: Vec<u8>) {
+        let read = self.read_packets(now, id, &unread);
+        if let Some(connection) = self.connections.get_mut(id)
+            && read < unread.len()
+        {
+            unread.drain(..read);
+            connection.unread = unread;
+        }
+    }
+
+    fn keep_unread(&mut self, id: ConnectionId, rest: &[u8]) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !rest.is_empty()
+        {
+            connection.unread.extend_from_slice(rest);
+        }
+    }
+
+    /// Applies the whole packets at the start of `bytes`; how many bytes they were.
+    fn read_packets(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) -> usize {
+        let mut read = 0;
+        while let Some(connection) = self.connections.get_mut(id) {
+            let rest = &bytes[read..];
+            if connection.is_paused || rest.is_empty() {
+                break;
+            }
+            let length = match codec::packet_length(rest, self.config.limits.packet_bytes_max) {
+                Ok(Some(length)) if length <= rest.len() => length,
+                Ok(_) => break,
+                Err(error) => {
+                    self.on_fault(now, id, &error.into());
+                    break;
+                }
+            };
+            connection.last_packet = now;
+            let outcome = codec::decode(&rest[..length], connection.version)
+                .map_err(Fault::from)
+                .and_then(|packet| self.on_packet(now, id, &packet));
+            read += length;
+            if let Err(fault) = outcome {
+                self.on_fault(now, id, &fault);
+            }
+        }
+        read
+    }
+
+    fn on_packet(&mut self, now: Moment, id: ConnectionId, packet: &Packet<'_>) -> Result<(), Fault> {
+        match packet {
+            Packet::Publish(publish) => self.on_publish(now, id, publish),
+            Packet::Puback(ack) => self.on_puback(now, id, ack),
+            Packet::Pubrec(ack) => self.on_pubrec(now, id, ack),
+            Packet::Pubrel(ack) => {
+                self.on_pubrel(id, ack);
+                Ok(())
+            }
+            Packet::Pubcomp(ack) => self.on_pubcomp(now, id, ack),
+            Packet::Subscribe(subscribe) => self.on_subscribe(now, id, subscribe),
+            Packet::Unsubscribe(unsubscribe) => {
+                self.on_unsubscribe(id, unsubscribe);
+                Ok(())
+            }
+            Packet::Pingreq => {
+                self.send(id, &Packet::Pingresp); // [MQTT-3.12.4-1]
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => self.on_disconnect(now, id, disconnect),
+            Packet::Auth(_) => Err(Fault::new(ReasonCode::ProtocolError, "AUTH without an Authentication Method")),
+            Packet::Connect(_) => Err(Fault::new(ReasonCode::ProtocolError, "a second CONNECT")), // [MQTT-3.1.0-2]
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                Err(Fault::new(ReasonCode::ProtocolError, "a packet that only a server sends"))
+            }
+        }
+    }
+
+    fn on_fault(&mut self, now: Moment, id: ConnectionId, fault: &Fault) {
+        let Some(connection) = self.connections.get(id) else { return };
+        self.stats.protocol_errors += 1;
+        if let Some(session) = self.sessions.get(connection.session) {
+            self.events.push_back(Event::ProtocolError {
+                client_id: Arc::clone(&session.client_id),
+                peer: connection.origin.peer,
+                reason: fault.reason,
+                detail: fault.detail.to_string(),
+            });
+        }
+        self.disconnect_for(now, id, fault);
+    }
+
+    fn session_of(&self, id: ConnectionId) -> u32 {
+        self.connections.get(id).expect("the packet came on it").session
+    }
+
+    fn pause(&mut self, id: ConnectionId) {
+        self.stats.pauses += 1;
+        self.paused.push(id);
+        self.connections.pause(id);
+    }
+
+    /// A message from another shard.
+    pub fn on_peer(&mut self, now: Moment, peer: ShardId, message: PeerMessage) {
+        match message {
+            PeerMessage::Publish { message, deliver, store } => {
+                if deliver {
+                    self.deliver_here(now, &mut deliver::Publishing::of(&message, now), None);
+                }
+                if store {
+                    self.store_retained(now, message);
+                }
+            }
+            PeerMessage::Interest { filter, gained: true } => self.subscriptions.add_peer(&filter, peer.index()),
+            PeerMessage::Interest { filter, gained: false } => self.subscriptions.remove_peer(&filter, peer.index()),
+            PeerMessage::Fence(fence) => self.peers.on_fence(peer, fence),
+            PeerMessage::FenceAck(fence) => self.peers.on_fence_ack(peer, fence),
+            PeerMessage::Join { key, member, subscription, gate } => {
+                self.on_join(peer, &key, member, &subscription, gate)
+            }
+            PeerMessage::Joined { gate } => self.meet(now, gate),
+            PeerMessage::Leave { key, member } => self.remove_member(&key, member),
+            PeerMessage::Presence { key, member, is_connected } => self.set_presence(&key, member, is_connected),
+            PeerMessage::Deliver { session, delivery } => self.deliver_chosen(now, session, delivery),
+            PeerMessage::Return { delivery } => self.on_return(now, delivery),
+            PeerMessage::LookUp { look_up, filter, cursor } => self.on_look_up(peer, look_up, filter, cursor),
+            PeerMessage::Found(found) => self.on_found(now, peer, found),
+            PeerMessage::ReadyToStop => self.on_ready_to_stop(now),
+        }
+    }
+
+    /// One condition of a gate is met.
+    fn meet(&mut self, now: Moment, name: u64) {
+        let Some(gate) = self.peers.meet(name) else { return };
+        self.connections.open_gate(gate.connection, name);
+        for look_up in gate.look_ups {
+            self.start_look_up(now, look_up);
+        }
+    }
+
+    /// Fires the deadlines that have come, and publishes the wills that are due unless they are so many that they must be sliced.
+    pub fn advance(&mut self, now: Moment) {
+        while let Some(timer) = self.wheel.pop_due(now) {
+            self.on_timer(now, timer);
+        }
+        // A few wills are published in the turn that saw their clients go. A longer line is for the wills' own task queue, or a
+        // storm would take a slice of every turn on top of its share.
+        if self.wills.due_len() <= self.config.wills.slice as usize {
+            self.publish_due_wills(now, usize::MAX);
+        }
+        if !self.paused.is_empty() && self.peers.is_relieved() {
+            for id in std::mem::take(&mut self.paused) {
+                if let Some(unread) = self.connections.resume(id) {
+                    self.read_again(now, id, unread);
+                }
+            }
+        }
+    }
+
+    fn on_timer(&mut self, now: Moment, timer: Timer) {
+        match timer {
+            Timer::KeepAlive(connection) => self.on_keep_alive(now, connection),
+            Timer::WillDelay(key) => {
+                if let Some(session) = self.sessions.resolve(key) {
+                    self.make_will_due(session, now);
+                }
+            }
+            Timer::SessionExpiry(key) => {
+                if let Some(session) = self.sessions.resolve(key) {
+                    self.on_session_expiry(now, session);
+                }
+            }
+            Timer::RetainedExpiry(message) => {
+                if let Some(message) = message.upgrade() {
+                    self.on_retained_expiry(&message);
+                }
+            }
+        }
+    }
+
+    /// Ends a turn: answers what the other shards are waiting for, and asks them what this turn needs to know.
+    pub fn end_turn(&mut self, now: Moment) {
+        while let Some(ready) = self.peers.next_ready() {
+            match ready {
+                Wait::Gate(gate) => self.meet(now, gate),
+                Wait::Joined { peer, gate } => self.peers.send(peer, PeerMessage::Joined { gate }),
+                Wait::LookUp(job) => self.admit_look_up(job),
+            }
+        }
+        self.answer_look_ups(now);
+        self.peers.end_turn();
+    }
+
+    /// When the next turn is needed even if nothing arrives. The wills that are due are not counted: they have a task of their own.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let has_work = self.retained.has_jobs() || (!self.paused.is_empty() && self.peers.is_relieved());
+        if has_work {
+            return Some(Moment::ZERO);
+        }
+        let deadlines = [self.wheel.next_deadline(), self.wills.storm_ends()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Takes up to `at_most` messages for a peer, in order.
+    pub fn messages(&mut self, peer: ShardId, at_most: usize) -> impl Iterator<Item = PeerMessage> + '_ {
+        let outbox = self.peers.outbox(peer);
+        let count = at_most.min(outbox.len());
+        outbox.drain(..count)
+    }
+
+    /// Whether there are messages for a peer.
+    pub fn has_messages(&self, peer: ShardId) -> bool {
+        self.peers.has_messages(peer)
+    }
+
+    /// A connection to close once what [`Self::take_output`] still gives is sent.
+    pub fn next_close(&mut self) -> Option<ConnectionId> {
+        self.connections.next_close()
+    }
+
+    /// A connection whose reading shall pause or go on.
+    pub fn next_reading(&mut self) -> Option<(ConnectionId, Reading)> {
+        self.connections.next_reading()
+    }
+
+    /// A connection that has something to send and nothing in flight.
+    pub fn next_output(&mut self) -> Option<ConnectionId> {
+        self.connections.next_output()
+    }
+
+    /// Takes what a connection has to send; nothing while the previous output is in flight.
+    pub fn take_output(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
+        self.connections.take_output(id)
+    }
+
+    /// What [`Self::take_output`] gave has been written; the buffer comes back.
+    pub fn on_sent(&mut self, now: Moment, id: ConnectionId, buffer: Vec<u8>) {
+        if self.connections.on_sent(id, buffer)
+            && let Some(session) = self.connections.get(id).map(|connection| connection.session)
+        {
+            self.go_on_looking_up(now, session);
+        }
+    }
+
+    /// The next event for the log.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Gauges: open connections, Sessions, retained messages and wills that are due.
+    pub fn population(&self) -> Population {
+        Population {
+            connections: self.connections.len(),
+            sessions: self.sessions.len(),
+            retained: self.retained.len(),
+            due_wills: self.wills.due_len(),
+        }
+    }
+
+    /// The Session of a client that is at home here, for tests and tools.
+    pub fn session(&self, client_id: &str) -> Option<&Session> {
+        self.sessions.find(client_id).and_then(|index| self.sessions.get(index))
+    }
+}
+
+/// How much of everything a shard holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Population {
+    /// Network Connections.
+    pub connections: usize,
+    /// Sessions, with or without a connection.
+    pub sessions: usize,
+    /// Retained messages stored here.
+    pub retained: usize,
+    /// Wills that are due and not yet published.
+    pub due_wills: usize,
+}

@@ -1,1 +1,11 @@
-//! timer.
+//! Deadlines: a hierarchical timer wheel, and the two units of time that it and its callers share.
+//!
+//! [`Moment`] is a point in time in microseconds, as the owner of a shard reads it from its clock. [`Tick`] is one
+//! step of the [`Wheel`], 10 ms. Deadlines round up to a tick and the present rounds down, so nothing fires early.
+//! There is no clock here: the time is an argument called `now`.
+
+mod moment;
+mod wheel;
+
+pub use moment::{Moment, Tick};
+pub use wheel::{TimerId, Wheel};

@@ -1,0 +1,180 @@
+//! The settings as text: the effective configuration, and the reference.
+
+use std::fmt::Write;
+
+use super::Config;
+use super::load::variable;
+use super::section::{Group, Header, Key, Section};
+
+impl Config {
+    /// The settings as a commented TOML document, which [`Config::load`] reads back to the same settings.
+    pub fn to_toml(&self) -> String {
+        let defaults = Self::default().groups();
+        let mut out = String::new();
+        for group in self.groups() {
+            let default = defaults.iter().find(|default| default.header == group.header);
+            write_group(&mut out, &group, default.expect("every section has its defaults"));
+        }
+        out
+    }
+
+    /// Every section with its keys and their present values, in the order of the file.
+    pub(super) fn groups(&self) -> Vec<Group> {
+        let mut groups = Vec::new();
+        self.describe(Header::Top, &["Settings of WillowMQ"], &mut groups);
+        groups
+    }
+}
+
+fn write_group(out: &mut String, group: &Group, defaults: &Group) {
+    for line in group.doc {
+        let _ = writeln!(out, "# {}", line.trim());
+    }
+    match &group.header {
+        Header::Top => {}
+        Header::Table(path) => {
+            let _ = writeln!(out, "[{path}]");
+        }
+        Header::Item(path) => {
+            let _ = writeln!(out, "[[{path}]]");
+        }
+    }
+    for (key, default) in group.keys.iter().zip(&defaults.keys) {
+        out.push('\n');
+        for line in key.doc {
+            let _ = writeln!(out, "# {}", line.trim());
+        }
+        let _ = writeln!(out, "# Allowed: {}. Default: {}.", key.allowed, shown(default));
+        let _ = match &key.value {
+            Some(value) => writeln!(out, "{} = {value}", key.name),
+            None => writeln!(out, "# {} =", key.name),
+        };
+    }
+    out.push('\n');
+}
+
+fn shown(key: &Key) -> &str {
+    key.value.as_deref().unwrap_or("unset")
+}
+
+/// The reference of all keys in Markdown: default, allowed values, environment variable and meaning.
+pub fn reference() -> String {
+    let mut out = String::from("# Settings\n");
+    for group in Config::default().groups() {
+        let title = match &group.header {
+            Header::Top => "Before the first table".to_owned(),
+            Header::Table(path) => format!("`[{path}]`"),
+            Header::Item(path) => format!("`[[{path}]]`"),
+        };
+        let _ = write!(out, "\n## {title}\n\n{}\n\n", joined(group.doc));
+        out.push_str("| Key | Default | Allowed | Environment | Meaning |\n| --- | --- | --- | --- | --- |\n");
+        for key in &group.keys {
+            let (name, default, allowed, meaning) = (key.name, shown(key), &key.allowed, joined(key.doc));
+            let variable = match &group.header {
+                Header::Item(path) => variable(&format!("{path}.0.{name}")),
+                header => variable(&header.join(name)),
+            };
+            let row = format!("`{name}` | `{default}` | {allowed} | `{variable}` | {}", meaning.replace('|', "\\|"));
+            let _ = writeln!(out, "| {row} |");
+        }
+    }
+    out
+}
+
+fn joined(doc: &[&str]) -> String {
+    doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{File, Listener, LogFormat, Sources};
+
+    fn parsed(text: &str) -> Config {
+        let file = Some(File { name: "printed.toml", text });
+        Config::load(Sources { file, ..Sources::default() }).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    /// Every key outside the listeners, by its path.
+    fn keys() -> Vec<(String, Key)> {
+        let groups = Config::default().groups().into_iter().filter(|group| !matches!(group.header, Header::Item(_)));
+        groups
+            .flat_map(|Group { header, keys, .. }| keys.into_iter().map(move |key| (header.join(key.name), key)))
+            .collect()
+    }
+
+    /// The ends of the range, or the choices, that a key says it allows.
+    fn allowed_values(key: &Key) -> Vec<String> {
+        let allowed = key.allowed.replace(", or never", " or never");
+        match allowed.as_str() {
+            "a path" | "any text but the empty one" => vec!["a \"quoted\" text\\".to_owned()],
+            "a list of Topic Filters" => vec![String::new(), "a/+".to_owned(), r##"["a/#", "b\"c"]"##.to_owned()],
+            _ => {
+                allowed.split(" or ").flat_map(|part| part.split(" to ")).map(|v| v.trim_matches('"').into()).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn the_printed_defaults_parse_to_the_defaults() {
+        assert_eq!(parsed(&Config::default().to_toml()), Config::default());
+        assert_eq!(parsed(""), Config::default());
+    }
+
+    #[test]
+    fn every_key_takes_what_it_says_it_allows_and_prints_it() {
+        for (path, key) in keys() {
+            for value in allowed_values(&key) {
+                let flags = vec![(path.clone(), value)];
+                let config = Config::load(Sources { flags, ..Sources::default() }).expect("the value is allowed");
+                assert_eq!(parsed(&config.to_toml()), config, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_configuration_far_from_the_defaults_survives_printing() {
+        let mut config = Config { shards: Some(7), data_dir: "/tmp/a \"b\"\\".into(), ..Config::default() };
+        config.log.format = LogFormat::Json;
+        config.wills.max_delay = Some(Duration::from_micros(1_500_001));
+        config.wills.stamp = vec!["a/+/b".into(), "é/#".into()];
+        config.wills.allow.payload_bytes_max = Some(0);
+        config.sessions.expiry_3x = Some(Duration::from_secs(86_400));
+        config.limits.packet_bytes_max = 65_537;
+        let outside =
+            Listener { address: "[::]:8883".parse().unwrap(), connections_max: Some(9), ..Listener::default() };
+        config.listeners.push(outside);
+        assert_eq!(parsed(&config.to_toml()), config);
+    }
+
+    #[test]
+    fn comments_say_meaning_range_and_default() {
+        let toml = Config::default().to_toml();
+        let expected = "# Longest Client Identifier. Every server has to take 23 bytes [MQTT-3.1.3-5].\n\
+                        # Allowed: 23 to 65535. Default: 1024.\nclient_id_bytes_max = 1024\n";
+        assert!(toml.contains(expected), "{toml}");
+        assert!(toml.contains("Default: unset.\n# shards =\n"), "{toml}");
+    }
+
+    #[test]
+    fn the_reference_has_a_row_for_every_key() {
+        let reference = reference();
+        for (path, key) in keys() {
+            let row = reference.lines().find(|line| line.contains(&format!("`{}`", variable(&path))));
+            assert!(row.is_some_and(|row| row.starts_with(&format!("| `{}` |", key.name))), "{path}");
+        }
+        assert!(reference.contains("| `address` | `\"127.0.0.1:1883\"` |"), "{reference}");
+        assert!(reference.contains("`WILLOWMQ_LISTENERS_0_ADDRESS`"), "{reference}");
+    }
+
+    #[test]
+    fn every_key_is_documented_and_has_a_variable_of_its_own() {
+        let keys = keys();
+        let variables: HashSet<_> = keys.iter().map(|(path, _)| variable(path)).collect();
+        assert_eq!(variables.len(), keys.len());
+        assert!(keys.iter().all(|(_, key)| !key.doc.is_empty()));
+    }
+}

@@ -1,0 +1,375 @@
+//! What comes out of the ring, and what follows from it for one connection.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use super::admission::{Admission, Ticket};
+use super::connection::{Deadline, Receiving, Stage};
+use super::handshake::{Cause, Handover, Handshake, Verdict, judge};
+use super::listener::{ACCEPT_REST, AcceptFailure};
+use super::ring::{Chunk, Completion, Ended};
+use super::worker::{Life, Worker};
+use crate::shard::handshake::first_packet;
+use crate::shard::{Closed, ConnectionId, Origin};
+use crate::timer::Moment;
+
+/// The want of descriptors is logged once in this time, not every [`ACCEPT_REST`].
+const EXHAUSTION_LOG: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl Worker {
+    pub(super) fn on_completion(&mut self, now: Moment, completion: Completion) {
+        match completion {
+            Completion::Accepted { slot, result, armed } => self.on_accepted(now, slot, result, armed),
+            Completion::Received { slot, result, armed } => self.on_received(now, slot, result, armed),
+            Completion::Progress { slot } => self.on_progress(now, slot),
+            Completion::Sent { slot, buffer, result } => self.on_sent(now, slot, buffer, result),
+            Completion::Woken { armed } => self.on_woken(armed),
+            Completion::WakeFailed { peer } => self.on_wake_failed(peer),
+        }
+    }
+
+    /// A deadline of the shell has come; those of the shard are its own matter.
+    pub(super) fn on_deadline(&mut self, now: Moment, deadline: Deadline) {
+        match deadline {
+            Deadline::Connect(id) => {
+                if matches!(self.connections.get(id).map(|it| &it.stage), Some(Stage::Handshake(_))) {
+                    self.counters.connect_timeouts += 1;
+                    self.end(id.index);
+                }
+            }
+            Deadline::Linger(id) => {
+                if matches!(self.connections.get(id).map(|it| &it.stage), Some(Stage::Lingering)) {
+                    self.end(id.index);
+                }
+            }
+            Deadline::Write(id) => self.on_write_deadline(now, id),
+            Deadline::Accept(slot) if self.life == Life::Running => {
+                self.io.ring.accept(self.listeners[slot as usize].socket(), slot);
+            }
+            Deadline::Accept(_) => {}
+            Deadline::Stop => {
+                if self.life != Life::Finished {
+                    let connections = self.connections.len();
+                    tracing::warn!(
+                        shard = self.homes.here.index(),
+                        connections,
+                        "shutdown_timeout is over, cutting what is left"
+                    );
+                }
+                self.life = Life::Finished;
+            }
+        }
+    }
+
+    fn on_accepted(&mut self, now: Moment, slot: u32, result: Result<OwnedFd, Errno>, armed: bool) {
+        if self.life != Life::Running {
+            return; // A connection that came too late is dropped, and so closed.
+        }
+        let again = match result.map_err(|errno| (errno, AcceptFailure::from(errno))) {
+            Ok(socket) => {
+                self.admit(now, slot as u16, socket);
+                true
+            }
+            Err((_, AcceptFailure::Connection)) => true,
+            Err((_, AcceptFailure::Cancelled)) => false,
+            Err((errno, AcceptFailure::Exhausted | AcceptFailure::Other)) => {
+                self.counters.shed += self.listeners[slot as usize].shed();
+                self.io.deadlines.arm(now + ACCEPT_REST, Deadline::Accept(slot));
+                self.log_exhaustion(now, errno);
+                false
+            }
+        };
+        if again && !armed {
+            self.io.ring.accept(self.listeners[slot as usize].socket(), slot);
+        }
+    }
+
+    fn log_exhaustion(&mut self, now: Moment, errno: Errno) {
+        if self.exhausted_at.is_none_or(|then| now.duration_since(then) >= EXHAUSTION_LOG) {
+            self.exhausted_at = Some(now);
+            let (shard, shed) = (self.homes.here.index(), self.counters.shed);
+            tracing::warn!(shard, shed, "cannot accept connections: {errno}; turning them away until it gets better");
+        }
+    }
+
+    /// Takes a new connection in, as far as there is room for it.
+    fn admit(&mut self, now: Moment, listener: u16, socket: OwnedFd) {
+        let admission = self.gate.enter(listener);
+        if let Admission::Surplus | Admission::None = admission {
+            self.counters.turned_away += 1;
+        }
+        let Some(ticket) = admission.ticket(listener) else { return };
+        self.counters.accepted += 1;
+        let peer = socket2::SockRef::from(&socket).peer_addr().ok().and_then(|address| address.as_socket());
+        let handshake = Handshake {
+            bytes: Vec::new(),
+            origin: Origin { listener, peer },
+            deadline: None,
+            is_surplus: ticket.is_surplus,
+        };
+        let id = self.connections.insert(now, socket, ticket, Stage::Handshake(Box::new(handshake)));
+        let deadline = self.io.deadlines.arm(now + self.config.limits.connect_timeout, Deadline::Connect(id));
+        let connection = self.connections.at(id.index);
+        if let Stage::Handshake(handshake) = &mut connection.stage {
+            handshake.deadline = Some(deadline);
+        }
+        connection.receive(&mut self.io.ring);
+    }
+
+    fn on_received(&mut self, now: Moment, slot: u32, result: Result<Chunk, Ended>, armed: bool) {
+        if !armed {
+            self.connections.at(slot).receiving = Receiving::Off;
+        }
+        match result {
+            Ok(chunk) => {
+                self.on_bytes(now, slot, &chunk);
+                self.io.ring.recycle(chunk);
+            }
+            Err(Ended::Cancelled) => {}
+            Err(Ended::NoBuffers) => self.counters.buffer_shortages += 1,
+            Err(Ended::Fin) => self.on_fin(now, slot),
+            Err(Ended::Failed(errno)) => self.on_broken(now, slot, errno),
+        }
+        if !armed {
+            self.on_receive_ended(slot);
+        }
+    }
+
+    fn on_bytes(&mut self, now: Moment, slot: u32, chunk: &Chunk) {
+        let bytes = self.io.ring.bytes(chunk);
+        let connection = self.connections.at(slot);
+        match &mut connection.stage {
+            Stage::Open => self.shard.receive(now, connection.id, bytes),
+            Stage::Handshake(handshake) => {
+                handshake.bytes.extend_from_slice(bytes);
+                self.on_first_bytes(now, slot);
+            }
+            Stage::Departing(handover) => handover.bytes.extend_from_slice(bytes),
+            Stage::Draining { .. } | Stage::Lingering | Stage::Dead => {}
+        }
+    }
+
+    fn on_first_bytes(&mut self, now: Moment, slot: u32) {
+        let connection = self.connections.at(slot);
+        let Stage::Handshake(handshake) = &mut connection.stage else { return };
+        let verdict = judge(&handshake.bytes, handshake.is_surplus, &self.homes, &self.config);
+        if verdict == Verdict::More {
+            return;
+        }
+        if let Some(deadline) = handshake.deadline.take() {
+            self.io.deadlines.cancel(deadline);
+        }
+        let bytes = std::mem::take(&mut handshake.bytes);
+        let origin = handshake.origin;
+        match verdict {
+            Verdict::More => unreachable!("answered above"),
+            Verdict::Welcome => {
+                connection.stage = Stage::Open;
+                let id = connection.id;
+                self.open(now, id, &bytes, &origin);
+            }
+            Verdict::MoveTo(home) => {
+                connection.stage = Stage::Departing(Box::new(Handover { socket: None, bytes, origin, home }));
+                connection.end_receive(&mut self.io.ring);
+            }
+            Verdict::Refuse(reply, cause) => {
+                if cause == Cause::FirstPacket {
+                    self.counters.bad_first_packets += 1;
+                }
+                connection.stage = Stage::Draining { is_refusal: true };
+                match reply.is_empty() {
+                    true => connection.linger(now, &mut self.io),
+                    false => connection.send(now, reply, &mut self.io),
+                }
+            }
+        }
+    }
+
+    /// Opens a connection whose CONNECT is the beginning of `bytes`.
+    fn open(&mut self, now: Moment, id: ConnectionId, bytes: &[u8], origin: &Origin) {
+        match first_packet(bytes, &self.config) {
+            Ok(Some((connect, length))) => {
+                self.shard.open(now, id, &connect, origin);
+                if length < bytes.len() {
+                    self.shard.receive(now, id, &bytes[length..]);
+                }
+            }
+            other => unreachable!("a connection is opened after its CONNECT was decoded, not with {other:?}"),
+        }
+    }
+
+    /// A connection has come home.
+    pub(super) fn welcome(&mut self, now: Moment, handover: Handover) {
+        let Handover { socket, bytes, origin, .. } = handover;
+        let socket = socket.expect("the socket travels with the connection");
+        if self.life != Life::Running {
+            self.gate.leave(Ticket::regular(origin.listener));
+            return; // Dropped, and so closed.
+        }
+        let id = self.connections.insert(now, socket, Ticket::regular(origin.listener), Stage::Open);
+        self.open(now, id, &bytes, &origin);
+        self.connections.at(id.index).receive(&mut self.io.ring);
+    }
+
+    fn on_fin(&mut self, now: Moment, slot: u32) {
+        let connection = self.connections.at(slot);
+        connection.has_peer_ended = true;
+        match connection.stage {
+            Stage::Open => {
+                self.shard.on_closed(now, connection.id, Closed::Fin);
+                connection.die(&mut self.io.ring);
+            }
+            Stage::Handshake(_) | Stage::Lingering => self.die(slot),
+            // What is being sent goes on; the peer may have closed its half only. A connection on its way meets its
+            // end again where it is at home.
+            Stage::Draining { .. } | Stage::Departing(_) | Stage::Dead => {}
+        }
+    }
+
+    /// The connection is reset, or failed in another way: nothing more can be sent.
+    fn on_broken(&mut self, now: Moment, slot: u32, errno: Errno) {
+        let closed = if errno == Errno::CONNRESET { Closed::Reset } else { Closed::Error };
+        let connection = self.connections.at(slot);
+        // A draining connection is told, too: the shard then forgets the output that it still has.
+        if matches!(connection.stage, Stage::Open | Stage::Draining { is_refusal: false }) {
+            self.shard.on_closed(now, connection.id, closed);
+        }
+        self.die(slot);
+    }
+
+    /// Nothing is being received any more: the connection leaves, goes on in the next turn, or is closed.
+    fn on_receive_ended(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        match &connection.stage {
+            Stage::Departing(_) => {
+                let connection = self.connections.remove(slot);
+                if let Stage::Departing(mut handover) = connection.stage {
+                    handover.socket = Some(connection.socket);
+                    self.depart(handover);
+                }
+            }
+            Stage::Dead => self.release_if_idle(slot),
+            _ => self.unarmed.push(slot),
+        }
+    }
+
+    fn on_progress(&mut self, now: Moment, slot: u32) {
+        let connection = self.connections.at(slot);
+        connection.progress_at = now;
+        if matches!(connection.stage, Stage::Dead) {
+            // The cancellation met a send that had got somewhere, so the ring went on with the rest of it.
+            connection.die(&mut self.io.ring);
+        }
+    }
+
+    fn on_sent(&mut self, now: Moment, slot: u32, buffer: Vec<u8>, result: Result<(), Errno>) {
+        let connection = self.connections.at(slot);
+        connection.is_sending = false;
+        let id = connection.id;
+        match (&connection.stage, result) {
+            (Stage::Open, Ok(())) => self.shard.on_sent(now, id, buffer),
+            (Stage::Draining { is_refusal: true }, Ok(())) => self.drain(now, slot),
+            (Stage::Draining { is_refusal: false }, Ok(())) => {
+                self.shard.on_sent(now, id, buffer);
+                self.drain(now, slot);
+            }
+            (Stage::Dead, _) => self.release_if_idle(slot),
+            (_, Err(errno)) => {
+                self.on_broken(now, slot, errno);
+                self.release_if_idle(slot);
+            }
+            (Stage::Handshake(_) | Stage::Departing(_) | Stage::Lingering, Ok(())) => {
+                unreachable!("nothing is sent before CONNECT or after the end")
+            }
+        }
+    }
+
+    /// The shard asks for the close of a connection, once what it still has to send is sent.
+    pub(super) fn close(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if !matches!(connection.stage, Stage::Open) {
+            return; // The peer was faster.
+        }
+        connection.stage = Stage::Draining { is_refusal: false };
+        connection.is_paused = false;
+        connection.receive(&mut self.io.ring);
+        if !connection.is_sending {
+            self.drain(now, id.index);
+        }
+    }
+
+    /// Sends what is left of a connection that is closing, and then lingers.
+    fn drain(&mut self, now: Moment, slot: u32) {
+        let connection = self.connections.at(slot);
+        let output = match connection.stage {
+            Stage::Draining { is_refusal: false } => self.shard.take_output(connection.id),
+            _ => None,
+        };
+        match output {
+            Some(output) => connection.send(now, output, &mut self.io),
+            None => {
+                connection.linger(now, &mut self.io);
+                self.release_if_dead(slot);
+            }
+        }
+    }
+
+    fn on_write_deadline(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        connection.has_write_timer = false;
+        if !connection.is_sending || matches!(connection.stage, Stage::Dead) {
+            return; // The next send arms it again.
+        }
+        let due = connection.progress_at + self.io.write_timeout;
+        if now < due {
+            connection.has_write_timer = true;
+            self.io.deadlines.arm(due, Deadline::Write(id));
+            return;
+        }
+        connection.abandon_output();
+        self.counters.write_timeouts += 1;
+        self.on_broken(now, id.index, Errno::TIMEDOUT);
+        self.release_if_idle(id.index);
+    }
+
+    /// For a clean stop: ends a connection that the shard does not know.
+    pub(super) fn end_unless_open(&mut self, id: ConnectionId) {
+        let stage = self.connections.get(id).map(|connection| &connection.stage);
+        if matches!(stage, Some(Stage::Handshake(_) | Stage::Departing(_))) {
+            self.end(id.index);
+        }
+    }
+
+    /// Ends a connection that the shard does not know, or no longer.
+    fn end(&mut self, slot: u32) {
+        self.die(slot);
+        self.release_if_idle(slot);
+    }
+
+    /// Ends what is in flight for a connection. Whoever notes the end of the last operation releases its slot.
+    fn die(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if let Stage::Handshake(handshake) = &mut connection.stage
+            && let Some(deadline) = handshake.deadline.take()
+        {
+            self.io.deadlines.cancel(deadline);
+        }
+        connection.die(&mut self.io.ring);
+    }
+
+    fn release_if_dead(&mut self, slot: u32) {
+        if matches!(self.connections.at(slot).stage, Stage::Dead) {
+            self.release_if_idle(slot);
+        }
+    }
+
+    /// Closes the socket of a dead connection, unless something is in flight: then its end comes back here.
+    fn release_if_idle(&mut self, slot: u32) {
+        if self.connections.at(slot).is_idle() {
+            let connection = self.connections.remove(slot);
+            self.gate.leave(connection.ticket);
+            self.io.ring.close(connection.socket);
+        }
+    }
+}

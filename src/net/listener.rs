@@ -1,0 +1,188 @@
+//! Listening sockets: one per listener and shard, on the same port.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::startup::StartError;
+
+/// How long accepting rests when the machine is out of descriptors or memory.
+pub(crate) const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// Connections that are turned away per rest; the others stay in the backlog.
+const SHED_MAX: usize = 64;
+
+/// The sockets of one listener, one for each shard.
+pub(crate) struct Bound {
+    pub(crate) sockets: Vec<OwnedFd>,
+    /// Where they listen: with the port that was chosen where 0 was asked for.
+    pub(crate) address: SocketAddr,
+}
+
+/// Binds `address` once for each of `shards` shards.
+///
+/// SO_REUSEPORT lets the shards share the port, but it would let a second broker of the same user
+/// share it as well, and each would get half the clients. So the port is bound without it first.
+///
+/// # Errors
+/// [`StartError::AddressInUse`] when another process listens there, [`StartError::Listen`] otherwise.
+pub(crate) fn bind(address: SocketAddr, shards: usize, backlog: i32) -> Result<Bound, StartError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
+        _ => StartError::Listen { address, error },
+    };
+    if address.port() != 0 {
+        open(address, false).map_err(failed)?;
+    }
+    let first = open(address, true).map_err(failed)?;
+    let chosen = first.local_addr().map_err(failed)?.as_socket().unwrap_or(address);
+    let mut sockets = vec![first];
+    for _ in 1..shards {
+        sockets.push(open(chosen, true).map_err(failed)?);
+    }
+    for socket in &sockets {
+        socket.listen(backlog).map_err(failed)?;
+    }
+    Ok(Bound { sockets: sockets.into_iter().map(OwnedFd::from).collect(), address: chosen })
+}
+
+fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?; // Connections of an earlier run in TIME_WAIT do not matter.
+    socket.set_reuse_port(reuse_port)?;
+    socket.set_tcp_nodelay(true)?; // Accepted sockets inherit it.
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?; // 0.0.0.0 and [::] are two listeners.
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A listener as one shard sees it.
+///
+/// ```text
+/// Armed ──out of descriptors──▶ Resting ──ACCEPT_REST──▶ Armed
+/// ```
+pub(crate) struct Listener {
+    socket: OwnedFd,
+    /// Kept for the moment when there is no other descriptor: with it, a connection can be taken
+    /// out of the backlog and closed instead of being left to wonder.
+    reserve: Option<OwnedFd>,
+}
+
+impl Listener {
+    /// A listener on a bound socket.
+    ///
+    /// # Errors
+    /// When not even the reserve descriptor is to be had.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+        let reserve = Some(socket.try_clone()?);
+        Ok(Self { socket, reserve })
+    }
+
+    /// The socket.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Turns waiting connections away, because there are no descriptors for them; says how many.
+    pub(crate) fn shed(&mut self) -> u64 {
+        self.reserve = None;
+        let mut shed = 0;
+        for _ in 0..SHED_MAX {
+            // The socket blocks, so it is asked first. Nobody else accepts from it.
+            let mut waiting = [PollFd::new(&self.socket, PollFlags::IN)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            if !matches!(poll(&mut waiting, Some(&now)), Ok(1..)) {
+                break;
+            }
+            match rustix::net::accept(&self.socket) {
+                Ok(connection) => drop(connection),
+                Err(_) => break,
+            }
+            shed += 1;
+        }
+        self.reserve = self.socket.try_clone().ok();
+        shed
+    }
+}
+
+/// What an error of accept asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum AcceptFailure {
+    /// That connection is gone; the next one may be fine.
+    Connection,
+    /// No descriptors or memory: turn away and rest.
+    Exhausted,
+    /// We stopped it.
+    Cancelled,
+    /// Something else; rest and try again.
+    Other,
+}
+
+impl From<Errno> for AcceptFailure {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Self::Exhausted,
+            Errno::CANCELED => Self::Cancelled,
+            // accept(2): errors of the connection itself, to be treated like "try again".
+            Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::PERM
+            | Errno::INTR
+            | Errno::AGAIN
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NETUNREACH
+            | Errno::TIMEDOUT => Self::Connection,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    fn is_taken(address: SocketAddr) -> bool {
+        matches!(bind(address, 1, 1), Err(StartError::AddressInUse { .. }))
+    }
+
+    #[test]
+    fn shards_share_a_port_that_the_system_chose() {
+        let bound = bind(ANY_PORT, 4, 16).unwrap();
+        assert_eq!(bound.sockets.len(), 4);
+        for socket in bound.sockets {
+            assert_eq!(TcpListener::from(socket).local_addr().unwrap(), bound.address);
+        }
+    }
+
+    #[test]
+    fn a_second_broker_is_told_that_the_port_is_taken() {
+        let bound = bind(ANY_PORT, 2, 16).unwrap();
+        assert!(is_taken(bound.address));
+        drop(bound.sockets);
+        assert!(!is_taken(bound.address));
+    }
+
+    #[test]
+    fn shedding_empties_the_backlog_and_ends() {
+        let bound = bind(ANY_PORT, 1, 16).unwrap();
+        let mut listener = Listener::new(bound.sockets.into_iter().next().unwrap()).unwrap();
+        let clients: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(bound.address).unwrap()).collect();
+        assert_eq!(listener.shed(), clients.len() as u64);
+        assert_eq!(listener.shed(), 0);
+    }
+}

@@ -1,0 +1,80 @@
+//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once.
+
+use std::process::exit;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use glommio::ExecutorJoinHandle;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::executor::Report;
+use super::mesh::Mesh;
+use super::startup::StartError;
+
+/// The shards keep to `shutdown_timeout` themselves; one that hangs is given so much more.
+const GRACE: Duration = Duration::from_secs(2);
+/// Exit code after a second signal, or when the clean stop did not end in time.
+const CUT_SHORT: i32 = 1;
+
+/// The signals of the process. They are received on the main thread, which has nothing else to do.
+pub(super) struct Signals(signal_hook::iterator::Signals);
+
+impl Signals {
+    /// Receives the signals from now on.
+    ///
+    /// # Errors
+    /// [`StartError::System`] when the handlers cannot be installed.
+    pub(super) fn register() -> Result<Self, StartError> {
+        match signal_hook::iterator::Signals::new([SIGTERM, SIGINT]) {
+            Ok(signals) => Ok(Self(signals)),
+            Err(error) => Err(StartError::System { what: "cannot receive signals", error }),
+        }
+    }
+
+    /// Waits until all shards have ended, and stops them at the first signal.
+    ///
+    /// # Errors
+    /// [`StartError::Executor`] when a shard could not even begin.
+    pub(super) fn serve(
+        mut self,
+        mesh: &Mesh,
+        shutdown_timeout: Duration,
+        threads: Vec<ExecutorJoinHandle<Option<Report>>>,
+    ) -> Result<Vec<Report>, StartError> {
+        let handle = self.0.handle();
+        let (stopping, stop) = channel::<()>();
+        // Joining blocks, and so do signals: one of the two needs a thread of its own.
+        let joining = thread::spawn(move || {
+            let ends: Vec<_> = threads.into_iter().map(ExecutorJoinHandle::join).collect();
+            handle.close();
+            ends
+        });
+        let mut watchdog = Some(stop);
+        for _ in self.0.forever() {
+            let Some(stop) = watchdog.take() else {
+                tracing::warn!("a second signal: ending at once");
+                exit(CUT_SHORT);
+            };
+            tracing::info!("a signal: stopping cleanly, a second one ends at once");
+            mesh.stop();
+            thread::spawn(move || watch(&stop, shutdown_timeout + GRACE));
+        }
+        let ends = joining.join().expect("a panic ends the process");
+        drop(stopping);
+        let reports = ends
+            .into_iter()
+            .enumerate()
+            .map(|(shard, end)| end.map_err(|error| StartError::Executor { shard, message: error.to_string() }));
+        Ok(reports.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+}
+
+/// Ends the process when the shards do not.
+fn watch(stopped: &std::sync::mpsc::Receiver<()>, patience: Duration) {
+    let start = Instant::now();
+    if stopped.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+        tracing::error!("not stopped after {:?}: ending", start.elapsed());
+        exit(CUT_SHORT);
+    }
+}

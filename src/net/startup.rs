@@ -1,0 +1,266 @@
+//! What must hold before the broker starts, and what to tell the operator where it does not.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::admission::SURPLUS_MAX;
+use super::ring::Ring;
+
+/// The oldest kernel with everything the socket ring needs (DEFER_TASKRUN is the youngest part).
+const KERNEL_MIN: (u32, u32) = (6, 1);
+/// What glommio's rings need.
+const MEMLOCK_MIN: u64 = 512 * 1024;
+/// Descriptors of the process apart from connections: standard streams, some air, and connections above the limit that are being
+/// told so.
+const DESCRIPTORS_OTHER: u64 = 32 + SURPLUS_MAX as u64;
+/// Descriptors of a shard apart from connections: rings, eventfds, glommio's own.
+const DESCRIPTORS_PER_SHARD: u64 = 16;
+/// With fewer connections than this it is not worth starting.
+const CONNECTIONS_MIN: u64 = 16;
+/// Where the limit on open files is "unlimited", the kernel's own (fs.nr_open) is usually this.
+const NOFILE_CEILING: u64 = 1 << 20;
+
+/// Why the broker cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// Another process listens there.
+    AddressInUse {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// Listening failed otherwise.
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The kernel is older than the socket ring needs.
+    KernelTooOld {
+        /// As `uname -r` says it.
+        release: String,
+    },
+    /// io_uring is switched off by sysctl or by a filter on system calls.
+    RingDisabled {
+        /// The value of kernel.io_uring_disabled, where it can be read.
+        sysctl: Option<String>,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// io_uring failed otherwise.
+    Ring {
+        /// What the system said.
+        error: io::Error,
+    },
+    /// RLIMIT_MEMLOCK is too low.
+    MemlockTooLow {
+        /// Bytes that may be locked.
+        limit: u64,
+    },
+    /// RLIMIT_NOFILE is too low.
+    NofileTooLow {
+        /// Descriptors that may be open.
+        limit: u64,
+        /// Descriptors that are needed.
+        needed: u64,
+    },
+    /// The thread of a shard could not be set up.
+    Executor {
+        /// Its number.
+        shard: usize,
+        /// What glommio said.
+        message: String,
+    },
+    /// A shard's executor ended before it began.
+    ExecutorLost,
+    /// Signals cannot be received, or another basic facility is missing.
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit code of the process: each kind has its own, for scripts. 2 is an error in the configuration.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::AddressInUse { .. } => 3,
+            Self::Listen { .. } => 4,
+            Self::KernelTooOld { .. } => 5,
+            Self::RingDisabled { .. } => 6,
+            Self::MemlockTooLow { .. } => 7,
+            Self::NofileTooLow { .. } => 8,
+            Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
+        }
+    }
+
+    /// Tells the ways apart in which a ring is not to be had.
+    pub(crate) fn from_ring(error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            Some(Errno::PERM | Errno::NOSYS | Errno::ACCESS) => {
+                let sysctl = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
+                Self::RingDisabled { sysctl: sysctl.map(|value| value.trim().to_owned()), error }
+            }
+            Some(Errno::NOMEM) => Self::MemlockTooLow { limit: memlock().unwrap_or(0) },
+            _ => Self::Ring { error },
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddressInUse { address } => write!(
+                f,
+                "cannot listen on {address}: address in use, another process listens there. Stop it (`ss -ltnp` shows it), or give \
+                 another address with --listen or [[listeners]] address"
+            ),
+            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::KernelTooOld { release } => {
+                let (major, minor) = KERNEL_MIN;
+                write!(f, "Linux {release} is too old: WillowMQ needs {major}.{minor} or newer for its io_uring")
+            }
+            Self::RingDisabled { sysctl: Some(value), error } if value != "0" => write!(
+                f,
+                "io_uring is disabled on this machine ({error}): kernel.io_uring_disabled is {value}. Enable it with `sysctl -w \
+                 kernel.io_uring_disabled=0`"
+            ),
+            Self::RingDisabled { error, .. } => write!(
+                f,
+                "io_uring is not allowed to this process ({error}). In a container the usual cause is its seccomp profile: allow \
+                 io_uring_setup, io_uring_enter and io_uring_register"
+            ),
+            Self::Ring { error } => write!(f, "cannot set up io_uring: {error}"),
+            Self::MemlockTooLow { limit } => write!(
+                f,
+                "the limit on locked memory is too low: {limit} bytes, at least {MEMLOCK_MIN} are needed. Raise it with `ulimit -l`, \
+                 LimitMEMLOCK= of systemd or --ulimit memlock= of the container"
+            ),
+            Self::NofileTooLow { limit, needed } => write!(
+                f,
+                "the limit on open files is too low: {limit}, at least {needed} are needed. Raise it with `ulimit -n`, LimitNOFILE= of \
+                 systemd or --ulimit nofile= of the container, or lower limits.connections_max or shards"
+            ),
+            Self::Executor { shard, message } => write!(f, "cannot run shard {shard}: {message}"),
+            Self::ExecutorLost => f.write_str(
+                "the executor of a shard could not be set up; the usual causes are the limits on open files (`ulimit -n`) and on locked \
+                 memory (`ulimit -l`)",
+            ),
+            Self::System { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+/// Checks the kernel, io_uring and the limit on locked memory.
+///
+/// # Errors
+/// The first thing that is missing.
+pub(crate) fn check_system() -> Result<(), StartError> {
+    check_kernel(rustix::system::uname().release().to_string_lossy().as_ref())?;
+    // Where we may, we raise it ourselves; where we may not, the check tells.
+    raise(Resource::Memlock);
+    match memlock() {
+        Some(limit) if limit < MEMLOCK_MIN => return Err(StartError::MemlockTooLow { limit }),
+        _ => {}
+    }
+    Ring::new(2).map(drop).map_err(StartError::from_ring)
+}
+
+/// Raises the limit on open files as far as the process may, and says how many connections it leaves room for.
+///
+/// # Errors
+/// [`StartError::NofileTooLow`] when it is not enough for `asked` connections, or for any that are worth mentioning.
+pub(crate) fn connections_max(asked: Option<u32>, shards: usize, listeners: usize) -> Result<usize, StartError> {
+    raise(Resource::Nofile);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(NOFILE_CEILING);
+    room_for_connections(limit, asked, shards as u64, listeners as u64)
+}
+
+fn room_for_connections(limit: u64, asked: Option<u32>, shards: u64, listeners: u64) -> Result<usize, StartError> {
+    // Of every listener a shard has the socket and a reserve.
+    let others = DESCRIPTORS_OTHER + shards * (DESCRIPTORS_PER_SHARD + 2 * listeners);
+    // A sixteenth is left free, because closing takes a moment.
+    let room = limit.saturating_sub(others) / 16 * 15;
+    let wanted = asked.map_or(CONNECTIONS_MIN, u64::from);
+    if room < wanted {
+        return Err(StartError::NofileTooLow { limit, needed: (wanted / 15 + 1) * 16 + others });
+    }
+    Ok(asked.map_or(room, u64::from) as usize)
+}
+
+fn check_kernel(release: &str) -> Result<(), StartError> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) if (major, minor) < KERNEL_MIN => {
+            Err(StartError::KernelTooOld { release: release.to_owned() })
+        }
+        // A release that does not begin with numbers is somebody's own; the ring itself will tell.
+        _ => Ok(()),
+    }
+}
+
+fn memlock() -> Option<u64> {
+    getrlimit(Resource::Memlock).current
+}
+
+fn raise(resource: Resource) {
+    let limit = getrlimit(resource);
+    let _ = setrlimit(resource, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// The processors that this process may run on.
+///
+/// # Errors
+/// What `sched_getaffinity(2)` reports.
+pub(crate) fn processors() -> Result<Vec<usize>, StartError> {
+    let allowed = rustix::thread::sched_getaffinity(None).map_err(|error| StartError::System {
+        what: "cannot find out the processors of this process",
+        error: error.into(),
+    })?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_are_told_from_new_ones() {
+        for old in ["5.15.0-91-generic", "6.0.12", "4.19"] {
+            assert!(check_kernel(old).is_err(), "{old}");
+        }
+        for new in ["6.1.0-18-amd64", "6.1", "6.18.44", "7.0.0-rc1", "custom"] {
+            assert!(check_kernel(new).is_ok(), "{new}");
+        }
+    }
+
+    #[test]
+    fn connections_follow_from_the_limit_on_open_files() {
+        let room = room_for_connections(20_000, None, 2, 1).unwrap();
+        assert!((18_000..20_000).contains(&room), "{room}");
+        assert_eq!(room_for_connections(20_000, Some(500), 2, 1).unwrap(), 500);
+        let needed = match room_for_connections(1024, Some(5000), 2, 1) {
+            Err(StartError::NofileTooLow { limit: 1024, needed }) => needed,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(room_for_connections(needed, Some(5000), 2, 1).unwrap(), 5000);
+    }
+
+    #[test]
+    fn every_message_says_how_to_mend_it() {
+        let denied = || io::Error::from(Errno::PERM);
+        let by_sysctl = StartError::RingDisabled { sysctl: Some("2".into()), error: denied() };
+        assert!(by_sysctl.to_string().contains("sysctl -w"));
+        let by_filter = StartError::RingDisabled { sysctl: Some("0".into()), error: denied() };
+        assert!(by_filter.to_string().contains("seccomp"));
+        assert!(StartError::MemlockTooLow { limit: 65_536 }.to_string().contains("ulimit -l"));
+    }
+}

@@ -1,0 +1,373 @@
+//! One shard at work: the state machine, its ring and its connections, and the turn that moves bytes between them.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use super::admission::{Gate, Ticket};
+use super::clock::Clock;
+use super::connection::{Connections, Deadline, Io, Stage};
+use super::counters::Counters;
+use super::handshake::{Handover, Homes};
+use super::listener::Listener;
+use super::mesh::{Letter, Mesh, Port};
+use super::ring::{Ring, Wait};
+use crate::config::Config;
+use crate::shard::{Event, Reading, Shard, ShardId, home_hasher};
+use crate::timer::{Moment, Wheel};
+
+/// Provided buffers of a shard: 4 MiB for everything that arrives within one turn.
+const BUFFERS: u16 = 1024;
+/// Completions of one turn. A burst is worked off in batches, between which others have their turn.
+const COMPLETIONS_MAX: usize = 1024;
+/// Letters taken from one peer in one turn.
+const LETTERS_MAX: usize = 1024;
+
+/// What all shards start from.
+pub(crate) struct Plan {
+    pub(crate) config: Arc<Config>,
+    pub(crate) mesh: Arc<Mesh>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) clock: Clock,
+    pub(crate) seed: u64,
+}
+
+/// Where the thread spends the time until the next turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// In the shard's ring.
+    InRing(Wait),
+    /// With whatever else the executor has to run.
+    InExecutor,
+    /// Nowhere: the clean stop is complete.
+    Finished,
+}
+
+/// How far a clean stop has come.
+///
+/// ```text
+/// Running ──asked──▶ Stopping ──nothing left here──▶ Waiting ──nothing left anywhere──▶ Finished
+///                        └────────────── shutdown_timeout ──────────────────────────────▲
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Running,
+    Stopping,
+    Waiting,
+    Finished,
+}
+
+/// A shard with everything around it.
+pub(crate) struct Worker {
+    pub(super) shard: Shard,
+    pub(super) connections: Connections,
+    pub(super) io: Io,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) homes: Homes,
+    pub(super) config: Arc<Config>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) counters: Counters,
+    /// Receives that ended by themselves and are to be armed again at the end of the turn.
+    pub(super) unarmed: Vec<u32>,
+    pub(super) life: Life,
+    /// When the want of descriptors was last logged.
+    pub(super) exhausted_at: Option<Moment>,
+    port: Port,
+    clock: Clock,
+    /// Connections that wait for room in the lane to their home.
+    departures: Vec<VecDeque<Box<Handover>>>,
+    /// The last turn took as many completions as it may; there may be more.
+    is_flooded: bool,
+}
+
+impl Worker {
+    /// Sets up the shard `id` on the calling thread and begins to accept on `sockets`.
+    ///
+    /// # Errors
+    /// When the ring or a descriptor is not to be had.
+    pub(crate) fn new(id: ShardId, plan: &Plan, sockets: Vec<OwnedFd>) -> std::io::Result<Self> {
+        let Plan { config, mesh, gate, clock, seed } = plan;
+        let now = clock.now();
+        let shards = mesh.shards();
+        let port = Port::new(Arc::clone(mesh), id.index());
+        let mut ring = Ring::new(BUFFERS)?;
+        port.publish_ring(ring.as_raw_fd());
+        ring.watch(port.bell());
+        let listeners = sockets.into_iter().map(Listener::new).collect::<std::io::Result<Vec<_>>>()?;
+        for (slot, listener) in (0..).zip(&listeners) {
+            ring.accept(listener.socket(), slot);
+        }
+        ring.enter(Wait::No)?;
+        let write_timeout = config.limits.write_timeout;
+        Ok(Self {
+            shard: Shard::new(id, shards, *seed, Arc::clone(config), now),
+            connections: Connections::default(),
+            io: Io { ring, deadlines: Wheel::new(now), write_timeout },
+            listeners,
+            homes: Homes { here: id, shards, hasher: home_hasher(*seed) },
+            config: Arc::clone(config),
+            gate: Arc::clone(gate),
+            counters: Counters::default(),
+            unarmed: Vec::new(),
+            life: Life::Running,
+            exhausted_at: None,
+            port,
+            clock: *clock,
+            departures: (0..shards).map(|_| VecDeque::new()).collect(),
+            is_flooded: false,
+        })
+    }
+
+    /// One turn: hands over what has arrived, then carries out what follows from it.
+    pub(crate) fn turn(&mut self) {
+        let now = self.clock.now(); // Read once a turn, so a turn is one moment.
+        self.take_completions(now);
+        self.take_letters(now);
+        while let Some(deadline) = self.io.deadlines.pop_due(now) {
+            self.on_deadline(now, deadline);
+        }
+        if self.life == Life::Running && self.port.mesh().is_stopping() {
+            self.stop(now);
+        }
+        self.shard.advance(now);
+        self.carry_out(now);
+        self.advance_stop();
+    }
+
+    /// Publishes a slice of the wills that are due, and sends what follows from it.
+    pub(crate) fn publish_wills(&mut self) {
+        let now = self.clock.now();
+        self.shard.publish_due_wills(now, self.config.wills.slice as usize);
+        self.carry_out(now);
+        self.enter(Wait::No);
+    }
+
+    /// Whether wills are due that have not been published.
+    pub(crate) fn has_due_wills(&self) -> bool {
+        self.shard.population().due_wills > 0
+    }
+
+    /// Decides where the thread waits for the next turn. This is the one place that does.
+    ///
+    /// The ring is where it wakes up cheapest, so that is where it sleeps. The executor runs when it has work that the ring does not
+    /// know of: today the wills that are due, and anything else after a full batch. Were the executor waiting for I/O of its own, a
+    /// third case would follow here: sleep there, with the ring's eventfd to wake it.
+    pub(crate) fn rest(&self) -> Rest {
+        if self.life == Life::Finished {
+            Rest::Finished
+        } else if self.has_due_wills() || self.is_flooded {
+            Rest::InExecutor
+        } else if self.can_sleep() {
+            Rest::InRing(self.time_to_sleep())
+        } else {
+            Rest::InRing(Wait::No)
+        }
+    }
+
+    /// Hands what is queued to the kernel, and waits as told.
+    ///
+    /// # Panics
+    /// When the ring fails: a shard without it can serve nobody, and going on with the others would lose its sessions silently.
+    pub(crate) fn enter(&mut self, wait: Wait) {
+        let entered = self.io.ring.enter(wait);
+        self.port.unpark();
+        if let Err(error) = entered {
+            panic!("shard {}: io_uring_enter failed: {error}", self.homes.here.index());
+        }
+    }
+
+    /// What it has counted, for the last line of the log.
+    pub(crate) fn report(&self) -> (Counters, crate::shard::Stats) {
+        (self.counters.clone(), self.shard.stats().clone())
+    }
+
+    /// Says at the door that this shard sleeps, unless there is something it can do now.
+    fn can_sleep(&self) -> bool {
+        if !self.port.park() {
+            return false;
+        }
+        // Looked at after the door: a peer that makes room from here on wakes us, and what it made before is seen.
+        let can_post = self.port.peers().any(|peer| self.wants(peer) && self.port.room(peer) > 0);
+        if can_post {
+            self.port.unpark();
+        }
+        !can_post
+    }
+
+    /// Whether something waits for room in the lane to `peer`.
+    fn wants(&self, peer: usize) -> bool {
+        !self.departures[peer].is_empty() || self.shard.has_messages(ShardId::new(peer))
+    }
+
+    fn peers_with_messages(&self) -> bool {
+        self.port.peers().any(|peer| self.shard.has_messages(ShardId::new(peer)))
+    }
+
+    /// Until the next deadline. The clock is read again: the turn itself has taken time.
+    fn time_to_sleep(&self) -> Wait {
+        let deadlines = [self.shard.next_deadline(), self.io.deadlines.next_deadline()];
+        match deadlines.into_iter().flatten().min() {
+            None => Wait::Forever,
+            Some(deadline) => match deadline.duration_since(self.clock.now()) {
+                time if time.is_zero() => Wait::No,
+                time => Wait::AtMost(time),
+            },
+        }
+    }
+
+    fn take_completions(&mut self, now: Moment) {
+        let mut taken = 0;
+        while taken < COMPLETIONS_MAX {
+            let Some(completion) = self.io.ring.next_completion() else { break };
+            self.on_completion(now, completion);
+            taken += 1;
+        }
+        self.is_flooded = taken == COMPLETIONS_MAX;
+    }
+
+    fn take_letters(&mut self, now: Moment) {
+        for peer in self.port.peers() {
+            let mut taken = 0;
+            while taken < LETTERS_MAX
+                && let Some(letter) = self.port.take(peer)
+            {
+                taken += 1;
+                match letter {
+                    Letter::Message(message) => self.shard.on_peer(now, ShardId::new(peer), message),
+                    Letter::Handover(handover) => self.welcome(now, *handover),
+                }
+            }
+            if taken > 0 {
+                self.port.made_room(peer);
+            }
+        }
+    }
+
+    /// Carries out what the shard has left in its buffers. The order is a rule: messages, closes, reading, outputs.
+    fn carry_out(&mut self, now: Moment) {
+        self.shard.end_turn(now);
+        self.post_letters();
+        while let Some(id) = self.shard.next_close() {
+            self.close(now, id);
+        }
+        while let Some((id, reading)) = self.shard.next_reading() {
+            self.set_reading(id, reading);
+        }
+        while let Some(id) = self.shard.next_output() {
+            if let Some(connection) = self.connections.get(id)
+                && matches!(connection.stage, Stage::Open)
+                && !connection.is_sending
+                && let Some(output) = self.shard.take_output(id)
+            {
+                connection.send(now, output, &mut self.io);
+            }
+        }
+        for slot in std::mem::take(&mut self.unarmed) {
+            self.connections.rearm(slot, &mut self.io.ring);
+        }
+        self.port.wake_peers(&mut self.io.ring);
+        while let Some(event) = self.shard.next_event() {
+            log_event(self.homes.here, &event);
+        }
+    }
+
+    /// Fills the lanes: connections first, since a client is waiting for its CONNACK.
+    fn post_letters(&mut self) {
+        for peer in self.port.peers() {
+            if !self.wants(peer) {
+                continue;
+            }
+            let mut room = self.port.room(peer);
+            while room > 0
+                && let Some(handover) = self.departures[peer].pop_front()
+            {
+                self.port.post(peer, Letter::Handover(handover));
+                room -= 1;
+            }
+            for message in self.shard.messages(ShardId::new(peer), room) {
+                self.port.post(peer, Letter::Message(message));
+            }
+        }
+    }
+
+    fn set_reading(&mut self, id: crate::shard::ConnectionId, reading: Reading) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if !matches!(connection.stage, Stage::Open) {
+            return; // It is read until its end now.
+        }
+        connection.is_paused = reading == Reading::Pause;
+        match reading {
+            Reading::Pause => connection.end_receive(&mut self.io.ring),
+            Reading::Resume => connection.receive(&mut self.io.ring),
+        }
+    }
+
+    /// Puts a connection on its way home.
+    pub(super) fn depart(&mut self, handover: Box<Handover>) {
+        self.counters.handed_over += 1;
+        self.departures[handover.home.index()].push_back(handover);
+    }
+
+    /// The wake-up of another thread, or a wake-up of ours that failed.
+    pub(super) fn on_woken(&mut self, armed: bool) {
+        super::ring::reset(self.port.bell());
+        if !armed {
+            self.io.ring.watch(self.port.bell());
+        }
+    }
+
+    /// A peer's ring did not take the wake-up, so its bell does.
+    pub(super) fn on_wake_failed(&mut self, peer: u32) {
+        self.port.ring_bell(peer as usize);
+    }
+
+    /// Begins a clean stop: no new connections, and those that are no clients yet end.
+    fn stop(&mut self, now: Moment) {
+        self.life = Life::Stopping;
+        for slot in 0..self.listeners.len() as u32 {
+            self.io.ring.cancel_accept(slot);
+        }
+        self.listeners.clear();
+        self.io.deadlines.arm(now + self.config.shutdown_timeout, Deadline::Stop);
+        for id in self.connections.ids() {
+            self.end_unless_open(id);
+        }
+        for handover in self.departures.iter_mut().flat_map(|departures| departures.drain(..)) {
+            self.gate.leave(Ticket::regular(handover.origin.listener));
+        }
+        self.shard.begin_shutdown(now);
+    }
+
+    fn advance_stop(&mut self) {
+        if self.life == Life::Stopping && self.has_nothing_left() {
+            self.life = Life::Waiting;
+            self.port.mesh().finish();
+        }
+        if self.life == Life::Waiting && self.port.mesh().all_finished() {
+            self.life = Life::Finished;
+        }
+    }
+
+    fn has_nothing_left(&self) -> bool {
+        let population = self.shard.population();
+        self.connections.len() == 0
+            && population.connections == 0
+            && population.due_wills == 0
+            && !self.peers_with_messages()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.port.publish_ring(-1); // Peers that still run ring the bell instead, and nobody answers.
+    }
+}
+
+/// One line per thing that an operator can act on.
+fn log_event(shard: ShardId, event: &Event) {
+    let shard = shard.index();
+    match event {
+        Event::Storm { .. } => tracing::info!(shard, "{event}"),
+        _ => tracing::warn!(shard, "{event}"),
+    }
+}

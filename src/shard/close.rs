@@ -1,0 +1,212 @@
+//! The end of Network Connections and of Sessions.
+
+use super::peer::PeerMessage;
+use super::wills::WillFate;
+use super::{Fault, Shard, Timer};
+use crate::codec::{self, Disconnect, Packet, ReasonCode};
+use crate::config::OnShutdown;
+use crate::session::will::{Cause, Closing};
+use crate::session::{ConnectionId, SessionExpiry};
+use crate::timer::Moment;
+
+/// How the peer or the network ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer closed in order, without DISCONNECT.
+    Fin,
+    /// The connection was reset.
+    Reset,
+    /// Reading or writing failed otherwise, or made no progress.
+    Error,
+}
+
+impl Shard {
+    /// A connection has ended. Told once for every connection that was opened, unless the shard asked for the close.
+    pub fn on_closed(&mut self, now: Moment, id: ConnectionId, how: Closed) {
+        if self.connections.get(id).is_some() {
+            let cause = match how {
+                Closed::Fin => Cause::Closed,
+                Closed::Reset | Closed::Error => Cause::TransportError,
+            };
+            self.end_connection(now, id, cause, WillFate::Publish);
+        }
+        self.connections.remove(id);
+    }
+
+    /// Applies a DISCONNECT. (§3.14)
+    pub(super) fn on_disconnect(
+        &mut self,
+        now: Moment,
+        id: ConnectionId,
+        packet: &Disconnect<'_>,
+    ) -> Result<(), Fault> {
+        let connection = self.connections.get(id).expect("the packet came on it");
+        let (session, was_zero) = (connection.session, connection.expiry_was_zero);
+        if let Some(interval) = packet.session_expiry_interval {
+            if was_zero && interval > 0 {
+                return Err(Fault::new(ReasonCode::ProtocolError, "Session Expiry Interval raised from zero"));
+            }
+            let max = self.config.sessions.expiry_max;
+            self.sessions.get_mut(session).expect("a connection has a Session").expiry =
+                SessionExpiry::from_seconds(interval).at_most(max);
+        }
+        let (cause, fate) = match packet.reason {
+            ReasonCode::Success => (Cause::Disconnect, WillFate::Discard), // [MQTT-3.14.4-3]
+            _ => (Cause::DisconnectWithWill, WillFate::Publish),
+        };
+        self.end_connection(now, id, cause, fate);
+        self.connections.close(id, |_| {});
+        Ok(())
+    }
+
+    /// Disconnects a client that broke the protocol or a limit.
+    pub(super) fn disconnect_for(&mut self, now: Moment, id: ConnectionId, fault: &Fault) {
+        let cause = match fault.reason {
+            ReasonCode::KeepAliveTimeout => Cause::KeepAlive,
+            ReasonCode::ReceiveMaximumExceeded | ReasonCode::PacketTooLarge | ReasonCode::QuotaExceeded => Cause::Limit,
+            _ => Cause::ProtocolError,
+        };
+        self.end_with(now, id, cause, WillFate::Publish, fault);
+    }
+
+    /// Says goodbye and closes.
+    pub(super) fn end_with(&mut self, now: Moment, id: ConnectionId, cause: Cause, fate: WillFate, fault: &Fault) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let (version, bytes_max) = (connection.version, connection.packet_bytes_max);
+        self.end_connection(now, id, cause, fate);
+        self.connections.close(id, |output| {
+            if version.has_reason_codes() {
+                append_disconnect(fault, bytes_max, output);
+            }
+        });
+    }
+
+    /// Takes the connection from its Session and applies what follows for will and expiry. The connection itself stays open
+    /// to be closed or removed by the caller.
+    pub(super) fn end_connection(&mut self, now: Moment, id: ConnectionId, cause: Cause, fate: WillFate) {
+        let connection = self.connections.get(id).expect("only an open connection ends");
+        let session = connection.session;
+        let closing = Closing { cause, at: now, last_packet: connection.last_packet };
+        if let Some(keep_alive) = connection.keep_alive {
+            self.wheel.cancel(keep_alive.timer);
+        }
+        self.stats.closed[cause as usize] += 1;
+        self.sessions.get_mut(session).expect("a connection has a Session").connection = None;
+        if cause == Cause::TakenOver {
+            return; // What happens to Session and will depends on the new CONNECT.
+        }
+        let is_held = cause == Cause::Shutdown && self.config.wills.on_shutdown == OnShutdown::Hold;
+        if !is_held {
+            self.on_will_closing(now, session, closing, fate);
+        }
+        self.tell_presence(session, false);
+        self.go_on_looking_up(now, session);
+        let owner = self.sessions.get_mut(session).expect("a connection has a Session");
+        match owner.expiry.duration() {
+            Some(expiry) if expiry.is_zero() => self.end_session(now, session),
+            Some(expiry) => {
+                owner.ends = Some(now + expiry);
+                let timer = Timer::SessionExpiry(self.sessions.key(session));
+                let timer = self.wheel.arm(now + expiry, timer);
+                self.sessions.get_mut(session).expect("looked up above").expiry_timer = Some(timer);
+            }
+            None => {}
+        }
+    }
+
+    /// Ends a Session: its subscriptions go, what it held of Shared Subscriptions returns, and its will is due now.
+    pub(super) fn end_session(&mut self, now: Moment, session: u32) {
+        let owner = self.sessions.get_mut(session).expect("a Session ends once");
+        let subscriptions = std::mem::take(&mut owner.subscriptions);
+        let look_ups = std::mem::take(&mut owner.look_ups);
+        let returning = owner.take_shared_deliveries();
+        owner.received.clear();
+        if let Some(timer) = owner.expiry_timer.take() {
+            self.wheel.cancel(timer);
+        }
+        for subscription in subscriptions.values() {
+            self.drop_subscription(session, &subscription.subscribed);
+        }
+        self.drop_look_ups(&look_ups);
+        self.make_will_due(session, now);
+        let owner = self.sessions.get_mut(session).expect("a Session ends once");
+        owner.has_ended = true;
+        if matches!(owner.will, crate::session::will::WillState::None) {
+            self.sessions.remove(session);
+        }
+        for delivery in returning {
+            self.return_delivery(now, delivery);
+        }
+    }
+
+    /// The interval of a Session without a connection has passed. [MQTT-3.1.2-23]
+    pub(super) fn on_session_expiry(&mut self, now: Moment, session: u32) {
+        self.sessions.get_mut(session).expect("the timer names a Session").expiry_timer = None;
+        self.end_session(now, session);
+    }
+
+    /// Disconnects a client on an administrator's word; whether there was one.
+    pub fn disconnect(&mut self, now: Moment, client_id: &str, will: WillFate) -> bool {
+        let connection = self.sessions.find(client_id).and_then(|index| self.sessions.get(index)?.connection);
+        if let Some(id) = connection {
+            let fault = Fault::new(ReasonCode::AdministrativeAction, "disconnected by an administrator");
+            self.end_with(now, id, Cause::Administrative, will, &fault);
+        }
+        connection.is_some()
+    }
+
+    /// Begins a clean stop. With `wills.on_shutdown = "publish"` all wills are published first; once every shard has done that,
+    /// the connections are closed, those of 5.0 clients with 0x8B.
+    pub fn begin_shutdown(&mut self, now: Moment) {
+        if std::mem::replace(&mut self.stop.is_asked, true) {
+            return;
+        }
+        if self.config.wills.on_shutdown == OnShutdown::Publish {
+            for id in self.connections.ids() {
+                let connection = self.connections.get(id).expect("listed just now");
+                let closing = Closing { cause: Cause::Shutdown, at: now, last_packet: connection.last_packet };
+                self.on_will_closing(now, connection.session, closing, WillFate::Publish);
+            }
+            self.publish_all_wills(now);
+        }
+        for peer in self.peers.others() {
+            self.peers.send(peer, PeerMessage::ReadyToStop);
+        }
+        self.close_all_when_ready(now);
+    }
+
+    /// Another shard has published what it had to.
+    pub(super) fn on_ready_to_stop(&mut self, now: Moment) {
+        self.stop.peers_ready += 1;
+        self.close_all_when_ready(now);
+    }
+
+    fn close_all_when_ready(&mut self, now: Moment) {
+        if !self.stop.is_asked || self.stop.peers_ready < self.peers.others().count() {
+            return;
+        }
+        let fault = Fault::new(ReasonCode::ServerShuttingDown, "the server is shutting down");
+        for id in self.connections.ids() {
+            self.end_with(now, id, Cause::Shutdown, WillFate::Publish, &fault);
+        }
+    }
+}
+
+/// How far a clean stop has come.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    pub(super) is_asked: bool,
+    peers_ready: usize,
+}
+
+/// A DISCONNECT with a Reason String, or without it where the client takes no packet that long. [MQTT-3.14.2-3]
+fn append_disconnect(fault: &Fault, bytes_max: usize, output: &mut Vec<u8>) {
+    let mut disconnect = Disconnect::new(fault.reason);
+    disconnect.reason_string = Some(&fault.detail);
+    let start = output.len();
+    codec::encode(&Packet::Disconnect(disconnect), codec::ProtocolVersion::V5, output);
+    if output.len() - start > bytes_max {
+        output.truncate(start);
+        codec::encode(&Packet::Disconnect(Disconnect::new(fault.reason)), codec::ProtocolVersion::V5, output);
+    }
+}

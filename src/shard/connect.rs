@@ -1,0 +1,370 @@
+//! CONNECT: who comes, with which Session, and what becomes of the will that was left.
+
+use super::connection::{Connection, KeepAlive, Opening, Origin, OutgoingAliases};
+use super::event::Event;
+use super::peer::{Gate, Wait};
+use super::wills::WillFate;
+use super::{Fault, Shard, Timer};
+use crate::codec::{self, Connack, Connect, Packet, ProtocolVersion, QoS, ReasonCode};
+use crate::security::Identity;
+use crate::session::message::Author;
+use crate::session::will::{Cause, Closing, WillState};
+use crate::session::{ConnectionId, Session, SessionExpiry};
+use crate::timer::Moment;
+use crate::topic::TopicName;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the existing Session of a client becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Previous {
+    /// The Session that goes on, if one does.
+    resumed: Option<u32>,
+    /// A will was published, and must be everywhere before CONNACK leaves.
+    published_will: bool,
+}
+
+impl Shard {
+    /// Applies the CONNECT of a connection that was accepted for this shard. (§3.1.4)
+    ///
+    /// The answer is in the connection's output: CONNACK, and for a resumed Session what it had in flight. Where the CONNECT
+    /// is refused the connection is to be closed after that.
+    pub fn open(&mut self, now: Moment, id: ConnectionId, connect: &Connect<'_>, origin: &Origin) {
+        let client_id: Arc<str> = match connect.client_id {
+            "" => self.assign_client_id(),
+            given => given.into(),
+        };
+        let refused = self.check_connect(&client_id, connect).err();
+        let refused = refused.or_else(|| self.check_capacity(&client_id));
+        if let Some(reason) = refused {
+            return self.refuse(now, id, &client_id, connect, origin, reason);
+        }
+        let previous = self.settle_previous(now, &client_id, connect.clean_start);
+        let hash = self.hasher.hash_one(&*client_id);
+        let is_resumed = previous.resumed.is_some();
+        let session =
+            previous.resumed.unwrap_or_else(|| self.sessions.insert(Session::new(Arc::clone(&client_id), hash)));
+        let expiry = self.session_expiry(connect);
+        self.attach(now, id, session, connect, origin, expiry);
+        if previous.published_will && self.peers.has_peers() {
+            self.withhold_connack(id);
+        }
+        self.stats.connects_accepted += 1;
+        self.send_connack(id, &client_id, connect, expiry, is_resumed);
+        if is_resumed {
+            self.resend(now, session, id);
+            self.send_queued(now, session);
+            self.tell_presence(session, true);
+        }
+    }
+
+    /// A Client Identifier that is at home here. [MQTT-3.1.3-6]
+    fn assign_client_id(&mut self) -> Arc<str> {
+        loop {
+            let id = format!("willow-{:016x}{:08x}", self.random.next(), self.random.next() as u32);
+            if super::home_of(&id, &self.hasher, self.peers.shards()) == self.id && self.sessions.find(&id).is_none() {
+                return id.into();
+            }
+        }
+    }
+
+    fn check_connect(&self, client_id: &str, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+        if connect.authentication_method.is_some() {
+            return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
+        }
+        self.check_client_id(client_id, connect)?;
+        match &connect.will {
+            Some(will) => self.check_will(client_id, connect, will),
+            None => Ok(()),
+        }
+    }
+
+    fn check_client_id(&self, client_id: &str, connect: &Connect<'_>) -> Result<(), ReasonCode> {
+        let must_name_itself = match connect.version {
+            ProtocolVersion::V3_1 => true,
+            ProtocolVersion::V3_1_1 => !connect.clean_start, // [v3.1.1 MQTT-3.1.3-8]
+            ProtocolVersion::V5 => false,
+        };
+        let is_unnamed = connect.client_id.is_empty();
+        let is_too_long = client_id.len() > usize::from(self.config.limits.client_id_bytes_max);
+        let may_be_assigned = self.config.features.assigned_client_ids && !must_name_itself;
+        if is_too_long || (is_unnamed && !may_be_assigned) {
+            return Err(ReasonCode::ClientIdentifierNotValid); // [MQTT-3.1.3-8]
+        }
+        Ok(())
+    }
+
+    fn check_will(&self, client_id: &str, connect: &Connect<'_>, will: &codec::Will<'_>) -> Result<(), ReasonCode> {
+        let limits = &self.config.limits;
+        let allow = &self.config.wills.allow;
+        let topic = TopicName::parse(will.topic).map_err(|_| ReasonCode::TopicNameInvalid)?;
+        if topic.as_str().len() > usize::from(limits.topic_bytes_max)
+            || topic.levels().count() > usize::from(limits.topic_levels_max)
+        {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+        let qos = will.qos as u8;
+        if qos > limits.maximum_qos || qos > allow.qos_max {
+            return Err(ReasonCode::QosNotSupported); // [MQTT-3.2.2-12]
+        }
+        if will.retain && !(self.config.features.retain && allow.retain) {
+            return Err(ReasonCode::RetainNotSupported); // [MQTT-3.2.2-13]
+        }
+        if allow.payload_bytes_max.is_some_and(|max| will.payload.len() > max) {
+            return Err(ReasonCode::PacketTooLarge);
+        }
+        let claims_text = self.config.features.validate_payload_format && will.forwarded.payload_format_is_utf8();
+        if claims_text && std::str::from_utf8(will.payload).is_err() {
+            return Err(ReasonCode::PayloadFormatInvalid);
+        }
+        let identity = identity_of(connect);
+        let is_authorised = !self.checks_will_at_connect() || self.may_leave_will(&identity, client_id, topic);
+        // The server's own topics are refused at once whatever `wills.acl` says, unless a rule names them.
+        let is_shielded = topic.is_reserved() && !self.may_leave_will(&identity, client_id, topic);
+        if !is_authorised || is_shielded || !self.wills.allows_topic(topic) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        Ok(())
+    }
+
+    fn check_capacity(&self, client_id: &str) -> Option<ReasonCode> {
+        if self.stop.is_asked {
+            return Some(ReasonCode::ServerUnavailable);
+        }
+        let sessions_max = (self.config.sessions.sessions_max as usize).div_ceil(self.peers.shards());
+        let is_full = self.sessions.len() >= sessions_max && self.sessions.find(client_id).is_none();
+        is_full.then_some(ReasonCode::QuotaExceeded)
+    }
+
+    /// Answers a CONNECT with its refusal. Nothing is armed, and an existing Session is left alone. [MQTT-3.2.2-6]
+    fn refuse(
+        &mut self,
+        now: Moment,
+        id: ConnectionId,
+        client_id: &Arc<str>,
+        connect: &Connect<'_>,
+        origin: &Origin,
+        reason: ReasonCode,
+    ) {
+        self.stats.connects_refused += 1;
+        self.events.push_back(Event::ConnectRefused { client_id: Arc::clone(client_id), peer: origin.peer, reason });
+        let opening = Opening {
+            id,
+            session: u32::MAX,
+            version: connect.version,
+            origin: *origin,
+            window: 0,
+            packet_bytes_max: usize::MAX,
+            problem_information: false,
+            aliases_out: None,
+            expiry_was_zero: true,
+        };
+        self.connections.insert(Connection::new(now, opening));
+        // A 3.x client hears nothing but the codes that its version has. [v3.1.1 MQTT-3.2.2-6]
+        let has_code = connect.version.has_reason_codes() || reason.connack_return_code_3x().is_some();
+        let version = connect.version;
+        self.connections.close(id, |output| {
+            if has_code {
+                codec::encode(&Packet::Connack(Box::new(Connack::new(false, reason))), version, output);
+            }
+        });
+    }
+
+    /// Ends the client's older Network Connection [MQTT-3.1.4-3], and settles its Session and will as WILLS.md, *Coming back*,
+    /// has it.
+    fn settle_previous(&mut self, now: Moment, client_id: &str, clean_start: bool) -> Previous {
+        let mut previous = Previous { resumed: None, published_will: false };
+        let Some(session) = self.sessions.find(client_id) else { return previous };
+        let taken_over = self.sessions.get(session).and_then(|old| old.connection);
+        let old = self.sessions.get(session).expect("found above");
+        let ends_with_connection = taken_over.is_some() && old.expiry == SessionExpiry::WITH_CONNECTION;
+        // Time counts, not the tick in which the wheel will tell of it.
+        let has_expired = old.ends.is_some_and(|ends| ends <= now);
+        let survives = !clean_start && !old.has_ended && !has_expired && !ends_with_connection; // [MQTT-3.1.4-4]
+        if let Some(connection) = taken_over {
+            self.take_over(now, connection, survives);
+        }
+        let old = self.sessions.get_mut(session).expect("a takeover keeps the Session");
+        match old.will.take() {
+            // The delay is in force and the Session goes on. [MQTT-3.1.3-9]
+            WillState::Pending { timer, due, .. } if survives && due > now => {
+                self.wheel.cancel(timer);
+                self.stats.wills.pending_now -= 1;
+                self.stats.wills.discarded_by_return += 1;
+            }
+            other => old.will = other,
+        }
+        self.make_will_due(session, now);
+        let has_due = self.sessions.get(session).is_some_and(|old| matches!(old.will, WillState::Due { .. }));
+        if has_due && !survives {
+            // The old Session ends, and its will is the last that is heard of it.
+            self.end_session(now, session);
+        }
+        if has_due {
+            self.publish_will(now, session);
+            previous.published_will = true;
+        }
+        let still_there = self.sessions.find(client_id) == Some(session);
+        if survives && still_there {
+            previous.resumed = Some(session);
+            let old = self.sessions.get_mut(session).expect("still there");
+            old.ends = None;
+            if let Some(timer) = old.expiry_timer.take() {
+                self.wheel.cancel(timer);
+            }
+        } else if still_there {
+            self.end_session(now, session);
+        }
+        previous
+    }
+
+    /// Closes the older connection with 0x8E. Its armed will is discarded where a delay is in force and the Session goes on,
+    /// and due at once otherwise.
+    fn take_over(&mut self, now: Moment, connection: ConnectionId, survives: bool) {
+        let open = self.connections.get(connection).expect("a Session's connection is open");
+        let (session, last_packet) = (open.session, open.last_packet);
+        self.stats.takeovers += 1;
+        let fault = Fault::new(ReasonCode::SessionTakenOver, "another client connected with this Client Identifier");
+        self.end_with(now, connection, Cause::TakenOver, WillFate::Publish, &fault);
+        let owner = self.sessions.get_mut(session).expect("a takeover keeps the Session");
+        let delay = match &owner.will {
+            WillState::Armed(will) => will.delay_interval,
+            _ => return,
+        };
+        let closing = Closing { cause: Cause::TakenOver, at: now, last_packet };
+        if survives && delay > 0 {
+            self.on_will_closing(now, session, closing, WillFate::Discard);
+        } else {
+            self.on_will_closing(now, session, closing, WillFate::Publish);
+        }
+    }
+
+    /// How long the Session shall outlive its connection. (§3.1.2.11.2; for 3.x, Clean Session)
+    fn session_expiry(&self, connect: &Connect<'_>) -> SessionExpiry {
+        let sessions = &self.config.sessions;
+        let asked = if connect.version.has_properties() {
+            SessionExpiry::from_seconds(connect.session_expiry_interval)
+        } else if connect.clean_start {
+            SessionExpiry::WITH_CONNECTION
+        } else {
+            SessionExpiry::NEVER.at_most(sessions.expiry_3x)
+        };
+        asked.at_most(sessions.expiry_max)
+    }
+
+    fn attach(
+        &mut self,
+        now: Moment,
+        id: ConnectionId,
+        session: u32,
+        connect: &Connect<'_>,
+        origin: &Origin,
+        expiry: SessionExpiry,
+    ) {
+        let limits = &self.config.limits;
+        let aliases_max = connect.topic_alias_maximum.min(limits.topic_alias_outgoing_max);
+        let opening = Opening {
+            id,
+            session,
+            version: connect.version,
+            origin: *origin,
+            window: connect.receive_maximum.min(limits.inflight_max),
+            packet_bytes_max: connect.maximum_packet_size.map_or(usize::MAX, |max| max as usize),
+            problem_information: connect.request_problem_information,
+            aliases_out: OutgoingAliases::new(aliases_max, &self.hasher),
+            expiry_was_zero: connect.session_expiry_interval == 0,
+        };
+        self.connections.insert(Connection::new(now, opening));
+        self.connects += 1;
+        let owner = self.sessions.get_mut(session).expect("the Session was made for it");
+        owner.connection = Some(id);
+        owner.listener = origin.listener;
+        owner.identity = identity_of(connect);
+        owner.expiry = expiry;
+        owner.author = Author { client: owner.author.client, connection: self.connects };
+        let (client_id, author) = (Arc::clone(&owner.client_id), owner.author);
+        if let Some(will) = &connect.will {
+            let will = self.make_will(&client_id, author, will);
+            self.sessions.get_mut(session).expect("as above").will = WillState::Armed(will);
+            self.stats.wills.armed += 1;
+            self.stats.wills.armed_now += 1;
+        }
+        self.arm_keep_alive(now, id, self.keep_alive(connect));
+    }
+
+    /// The Keep Alive in force: the client's, or the server's where that is shorter and the client can be told.
+    fn keep_alive(&self, connect: &Connect<'_>) -> u16 {
+        let max = self.config.limits.keep_alive_max;
+        let exceeds = connect.keep_alive > max || (connect.keep_alive == 0 && max < u16::MAX);
+        if exceeds && connect.version.has_properties() { max } else { connect.keep_alive }
+    }
+
+    /// Arms the Keep Alive deadline at one and a half times `keep_alive` seconds [MQTT-3.1.2-22]; zero turns it off.
+    fn arm_keep_alive(&mut self, now: Moment, id: ConnectionId, keep_alive: u16) {
+        if keep_alive == 0 {
+            return;
+        }
+        let allowance = Duration::from_millis(1500 * u64::from(keep_alive));
+        let timer = self.wheel.arm(now + allowance, Timer::KeepAlive(id));
+        self.connections.get_mut(id).expect("inserted just now").keep_alive = Some(KeepAlive { allowance, timer });
+    }
+
+    /// Looks whether the connection was silent for its whole allowance. Packets only note their time; this moves the timer.
+    pub(super) fn on_keep_alive(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(keep_alive) = connection.keep_alive.as_mut() else { return };
+        // What a paused client sends is not looked at, so it cannot be blamed for silence.
+        let heard = if connection.is_paused { now } else { connection.last_packet };
+        let deadline = heard + keep_alive.allowance;
+        if deadline > now {
+            keep_alive.timer = self.wheel.arm(deadline, Timer::KeepAlive(id));
+            return;
+        }
+        let fault = Fault::new(ReasonCode::KeepAliveTimeout, "no packet within one and a half times Keep Alive");
+        self.disconnect_for(now, id, &fault);
+    }
+
+    /// Withholds the CONNACK that comes next until every shard has routed what was sent before it.
+    fn withhold_connack(&mut self, id: ConnectionId) {
+        let gate = self.peers.name_gate();
+        let fence = self.peers.request_fence();
+        self.peers.wait(fence, Wait::Gate(gate));
+        self.peers.add_gate(gate, Gate { conditions: 1, connection: id, look_ups: Vec::new() });
+        self.connections.get_mut(id).expect("it is being opened").withhold_connack(gate);
+    }
+
+    fn send_connack(
+        &mut self,
+        id: ConnectionId,
+        client_id: &str,
+        connect: &Connect<'_>,
+        expiry: SessionExpiry,
+        session_present: bool,
+    ) {
+        let config = Arc::clone(&self.config);
+        let (limits, features) = (&config.limits, &config.features);
+        let keep_alive = self.keep_alive(connect);
+        let off = |available: bool| (!available).then_some(false);
+        let connack = Connack {
+            session_expiry_interval: (expiry.as_seconds() != connect.session_expiry_interval)
+                .then_some(expiry.as_seconds()),
+            receive_maximum: Some(limits.receive_maximum),
+            maximum_qos: QoS::new(limits.maximum_qos).filter(|qos| *qos != QoS::ExactlyOnce),
+            retain_available: off(features.retain),
+            maximum_packet_size: u32::try_from(limits.packet_bytes_max).ok(),
+            assigned_client_identifier: connect.client_id.is_empty().then_some(client_id),
+            topic_alias_maximum: Some(limits.topic_alias_maximum),
+            wildcard_subscription_available: off(features.wildcard_subscriptions),
+            subscription_identifiers_available: off(features.subscription_identifiers),
+            shared_subscription_available: off(features.shared_subscriptions),
+            server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive), // [MQTT-3.2.2-21]
+            ..Connack::new(session_present, ReasonCode::Success)
+        };
+        self.send(id, &Packet::Connack(Box::new(connack)));
+    }
+}
+
+/// There is no authentication yet: a User Name is taken as given.
+fn identity_of(connect: &Connect<'_>) -> Identity {
+    Identity { username: connect.username.map(Into::into) }
+}

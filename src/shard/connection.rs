@@ -1,0 +1,390 @@
+//! Network Connections as the shard sees them: protocol state of one connection, and the bytes that wait to be sent on it.
+
+use crate::codec::ProtocolVersion;
+use crate::session::ConnectionId;
+use crate::timer::{Moment, TimerId};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Origin {
+    /// Index of the listener that accepted it.
+    pub listener: u16,
+    /// The peer's address, where the transport has one.
+    pub peer: Option<SocketAddr>,
+}
+
+/// What the owner shall do about reading from a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Stop reading: what it sends cannot be passed on yet.
+    Pause,
+    /// Read again.
+    Resume,
+}
+
+/// Bytes for one connection, some of them withheld until a gate opens.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    bytes: Vec<u8>,
+    in_flight: usize,
+    /// Gates in the order of their offsets; nothing at or behind the first offset may leave.
+    gates: Vec<(u64, usize)>,
+}
+
+impl Output {
+    /// Where packets are appended to.
+    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Bytes that have not reached the peer's transport.
+    pub(super) fn pending(&self) -> usize {
+        self.bytes.len() + self.in_flight
+    }
+
+    /// Withholds everything appended from now on until `gate` opens.
+    pub(super) fn withhold(&mut self, gate: u64) {
+        self.gates.push((gate, self.bytes.len()));
+    }
+
+    fn open(&mut self, gate: u64) {
+        self.gates.retain(|(closed, _)| *closed != gate);
+    }
+
+    fn sendable(&self) -> usize {
+        self.gates.first().map_or(self.bytes.len(), |(_, at)| *at)
+    }
+
+    fn take(&mut self, pool: &mut Vec<Vec<u8>>) -> Option<Vec<u8>> {
+        let length = self.sendable();
+        if length == 0 || self.in_flight > 0 {
+            return None;
+        }
+        self.in_flight = length;
+        if length == self.bytes.len() {
+            return Some(std::mem::take(&mut self.bytes));
+        }
+        let mut withheld = pool.pop().unwrap_or_default();
+        withheld.extend_from_slice(&self.bytes[length..]);
+        self.bytes.truncate(length);
+        for (_, at) in &mut self.gates {
+            *at -= length;
+        }
+        Some(std::mem::replace(&mut self.bytes, withheld))
+    }
+
+    /// Drops what is withheld: its promise will not be kept.
+    fn drop_withheld(&mut self) {
+        let length = self.sendable();
+        self.bytes.truncate(length);
+        self.gates.clear();
+    }
+}
+
+/// Topic Aliases that the server gave on one connection. (§3.3.2.3.4)
+#[derive(Debug)]
+pub(super) struct OutgoingAliases {
+    max: u16,
+    given: HashMap<Box<str>, NonZeroU16, ahash::RandomState>,
+}
+
+impl OutgoingAliases {
+    pub(super) fn new(max: u16, hasher: &ahash::RandomState) -> Option<Box<Self>> {
+        (max > 0).then(|| Box::new(Self { max, given: HashMap::with_hasher(hasher.clone()) }))
+    }
+
+    /// The alias of `topic`, and whether the Topic Name must be sent with it. First come, first served.
+    pub(super) fn alias(&mut self, topic: &str) -> Option<(NonZeroU16, bool)> {
+        if let Some(alias) = self.given.get(topic) {
+            return Some((*alias, false));
+        }
+        let next = u16::try_from(self.given.len() + 1).ok().filter(|next| *next <= self.max)?;
+        let alias = NonZeroU16::new(next)?;
+        self.given.insert(topic.into(), alias);
+        Some((alias, true))
+    }
+}
+
+/// The Keep Alive of one connection. (§3.1.2.10)
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeepAlive {
+    /// One and a half times the Keep Alive in force. [MQTT-3.1.2-22]
+    pub(super) allowance: Duration,
+    pub(super) timer: TimerId,
+}
+
+/// One Network Connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) session: u32,
+    pub(super) version: ProtocolVersion,
+    pub(super) origin: Origin,
+    pub(super) output: Output,
+    /// An incomplete packet, or whatever arrived while the connection was paused.
+    pub(super) unread: Vec<u8>,
+    pub(super) keep_alive: Option<KeepAlive>,
+    pub(super) last_packet: Moment,
+    /// How many deliveries of QoS 1 and 2 may be in flight. [MQTT-3.3.4-9]
+    pub(super) window: u16,
+    /// The largest packet the client takes. [MQTT-3.1.2-24]
+    pub(super) packet_bytes_max: usize,
+    pub(super) problem_information: bool,
+    pub(super) aliases_in: Vec<Option<Arc<str>>>,
+    pub(super) aliases_out: Option<Box<OutgoingAliases>>,
+    pub(super) is_paused: bool,
+    pub(super) is_closing: bool,
+    /// The session expiry of its CONNECT was zero, so DISCONNECT may not raise it. (§3.14.2.2.2)
+    pub(super) expiry_was_zero: bool,
+    is_dirty: bool,
+    is_acknowledged: bool,
+}
+
+/// What a new connection starts with.
+pub(super) struct Opening {
+    pub(super) id: ConnectionId,
+    pub(super) session: u32,
+    pub(super) version: ProtocolVersion,
+    pub(super) origin: Origin,
+    pub(super) window: u16,
+    pub(super) packet_bytes_max: usize,
+    pub(super) problem_information: bool,
+    pub(super) aliases_out: Option<Box<OutgoingAliases>>,
+    pub(super) expiry_was_zero: bool,
+}
+
+impl Connection {
+    pub(super) fn new(now: Moment, opening: Opening) -> Self {
+        let Opening { id, session, version, origin, window, packet_bytes_max, problem_information, .. } = opening;
+        Self {
+            id,
+            session,
+            version,
+            origin,
+            output: Output::default(),
+            unread: Vec::new(),
+            keep_alive: None,
+            last_packet: now,
+            window,
+            packet_bytes_max,
+            problem_information,
+            aliases_in: Vec::new(),
+            aliases_out: opening.aliases_out,
+            is_paused: false,
+            is_closing: false,
+            expiry_was_zero: opening.expiry_was_zero,
+            is_dirty: false,
+            is_acknowledged: true,
+        }
+    }
+
+    /// Withholds the CONNACK that is about to be appended, and all that follows it.
+    pub(super) fn withhold_connack(&mut self, gate: u64) {
+        self.output.withhold(gate);
+        self.is_acknowledged = false;
+    }
+}
+
+/// Buffers above this size are freed instead of pooled, so that one large message does not stay for ever.
+const POOLED_BYTES_MAX: usize = 64 * 1024;
+/// Enough for every connection that is written to within one turn.
+const POOL_MAX: usize = 1024;
+
+/// The connections of a shard, and which of them have something to send.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    slots: Vec<Option<Box<Connection>>>,
+    open: usize,
+    dirty: VecDeque<ConnectionId>,
+    closes: VecDeque<ConnectionId>,
+    reading: VecDeque<(ConnectionId, Reading)>,
+    pool: Vec<Vec<u8>>,
+}
+
+impl Connections {
+    /// Adds a connection; a dead one that was never collected from the same slot goes.
+    pub(super) fn insert(&mut self, connection: Connection) {
+        let index = connection.id.index as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        self.open += 1;
+        self.slots[index] = Some(Box::new(connection));
+    }
+
+    /// Connections that are not closing.
+    pub(super) fn len(&self) -> usize {
+        self.open
+    }
+
+    /// The connection, unless it is closing or gone.
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.slot_mut(id).filter(|connection| !connection.is_closing)
+    }
+
+    /// The connection, unless it is closing or gone.
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        let slot = self.slots.get(id.index as usize)?.as_deref()?;
+        Some(slot).filter(|connection| connection.id == id && !connection.is_closing)
+    }
+
+    fn slot_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.slots.get_mut(id.index as usize)?.as_deref_mut().filter(|connection| connection.id == id)
+    }
+
+    /// All open connections.
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        self.slots.iter().flatten().filter(|connection| !connection.is_closing).map(|open| open.id).collect()
+    }
+
+    /// The output of an open connection, marked as having something to send.
+    pub(super) fn output(&mut self, id: ConnectionId) -> Option<&mut Vec<u8>> {
+        let connection = self.slots.get_mut(id.index as usize)?.as_deref_mut()?;
+        if connection.id != id || connection.is_closing {
+            return None;
+        }
+        Some(Self::writable(connection, &mut self.dirty, &mut self.pool))
+    }
+
+    /// An open connection together with its output, for encoders that need both.
+    pub(super) fn with_output(&mut self, id: ConnectionId, write: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = self.slots.get_mut(id.index as usize).and_then(Option::as_deref_mut)
+            && connection.id == id
+            && !connection.is_closing
+        {
+            Self::writable(connection, &mut self.dirty, &mut self.pool);
+            write(connection);
+        }
+    }
+
+    fn writable<'a>(
+        connection: &'a mut Connection,
+        dirty: &mut VecDeque<ConnectionId>,
+        pool: &mut Vec<Vec<u8>>,
+    ) -> &'a mut Vec<u8> {
+        if !connection.is_dirty {
+            connection.is_dirty = true;
+            dirty.push_back(connection.id);
+        }
+        if connection.output.bytes.capacity() == 0
+            && let Some(buffer) = pool.pop()
+        {
+            connection.output.bytes = buffer;
+        }
+        &mut connection.output.bytes
+    }
+
+    /// Lets go what `gate` withheld.
+    pub(super) fn open_gate(&mut self, id: ConnectionId, gate: u64) {
+        self.with_output(id, |connection| {
+            connection.output.open(gate);
+            connection.is_acknowledged |= connection.output.gates.is_empty();
+        });
+    }
+
+    /// Asks the owner to close a connection once its output is sent; `farewell` appends the last packet.
+    ///
+    /// What a gate withholds is dropped, and where that includes CONNACK there is no farewell. [MQTT-3.2.0-1]
+    pub(super) fn close(&mut self, id: ConnectionId, farewell: impl FnOnce(&mut Vec<u8>)) {
+        self.with_output(id, |connection| {
+            connection.output.drop_withheld();
+            if connection.is_acknowledged {
+                farewell(&mut connection.output.bytes);
+            }
+            connection.is_closing = true;
+            connection.unread = Vec::new();
+        });
+        self.open -= 1;
+        self.closes.push_back(id);
+    }
+
+    /// Forgets a connection that the peer or the network ended.
+    pub(super) fn remove(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.slot_mut(id) {
+            let was_open = !connection.is_closing;
+            self.slots[id.index as usize] = None;
+            self.open -= usize::from(was_open);
+        }
+    }
+
+    pub(super) fn pause(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id)
+            && !std::mem::replace(&mut connection.is_paused, true)
+        {
+            self.reading.push_back((id, Reading::Pause));
+        }
+    }
+
+    /// Takes a connection out of its pause, with what it sent meanwhile.
+    pub(super) fn resume(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
+        let connection = self.get_mut(id)?;
+        connection.is_paused = false;
+        let unread = std::mem::take(&mut connection.unread);
+        self.reading.push_back((id, Reading::Resume));
+        Some(unread)
+    }
+
+    pub(super) fn next_close(&mut self) -> Option<ConnectionId> {
+        self.closes.pop_front()
+    }
+
+    pub(super) fn next_reading(&mut self) -> Option<(ConnectionId, Reading)> {
+        self.reading.pop_front()
+    }
+
+    pub(super) fn next_output(&mut self) -> Option<ConnectionId> {
+        while let Some(id) = self.dirty.pop_front() {
+            if let Some(connection) = self.slot_mut(id) {
+                connection.is_dirty = false;
+                if connection.output.in_flight == 0 && connection.output.sendable() > 0 {
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn take_output(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
+        let connection = self.slots.get_mut(id.index as usize)?.as_deref_mut()?;
+        if connection.id != id {
+            return None;
+        }
+        let output = connection.output.take(&mut self.pool);
+        self.forget_if_finished(id);
+        output
+    }
+
+    /// Frees the slot of a closing connection whose last byte has left.
+    fn forget_if_finished(&mut self, id: ConnectionId) {
+        if self.slot_mut(id).is_some_and(|connection| connection.is_closing && connection.output.pending() == 0) {
+            self.slots[id.index as usize] = None;
+        }
+    }
+
+    /// Takes back a buffer; whether the connection is still open.
+    pub(super) fn on_sent(&mut self, id: ConnectionId, mut buffer: Vec<u8>) -> bool {
+        if buffer.capacity() <= POOLED_BYTES_MAX && self.pool.len() < POOL_MAX {
+            buffer.clear();
+            self.pool.push(buffer);
+        }
+        let Some(connection) = self.slots.get_mut(id.index as usize).and_then(Option::as_deref_mut) else {
+            return false;
+        };
+        if connection.id != id {
+            return false;
+        }
+        connection.output.in_flight = 0;
+        if connection.output.sendable() > 0 && !connection.is_dirty {
+            connection.is_dirty = true;
+            self.dirty.push_back(id);
+        }
+        let is_open = !connection.is_closing;
+        self.forget_if_finished(id);
+        is_open
+    }
+}

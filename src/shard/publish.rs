@@ -1,0 +1,248 @@
+//! PUBLISH from a client, and the acknowledgements of both directions.
+
+use super::deliver::{Publishing, Routed};
+use super::{Fault, Shard};
+use crate::codec::{self, Ack, Outgoing, Packet, PacketId, Publish, QoS, ReasonCode};
+use crate::security::Action;
+use crate::session::ConnectionId;
+use crate::session::message::{self, Kind, Publication};
+use crate::session::outgoing::Acknowledged;
+use crate::timer::Moment;
+use crate::topic::TopicName;
+use std::sync::Arc;
+
+impl Shard {
+    /// Applies a PUBLISH. (§3.3.4)
+    pub(super) fn on_publish(&mut self, now: Moment, id: ConnectionId, packet: &Publish<'_>) -> Result<(), Fault> {
+        self.stats.publishes_received += 1;
+        let by_alias = self.resolve_alias(id, packet)?;
+        let topic_text = by_alias.as_deref().unwrap_or(packet.topic);
+        let topic =
+            TopicName::parse(topic_text).map_err(|_| Fault::new(ReasonCode::TopicNameInvalid, "invalid Topic Name"))?;
+        self.check_publish(topic, packet)?;
+
+        let session = self.connections.get(id).expect("the packet came on it").session;
+        if let Some(packet_id) = packet.packet_id
+            && packet.qos == QoS::ExactlyOnce
+            && self.is_repeated(session, packet_id)?
+        {
+            self.acknowledge(id, Packet::Pubrec, packet_id, ReasonCode::Success); // [MQTT-4.3.3-10]
+            return Ok(());
+        }
+        let reason = match self.refusal(session, topic, packet) {
+            Some(refused) => refused,
+            None => {
+                let routed = self.route_packet(now, session, topic, packet);
+                if routed.to_peers && self.peers.is_congested() {
+                    self.pause(id);
+                }
+                if routed.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
+            }
+        };
+        let Some(packet_id) = packet.packet_id else { return Ok(()) };
+        match packet.qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => self.acknowledge(id, Packet::Puback, packet_id, reason), // [MQTT-4.3.2-4]
+            QoS::ExactlyOnce => {
+                if !reason.is_error() {
+                    let receiver = self.sessions.get_mut(session).expect("a connection has a Session");
+                    receiver.received.insert(packet_id);
+                }
+                self.acknowledge(id, Packet::Pubrec, packet_id, reason); // [MQTT-4.3.3-8]
+            }
+        }
+        Ok(())
+    }
+
+    /// The Topic Name behind the packet's Topic Alias, where it has one and no name. (§3.3.2.3.4)
+    fn resolve_alias(&mut self, id: ConnectionId, packet: &Publish<'_>) -> Result<Option<Arc<str>>, Fault> {
+        let Some(alias) = packet.topic_alias else {
+            return if packet.topic.is_empty() {
+                Err(Fault::new(ReasonCode::ProtocolError, "neither Topic Name nor Topic Alias"))
+            } else {
+                Ok(None)
+            };
+        };
+        if alias.get() > self.config.limits.topic_alias_maximum {
+            return Err(Fault::new(ReasonCode::TopicAliasInvalid, "Topic Alias above the maximum")); // [MQTT-3.3.2-9]
+        }
+        let aliases = &mut self.connections.get_mut(id).expect("the packet came on it").aliases_in;
+        let at = usize::from(alias.get()) - 1;
+        if packet.topic.is_empty() {
+            let known = aliases.get(at).cloned().flatten();
+            return known.map(Some).ok_or(Fault::new(ReasonCode::ProtocolError, "Topic Alias was never set"));
+        }
+        if TopicName::parse(packet.topic).is_ok() {
+            if aliases.len() <= at {
+                aliases.resize(at + 1, None);
+            }
+            aliases[at] = Some(packet.topic.into());
+        }
+        Ok(None)
+    }
+
+    /// What ends the connection of whoever sends such a packet.
+    fn check_publish(&self, topic: TopicName<'_>, packet: &Publish<'_>) -> Result<(), Fault> {
+        let limits = &self.config.limits;
+        if packet.qos as u8 > limits.maximum_qos {
+            return Err(Fault::new(ReasonCode::QosNotSupported, "QoS above the Maximum QoS")); // [MQTT-3.2.2-11]
+        }
+        if packet.retain && !self.config.features.retain {
+            return Err(Fault::new(ReasonCode::RetainNotSupported, "retained messages are off")); // [MQTT-3.2.2-14]
+        }
+        if !packet.subscription_identifiers.is_empty() {
+            return Err(Fault::new(ReasonCode::ProtocolError, "Subscription Identifier from a client")); // [MQTT-3.3.4-6]
+        }
+        if topic.as_str().len() > usize::from(limits.topic_bytes_max)
+            || topic.levels().count() > usize::from(limits.topic_levels_max)
+        {
+            return Err(Fault::new(ReasonCode::TopicNameInvalid, "Topic Name longer or deeper than allowed"));
+        }
+        if packet.forwarded.response_topic().is_some_and(|response| TopicName::parse(response).is_err()) {
+            return Err(Fault::new(ReasonCode::ProtocolError, "Response Topic has a wildcard")); // [MQTT-3.3.2-14]
+        }
+        Ok(())
+    }
+
+    /// Whether a QoS 2 PUBLISH was received before. Above our Receive Maximum the client is at fault. [MQTT-3.3.4-7]
+    fn is_repeated(&self, session: u32, packet_id: PacketId) -> Result<bool, Fault> {
+        let received = &self.sessions.get(session).expect("a connection has a Session").received;
+        if received.contains(&packet_id) {
+            return Ok(true);
+        }
+        if received.len() >= usize::from(self.config.limits.receive_maximum) {
+            return Err(Fault::new(ReasonCode::ReceiveMaximumExceeded, "more QoS 2 messages than Receive Maximum"));
+        }
+        Ok(false)
+    }
+
+    /// Why a well-formed publication is not carried out; its connection stays.
+    fn refusal(&mut self, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> Option<ReasonCode> {
+        let author = self.sessions.get(session).expect("a connection has a Session");
+        if !self.rights.may_publish(Action::Publish, &author.identity, &author.client_id, topic) {
+            self.stats.publishes_denied += 1;
+            return Some(ReasonCode::NotAuthorized);
+        }
+        let claims_text = self.config.features.validate_payload_format && packet.forwarded.payload_format_is_utf8();
+        if claims_text && std::str::from_utf8(packet.payload).is_err() {
+            return Some(ReasonCode::PayloadFormatInvalid);
+        }
+        None
+    }
+
+    fn route_packet(&mut self, now: Moment, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> Routed {
+        let mut filtered = Vec::new();
+        let forwarded = packet.forwarded.as_bytes().unwrap_or_else(|| {
+            packet.forwarded.write_to(&mut filtered);
+            &filtered
+        });
+        let mut publishing = Publishing {
+            topic,
+            outgoing: Outgoing {
+                topic: topic.as_str(),
+                forwarded,
+                payload: packet.payload,
+                message_expiry_interval: packet.message_expiry_interval,
+            },
+            qos: packet.qos,
+            retain: packet.retain,
+            kind: Kind::Ordinary,
+            expires: message::expiry(now, packet.message_expiry_interval),
+            author: self.sessions.get(session).expect("a connection has a Session").author,
+            publication: Publication::default(),
+            shared: None,
+        };
+        self.route(now, &mut publishing, Some(session))
+    }
+
+    /// Appends an acknowledgement.
+    fn acknowledge<'a>(
+        &mut self,
+        id: ConnectionId,
+        kind: impl FnOnce(Ack<'a>) -> Packet<'a>,
+        packet_id: PacketId,
+        reason: ReasonCode,
+    ) {
+        let mut ack = Ack::new(packet_id, reason);
+        ack.reason_string = self.explanation(id, reason);
+        self.send(id, &kind(ack));
+    }
+
+    /// The Reason String of an acknowledgement, for a client that wants one and takes packets that long. [MQTT-3.1.2-29],
+    /// [MQTT-3.4.2-2]
+    fn explanation(&self, id: ConnectionId, reason: ReasonCode) -> Option<&'static str> {
+        let connection = self.connections.get(id)?;
+        if !connection.problem_information || connection.packet_bytes_max < 128 {
+            return None;
+        }
+        match reason {
+            ReasonCode::NotAuthorized => Some("this client may not publish to this topic"),
+            ReasonCode::PayloadFormatInvalid => Some("the payload is not UTF-8, as its indicator claims"),
+            _ => None,
+        }
+    }
+
+    pub(super) fn send_pubrel(&mut self, id: ConnectionId, packet_id: PacketId, reason: ReasonCode) {
+        self.acknowledge(id, Packet::Pubrel, packet_id, reason);
+    }
+
+    /// Appends a packet to a connection's output.
+    pub(super) fn send(&mut self, id: ConnectionId, packet: &Packet<'_>) {
+        let Some(version) = self.connections.get(id).map(|connection| connection.version) else { return };
+        if let Some(output) = self.connections.output(id) {
+            codec::encode(packet, version, output);
+        }
+    }
+
+    /// Applies PUBACK. [MQTT-4.3.2-3]
+    pub(super) fn on_puback(&mut self, now: Moment, id: ConnectionId, ack: &Ack<'_>) -> Result<(), Fault> {
+        let session = self.session_of(id);
+        let outgoing = &mut self.sessions.get_mut(session).expect("a connection has a Session").outgoing;
+        let acknowledged = outgoing.on_puback(ack.packet_id);
+        self.after_acknowledgement(now, session, acknowledged)
+    }
+
+    /// Applies PUBREC. [MQTT-4.3.3-4]
+    pub(super) fn on_pubrec(&mut self, now: Moment, id: ConnectionId, ack: &Ack<'_>) -> Result<(), Fault> {
+        let session = self.session_of(id);
+        let outgoing = &mut self.sessions.get_mut(session).expect("a connection has a Session").outgoing;
+        match outgoing.on_pubrec(ack.packet_id, ack.reason) {
+            Acknowledged::Release => self.send_pubrel(id, ack.packet_id, ReasonCode::Success),
+            Acknowledged::Unknown if !ack.reason.is_error() => {
+                self.send_pubrel(id, ack.packet_id, ReasonCode::PacketIdentifierNotFound);
+            }
+            acknowledged => return self.after_acknowledgement(now, session, acknowledged),
+        }
+        Ok(())
+    }
+
+    /// Applies PUBCOMP. [MQTT-4.3.3-5]
+    pub(super) fn on_pubcomp(&mut self, now: Moment, id: ConnectionId, ack: &Ack<'_>) -> Result<(), Fault> {
+        let session = self.session_of(id);
+        let outgoing = &mut self.sessions.get_mut(session).expect("a connection has a Session").outgoing;
+        let acknowledged = outgoing.on_pubcomp(ack.packet_id);
+        self.after_acknowledgement(now, session, acknowledged)
+    }
+
+    fn after_acknowledgement(&mut self, now: Moment, session: u32, acknowledged: Acknowledged) -> Result<(), Fault> {
+        match acknowledged {
+            Acknowledged::Done => {
+                self.send_queued(now, session);
+                self.go_on_looking_up(now, session);
+                Ok(())
+            }
+            // A client may acknowledge again what a reconnect made it see twice.
+            Acknowledged::Unknown | Acknowledged::Release => Ok(()),
+            Acknowledged::Unexpected => Err(Fault::new(ReasonCode::ProtocolError, "acknowledgement of another QoS")),
+        }
+    }
+
+    /// Applies PUBREL. [MQTT-4.3.3-11]
+    pub(super) fn on_pubrel(&mut self, id: ConnectionId, ack: &Ack<'_>) {
+        let session = self.session_of(id);
+        let received = &mut self.sessions.get_mut(session).expect("a connection has a Session").received;
+        let reason =
+            if received.remove(&ack.packet_id) { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        self.acknowledge(id, Packet::Pubcomp, ack.packet_id, reason);
+    }
+}

@@ -1,0 +1,237 @@
+//! Shared Subscriptions: each group lives on one shard, which chooses a member for every message. (§4.8.2)
+
+use super::deliver::{Grant, Publishing, Templates};
+use super::peer::{Member, PeerMessage, Wait};
+use super::{Shard, ShardId, Subscriber, SubscriberOptions};
+use crate::codec::QoS;
+use crate::session::Subscription;
+use crate::session::message::{Delivery, SharedKey, SubscriptionIds};
+use crate::timer::Moment;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Debug, Clone, Copy)]
+struct Joined {
+    member: Member,
+    options: SubscriberOptions,
+    is_connected: bool,
+}
+
+#[derive(Debug)]
+struct Group {
+    key: Arc<SharedKey>,
+    members: Vec<Joined>,
+    next: usize,
+}
+
+impl Group {
+    /// The next member in turn that is connected, or else one whose Session keeps the message for it.
+    fn choose(&mut self, qos: QoS) -> Option<Joined> {
+        let count = self.members.len();
+        let in_turn = |next: usize| (0..count).map(move |step| (next + step) % count);
+        let keeps = |joined: &Joined| qos.min(joined.options.qos) != QoS::AtMostOnce;
+        let at = in_turn(self.next)
+            .find(|at| self.members[*at].is_connected)
+            .or_else(|| in_turn(self.next).find(|at| keeps(&self.members[*at])))?;
+        self.next = at + 1;
+        Some(self.members[at])
+    }
+}
+
+/// The groups that live on one shard.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    slots: Vec<Option<Group>>,
+    free: Vec<u32>,
+    by_key: BTreeMap<Arc<SharedKey>, u32>,
+}
+
+impl Groups {
+    fn get_mut(&mut self, index: u32) -> Option<&mut Group> {
+        self.slots.get_mut(index as usize)?.as_mut()
+    }
+
+    fn find_or_add(&mut self, key: &Arc<SharedKey>) -> (u32, &mut Group) {
+        let index = *self.by_key.entry(Arc::clone(key)).or_insert_with(|| {
+            self.free.pop().unwrap_or_else(|| {
+                self.slots.push(None);
+                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 groups fit in memory")
+            })
+        });
+        let group = || Group { key: Arc::clone(key), members: Vec::new(), next: 0 };
+        (index, self.slots[index as usize].get_or_insert_with(group))
+    }
+
+    fn remove(&mut self, index: u32) {
+        if let Some(group) = self.slots[index as usize].take() {
+            self.by_key.remove(&group.key);
+            self.free.push(index);
+        }
+    }
+}
+
+impl Shard {
+    fn group_home(&self, key: &SharedKey) -> ShardId {
+        ShardId::new((self.hasher.hash_one(key) % self.peers.shards() as u64) as usize)
+    }
+
+    fn member(&self, session: u32) -> Member {
+        Member { shard: self.id, session: self.sessions.key(session) }
+    }
+
+    /// Makes a Session a member; how many conditions its SUBACK waits for.
+    pub(super) fn join(&mut self, key: Arc<SharedKey>, session: u32, subscription: &Subscription, gate: u64) -> usize {
+        let member = self.member(session);
+        let home = self.group_home(&key);
+        if home == self.id {
+            self.add_member(&key, member, subscription);
+            return 0; // The fence behind the interest is waited for by the caller.
+        }
+        let subscription = Box::new(subscription.clone());
+        self.peers.send(home, PeerMessage::Join { key, member, subscription, gate });
+        1
+    }
+
+    /// Ends a membership.
+    pub(super) fn leave(&mut self, key: Arc<SharedKey>, session: u32) {
+        let member = self.member(session);
+        let home = self.group_home(&key);
+        if home == self.id {
+            self.remove_member(&key, member);
+        } else {
+            self.peers.send(home, PeerMessage::Leave { key, member });
+        }
+    }
+
+    /// Tells the groups of a Session whether it has a Network Connection.
+    pub(super) fn tell_presence(&mut self, session: u32, is_connected: bool) {
+        let Some(subscriber) = self.sessions.get(session) else { return };
+        let shared = subscriber.subscriptions.values().filter_map(|subscription| match &subscription.subscribed {
+            crate::topic::Subscribed::Shared { group, filter } => {
+                Some(Arc::new(SharedKey { group: group.as_ref().into(), filter: filter.clone() }))
+            }
+            crate::topic::Subscribed::Plain(_) => None,
+        });
+        let member = self.member(session);
+        for key in shared.collect::<Vec<_>>() {
+            let home = self.group_home(&key);
+            if home == self.id {
+                self.set_presence(&key, member, is_connected);
+            } else {
+                self.peers.send(home, PeerMessage::Presence { key, member, is_connected });
+            }
+        }
+    }
+
+    pub(super) fn on_join(
+        &mut self,
+        peer: ShardId,
+        key: &Arc<SharedKey>,
+        member: Member,
+        subscription: &Subscription,
+        gate: u64,
+    ) {
+        self.add_member(key, member, subscription);
+        match self.peers.interest_outstanding() {
+            Some(fence) => self.peers.wait(fence, Wait::Joined { peer, gate }),
+            None => self.peers.send(peer, PeerMessage::Joined { gate }),
+        }
+    }
+
+    fn add_member(&mut self, key: &Arc<SharedKey>, member: Member, subscription: &Subscription) {
+        let options = SubscriberOptions::from(subscription);
+        let (index, group) = self.groups.find_or_add(key);
+        let joined = Joined { member, options, is_connected: true };
+        match group.members.iter_mut().find(|joined| joined.member == member) {
+            Some(known) => *known = joined,
+            None => group.members.push(joined),
+        }
+        let inserted = self.subscriptions.insert(&key.filter, Subscriber::Group(index), options);
+        if inserted.is_first {
+            self.peers.tell_interest(&key.filter, true);
+        }
+    }
+
+    pub(super) fn remove_member(&mut self, key: &Arc<SharedKey>, member: Member) {
+        let Some(index) = self.groups.by_key.get(key).copied() else { return };
+        let Some(group) = self.groups.get_mut(index) else { return };
+        group.members.retain(|joined| joined.member != member);
+        if group.members.is_empty() {
+            self.groups.remove(index);
+            self.forget_subscriber(&key.filter, Subscriber::Group(index));
+        }
+    }
+
+    pub(super) fn set_presence(&mut self, key: &Arc<SharedKey>, member: Member, is_connected: bool) {
+        let Some(index) = self.groups.by_key.get(key).copied() else { return };
+        let Some(group) = self.groups.get_mut(index) else { return };
+        if let Some(joined) = group.members.iter_mut().find(|joined| joined.member == member) {
+            joined.is_connected = is_connected;
+        }
+    }
+
+    /// Delivers a publication to one member of a group.
+    pub(super) fn deliver_to_group(
+        &mut self,
+        now: Moment,
+        group: u32,
+        publishing: &mut Publishing<'_>,
+        templates: &mut Templates,
+    ) {
+        let Some(group) = self.groups.get_mut(group) else { return };
+        let Some(chosen) = group.choose(publishing.qos) else {
+            self.stats.dropped_no_member += 1;
+            return;
+        };
+        let key = Arc::clone(&group.key);
+        let grant = Grant {
+            qos: publishing.qos.min(chosen.options.qos), // [MQTT-4.8.2-3]
+            retain: publishing.retain && chosen.options.retain_as_published,
+            subscription_ids: chosen.options.id.as_ref().map_or(&[], |id| std::slice::from_ref(id)),
+            shared: Some(&key),
+            is_paced: false,
+        };
+        let here = (chosen.member.shard == self.id).then(|| self.sessions.resolve(chosen.member.session)).flatten();
+        if let Some(session) = here {
+            return self.deliver(now, session, publishing, grant, templates);
+        }
+        let delivery = Delivery {
+            message: publishing.share(),
+            qos: grant.qos,
+            retain: grant.retain,
+            subscription_ids: SubscriptionIds::from(grant.subscription_ids),
+            shared: Some(key),
+        };
+        self.send_to_member(now, chosen.member, delivery);
+    }
+
+    /// Gives a delivery back to its group, since the Session it was meant for has ended. [MQTT-4.8.2-4]
+    pub(super) fn return_delivery(&mut self, now: Moment, delivery: Delivery) {
+        let Some(key) = delivery.shared.clone() else { return };
+        let home = self.group_home(&key);
+        if home == self.id {
+            self.on_return(now, delivery);
+        } else {
+            self.peers.send(home, PeerMessage::Return { delivery });
+        }
+    }
+
+    /// Chooses another member for a delivery that came back.
+    pub(super) fn on_return(&mut self, now: Moment, mut delivery: Delivery) {
+        let chosen = delivery
+            .shared
+            .as_ref()
+            .and_then(|key| self.groups.by_key.get(key).copied())
+            .and_then(|index| self.groups.get_mut(index))
+            .and_then(|group| group.choose(delivery.message.qos));
+        match chosen {
+            Some(chosen) => {
+                delivery.qos = delivery.message.qos.min(chosen.options.qos);
+                let id = chosen.options.id.as_ref().map_or(&[][..], |id| std::slice::from_ref(id));
+                delivery.subscription_ids = SubscriptionIds::from(id);
+                self.send_to_member(now, chosen.member, delivery);
+            }
+            None => self.stats.dropped_no_member += 1,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a shard counts.
+
+use crate::session::will::Cause;
+
+/// Counters of one shard, since it started; gauges where said so.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// CONNECTs accepted.
+    pub connects_accepted: u64,
+    /// CONNECTs refused by the shard.
+    pub connects_refused: u64,
+    /// Sessions taken over by another CONNECT.
+    pub takeovers: u64,
+    /// Connections that ended, by cause.
+    pub closed: [u64; Cause::COUNT],
+    /// PUBLISH packets received.
+    pub publishes_received: u64,
+    /// PUBLISH packets sent, retransmissions included.
+    pub publishes_sent: u64,
+    /// PUBLISH packets refused for want of rights.
+    pub publishes_denied: u64,
+    /// Malformed packets and protocol errors.
+    pub protocol_errors: u64,
+    /// QoS 0 deliveries dropped since the connection's output was full.
+    pub dropped_output_full: u64,
+    /// QoS 0 deliveries of wills dropped since the connection's output was full.
+    pub dropped_wills_output_full: u64,
+    /// Deliveries dropped since the Session's queue was full.
+    pub dropped_queue_full: u64,
+    /// Deliveries dropped since they had expired.
+    pub dropped_expired: u64,
+    /// Deliveries dropped since they exceed the client's Maximum Packet Size.
+    pub dropped_too_large: u64,
+    /// Deliveries of a Shared Subscription dropped since no member could take them.
+    pub dropped_no_member: u64,
+    /// Retained messages dropped since a limit was reached.
+    pub dropped_retained: u64,
+    /// Times a connection was paused since another shard could not keep up.
+    pub pauses: u64,
+    /// Wills.
+    pub wills: WillStats,
+}
+
+/// Counters of wills.
+#[derive(Debug, Clone, Default)]
+pub struct WillStats {
+    /// Wills that came with an accepted CONNECT.
+    pub armed: u64,
+    /// Wills published, by cause of closing.
+    pub published: [u64; Cause::COUNT],
+    /// Wills discarded, by cause: a clean DISCONNECT, an administrator, or a takeover within the delay.
+    pub discarded: [u64; Cause::COUNT],
+    /// Wills discarded since their client came back in time.
+    pub discarded_by_return: u64,
+    /// Wills refused when they were to be published: rights had changed.
+    pub denied: u64,
+    /// Wills that did not overwrite a newer retained message. (`wills.stale_guard`)
+    pub stale: u64,
+    /// Gauge: wills whose connection is open.
+    pub armed_now: u64,
+    /// Gauge: wills that wait for their due time.
+    pub pending_now: u64,
+    /// Lateness (published − due): counts by power of two of milliseconds, the last one open.
+    pub lateness: [u64; WillStats::LATENESS_BUCKETS],
+    /// The largest lateness, in microseconds.
+    pub lateness_max: u64,
+}
+
+impl WillStats {
+    /// Bucket `n` counts lateness below 2ⁿ ms.
+    pub const LATENESS_BUCKETS: usize = 18;
+
+    pub(super) fn note_lateness(&mut self, micros: u64) {
+        let bucket = (64 - (micros / 1000).leading_zeros()) as usize;
+        self.lateness[bucket.min(Self::LATENESS_BUCKETS - 1)] += 1;
+        self.lateness_max = self.lateness_max.max(micros);
+    }
+
+    /// All wills published.
+    pub fn published_total(&self) -> u64 {
+        self.published.iter().sum()
+    }
+
+    /// All wills discarded.
+    pub fn discarded_total(&self) -> u64 {
+        self.discarded.iter().sum::<u64>() + self.discarded_by_return
+    }
+}

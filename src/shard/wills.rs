@@ -1,0 +1,303 @@
+//! Wills: armed by CONNECT, pending when the connection has closed, due when their time has come, then published or discarded.
+
+use super::deliver::Publishing;
+use super::event::Event;
+use super::peer::SessionKey;
+use super::{Shard, Timer};
+use crate::codec::{self, Forwarded, ForwardedBuilder};
+use crate::config::{WillAcl, Wills as WillsConfig};
+use crate::security::{Action, Identity};
+use crate::session::message::{self, Author, Kind, Message, Parts};
+use crate::session::will::{Cause, Closing, Will, WillState};
+use crate::timer::Moment;
+use crate::topic::{TopicFilter, TopicName};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A storm is over when no will has been published for this long.
+const STORM_GAP: Duration = Duration::from_secs(1);
+
+/// Which wills are held back during planned work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// All of them.
+    All,
+    /// Those of the clients that connected to this listener.
+    Listener(u16),
+    /// Those of clients whose identifier begins so.
+    ClientIdPrefix(Box<str>),
+}
+
+/// What becomes of a will when an administrator disconnects its client, or ends a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WillFate {
+    /// It is published when it is due.
+    Publish,
+    /// It is discarded.
+    Discard,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct StormWatch {
+    since: Moment,
+    last: Moment,
+    wills: u64,
+    lateness_max: Duration,
+}
+
+/// The wills of a shard that are due, and what holds them back.
+#[derive(Debug, Default)]
+pub(super) struct Wills {
+    due: VecDeque<SessionKey>,
+    held: VecDeque<SessionKey>,
+    holds: Vec<Hold>,
+    storm: Option<StormWatch>,
+    /// Filters of the topics whose wills are stamped, parsed once.
+    stamped: Vec<TopicFilter>,
+    allowed: Vec<TopicFilter>,
+}
+
+impl Wills {
+    pub(super) fn new(config: &WillsConfig) -> Self {
+        let parse = |filters: &[String]| filters.iter().filter_map(|filter| TopicFilter::parse(filter).ok()).collect();
+        Self { stamped: parse(&config.stamp), allowed: parse(&config.allow.topics), ..Self::default() }
+    }
+
+    pub(super) fn due_len(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Whether `wills.allow` admits a will on `topic`.
+    pub(super) fn allows_topic(&self, topic: TopicName<'_>) -> bool {
+        self.allowed.is_empty() || self.allowed.iter().any(|filter| filter.matches(topic))
+    }
+
+    /// When the storm that is going on will count as over.
+    pub(super) fn storm_ends(&self) -> Option<Moment> {
+        self.storm.map(|storm| storm.last + STORM_GAP)
+    }
+}
+
+impl Shard {
+    /// The will of a CONNECT, made ready to be published.
+    pub(super) fn make_will(&mut self, client_id: &Arc<str>, author: Author, will: &codec::Will<'_>) -> Box<Will> {
+        let parts = Parts { topic: will.topic, forwarded: will.forwarded, payload: will.payload };
+        let mut message = Message::new(parts, will.qos, will.retain, Kind::Will);
+        message.author = author;
+        let max = self.config.wills.max_delay.map_or(u32::MAX, |max| u32::try_from(max.as_secs()).unwrap_or(u32::MAX));
+        let given = will.will_delay_interval.min(max);
+        if given < will.will_delay_interval {
+            let client_id = Arc::clone(client_id);
+            self.events.push_back(Event::WillDelayCapped { client_id, asked: will.will_delay_interval, given });
+        }
+        Box::new(Will {
+            message: Arc::new(message),
+            delay_interval: given,
+            message_expiry_interval: will.message_expiry_interval,
+        })
+    }
+
+    /// Whether a client may leave a will, or have it published, on a topic.
+    pub(super) fn may_leave_will(&self, identity: &Identity, client_id: &str, topic: TopicName<'_>) -> bool {
+        self.rights.may_publish(Action::Will, identity, client_id, topic)
+            && self.rights.may_publish(Action::Publish, identity, client_id, topic)
+    }
+
+    /// Whether the rights of a will are checked when it arrives.
+    pub(super) fn checks_will_at_connect(&self) -> bool {
+        self.config.wills.acl == WillAcl::Connect
+    }
+
+    /// Applies the end of a Network Connection to the will of its Session.
+    pub(super) fn on_will_closing(&mut self, now: Moment, session: u32, closing: Closing, fate: WillFate) {
+        let owner = self.sessions.get_mut(session).expect("the connection had a Session");
+        let WillState::Armed(will) = owner.will.take() else { return };
+        self.stats.wills.armed_now -= 1;
+        if fate == WillFate::Discard {
+            self.stats.wills.discarded[closing.cause as usize] += 1;
+            return;
+        }
+        // min(Will Delay Interval, Session Expiry Interval): the Session's end publishes its will. [MQTT-3.1.3-9]
+        let delay = Duration::from_secs(u64::from(will.delay_interval));
+        let delay = owner.expiry.duration().map_or(delay, |expiry| delay.min(expiry));
+        let due = now + delay;
+        if delay.is_zero() {
+            owner.will = WillState::Due { will, due, closing };
+            self.wills.due.push_back(self.sessions.key(session));
+        } else {
+            let timer = self.wheel.arm(due, Timer::WillDelay(self.sessions.key(session)));
+            owner_of(&mut self.sessions, session).will = WillState::Pending { will, due, timer, closing };
+            self.stats.wills.pending_now += 1;
+        }
+    }
+
+    /// Puts a will in the line, since its delay has passed or its Session ends.
+    pub(super) fn make_will_due(&mut self, session: u32, at: Moment) {
+        let owner = owner_of(&mut self.sessions, session);
+        match owner.will.take() {
+            WillState::Pending { will, due, timer, closing } => {
+                owner.will = WillState::Due { will, due: due.min(at), closing };
+                self.wheel.cancel(timer);
+                self.wills.due.push_back(self.sessions.key(session));
+                self.stats.wills.pending_now -= 1;
+            }
+            other => owner.will = other,
+        }
+    }
+
+    /// Publishes wills that are due, in the order in which they fell due, at most `at_most` of them; how many are left.
+    ///
+    /// The owner calls this in slices from a task queue of its own, so that a storm costs ordinary traffic a bounded share.
+    pub fn publish_due_wills(&mut self, now: Moment, at_most: usize) -> usize {
+        for _ in 0..at_most {
+            let Some(key) = self.wills.due.pop_front() else { break };
+            let Some(session) = self.sessions.resolve(key) else { continue };
+            if self.is_held(session) {
+                self.wills.held.push_back(key);
+            } else {
+                self.publish_will(now, session);
+            }
+        }
+        self.end_storm(now);
+        self.wills.due.len()
+    }
+
+    /// Publishes the will of a Session that is due. A Session that has ended goes with it.
+    pub(super) fn publish_will(&mut self, now: Moment, session: u32) {
+        let owner = owner_of(&mut self.sessions, session);
+        let (will, due, closing) = match owner.will.take() {
+            WillState::Due { will, due, closing } => (will, due, closing),
+            other => {
+                owner.will = other;
+                return;
+            }
+        };
+        let (client_id, identity) = (Arc::clone(&owner.client_id), owner.identity.clone());
+        let has_ended = owner.has_ended;
+        let publisher = (!has_ended).then_some(session);
+        let mut message = will.message;
+        let topic_is_allowed =
+            TopicName::parse(message.topic()).is_ok_and(|topic| self.may_leave_will(&identity, &client_id, topic));
+        if topic_is_allowed {
+            self.stamp(now, &mut message, &client_id, closing);
+            let publication = self.next_publication();
+            let published = Arc::make_mut(&mut message);
+            published.publication = publication;
+            published.expires = message::expiry(now, will.message_expiry_interval);
+            self.route(now, &mut Publishing::of(&message, now), publisher);
+            self.note_published(now, due, closing.cause);
+        } else {
+            self.stats.wills.denied += 1;
+            self.events.push_back(Event::WillDenied { client_id, topic: message.topic().into() });
+        }
+        if has_ended {
+            self.sessions.remove(session);
+        }
+    }
+
+    fn note_published(&mut self, now: Moment, due: Moment, cause: Cause) {
+        let lateness = now.duration_since(due);
+        self.stats.wills.published[cause as usize] += 1;
+        self.stats.wills.note_lateness(u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX));
+        let fresh = StormWatch { since: due, last: now, wills: 0, lateness_max: Duration::ZERO };
+        let storm = self.wills.storm.get_or_insert(fresh);
+        storm.last = now;
+        storm.wills += 1;
+        storm.lateness_max = storm.lateness_max.max(lateness);
+    }
+
+    /// Reports a burst of wills that has ended, where it was a storm: more than a thousand falling due within a second.
+    pub(super) fn end_storm(&mut self, now: Moment) {
+        if !self.wills.due.is_empty() || self.wills.storm_ends().is_none_or(|ends| ends > now) {
+            return;
+        }
+        if let Some(storm) = self.wills.storm.take() {
+            let lasted = storm.last.duration_since(storm.since);
+            let seconds = lasted.as_secs().max(1);
+            if storm.wills / seconds > u64::from(self.config.wills.storm_threshold_per_second) {
+                self.events.push_back(storm_event(&storm, lasted));
+            }
+        }
+    }
+
+    /// Adds User Properties that tell of the closing, where `wills.stamp` names the topic.
+    fn stamp(&self, now: Moment, message: &mut Arc<Message>, client_id: &str, closing: Closing) {
+        let topic = TopicName::parse(message.topic()).expect("a Message has a valid Topic Name");
+        if !self.wills.stamped.iter().any(|filter| filter.matches(topic)) {
+            return;
+        }
+        let ago = |moment: Moment| format!("{:.3}", now.duration_since(moment).as_secs_f64());
+        let mut forwarded = message.forwarded().to_vec();
+        let properties = [
+            ("willow-client-id", client_id),
+            ("willow-cause", closing.cause.as_str()),
+            ("willow-closed-seconds-ago", &ago(closing.at)),
+            ("willow-last-packet-seconds-ago", &ago(closing.last_packet)),
+            ("willow-recovered", "false"),
+        ];
+        let stamp = ForwardedBuilder::new();
+        let stamp = properties.iter().fold(stamp, |stamp, (name, value)| stamp.user_property(name, value));
+        forwarded.extend_from_slice(&stamp.into_bytes());
+        let forwarded = Forwarded::from_encoded(&forwarded);
+        let parts = Parts { topic: message.topic(), forwarded, payload: message.payload() };
+        let mut stamped = Message::new(parts, message.qos, message.retain, Kind::Will);
+        stamped.author = message.author;
+        *message = Arc::new(stamped);
+    }
+
+    fn is_held(&self, session: u32) -> bool {
+        let Some(owner) = self.sessions.get(session) else { return false };
+        self.wills.holds.iter().any(|hold| match hold {
+            Hold::All => true,
+            Hold::Listener(listener) => owner.listener == *listener,
+            Hold::ClientIdPrefix(prefix) => owner.client_id.starts_with(&**prefix),
+        })
+    }
+
+    /// Holds wills back: they fall due and wait.
+    pub fn hold_wills(&mut self, hold: Hold) {
+        self.wills.holds.push(hold);
+    }
+
+    /// Ends a hold. What it held back is published after all, or discarded.
+    pub fn release_wills(&mut self, hold: &Hold, fate: WillFate) {
+        self.wills.holds.retain(|held| held != hold);
+        for key in std::mem::take(&mut self.wills.held) {
+            let Some(session) = self.sessions.resolve(key) else { continue };
+            if self.is_held(session) {
+                self.wills.held.push_back(key);
+            } else if fate == WillFate::Publish {
+                self.wills.due.push_back(key);
+            } else {
+                self.discard_due(session);
+            }
+        }
+    }
+
+    fn discard_due(&mut self, session: u32) {
+        let owner = owner_of(&mut self.sessions, session);
+        if let WillState::Due { closing, .. } = owner.will.take() {
+            self.stats.wills.discarded[closing.cause as usize] += 1;
+        }
+        if owner.has_ended {
+            self.sessions.remove(session);
+        }
+    }
+
+    /// Makes every will due that is armed or pending, for a server that stops with `wills.on_shutdown = "publish"`.
+    pub(super) fn publish_all_wills(&mut self, now: Moment) {
+        for session in self.sessions.indices().collect::<Vec<_>>() {
+            self.make_will_due(session, now);
+        }
+        self.publish_due_wills(now, usize::MAX);
+    }
+}
+
+fn storm_event(storm: &StormWatch, lasted: Duration) -> Event {
+    Event::Storm { wills: storm.wills, lasted, lateness_max: storm.lateness_max }
+}
+
+fn owner_of(sessions: &mut super::sessions::Sessions, session: u32) -> &mut crate::session::Session {
+    sessions.get_mut(session).expect("a will belongs to a Session")
+}

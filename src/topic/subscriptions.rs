@@ -1,0 +1,363 @@
+//! Who subscribes to what.
+//!
+//! Filters without a wildcard stand in one table by their whole text, so they cost one look-up however many they are.
+//! Filters with a wildcard stand in a trie. Its nodes lie in one slab and its edges in one table keyed by (node, level), but a node
+//! with a single child names it itself: long chains, which most filters are, cost no table look-up.
+
+use super::subscribers::Subscribers;
+use super::{PeerSet, TopicFilter, TopicName};
+use hashbrown::HashTable;
+use std::hash::Hash;
+
+/// What an insertion changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inserted<V> {
+    /// The options that the subscriber had before.
+    pub previous: Option<V>,
+    /// The filter had no subscriber before.
+    pub is_first: bool,
+}
+
+/// What a removal changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed<V> {
+    /// The options that the subscriber had.
+    pub value: Option<V>,
+    /// The filter has no subscriber any more.
+    pub was_last: bool,
+}
+
+/// The subscribers of one filter, and the other shards that have some.
+#[derive(Debug)]
+struct Entry<K, V> {
+    subscribers: Subscribers<K, V>,
+    peers: PeerSet,
+}
+
+impl<K: Copy + Eq + Hash, V: Copy> Entry<K, V> {
+    fn new() -> Self {
+        Self { subscribers: Subscribers::default(), peers: PeerSet::default() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.subscribers.is_empty() && self.peers.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Node<K, V> {
+    level: Box<str>,
+    parent: u32,
+    children: u32,
+    /// One of the children, or `NONE` where the one it named is gone. Where there is one alone, this saves the look-up.
+    a_child: u32,
+    plus: u32,
+    /// Subscribers of the filter that ends here.
+    here: Option<Box<Entry<K, V>>>,
+    /// Subscribers of the filter that ends here with `/#`.
+    below: Option<Box<Entry<K, V>>>,
+}
+
+/// No node. The root is nobody's child, so its number is free to say so.
+const NONE: u32 = 0;
+const ROOT: u32 = 0;
+
+impl<K, V> Node<K, V> {
+    fn new(level: &str, parent: u32) -> Self {
+        Self { level: level.into(), parent, children: 0, a_child: NONE, plus: NONE, here: None, below: None }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.children == 0 && self.plus == NONE && self.here.is_none() && self.below.is_none()
+    }
+}
+
+/// The subscriptions of a shard: `K` names a subscriber, `V` are its options.
+#[derive(Debug)]
+pub struct SubscriptionTrie<K, V> {
+    hasher: ahash::RandomState,
+    exact: HashTable<(TopicFilter, Entry<K, V>)>,
+    nodes: Vec<Node<K, V>>,
+    free: Vec<u32>,
+    edges: HashTable<u32>,
+    len: usize,
+}
+
+impl<K: Copy + Eq + Hash, V: Copy> Default for SubscriptionTrie<K, V> {
+    fn default() -> Self {
+        Self::new(ahash::RandomState::new())
+    }
+}
+
+impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
+    /// An empty one that hashes with `hasher`.
+    pub fn new(hasher: ahash::RandomState) -> Self {
+        let nodes = vec![Node::new("", NONE)];
+        Self { hasher, exact: HashTable::new(), nodes, free: Vec::new(), edges: HashTable::new(), len: 0 }
+    }
+
+    /// Subscriptions of this shard, those of other shards not counted.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether this shard has no subscription.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a subscriber to a filter, or replaces its options.
+    pub fn insert(&mut self, filter: &TopicFilter, key: K, value: V) -> Inserted<V> {
+        let hasher = self.hasher.clone();
+        let entry = self.entry_or_new(filter);
+        let is_first = entry.subscribers.is_empty();
+        let previous = entry.subscribers.insert(key, value, &hasher);
+        self.len += usize::from(previous.is_none());
+        Inserted { previous, is_first }
+    }
+
+    /// Removes a subscriber from a filter.
+    pub fn remove(&mut self, filter: &TopicFilter, key: K) -> Removed<V> {
+        let Some(entry) = self.entry_mut(filter) else { return Removed { value: None, was_last: false } };
+        let value = entry.subscribers.remove(key);
+        let was_last = value.is_some() && entry.subscribers.is_empty();
+        self.len -= usize::from(value.is_some());
+        self.prune(filter);
+        Removed { value, was_last }
+    }
+
+    /// The options of a subscriber.
+    pub fn get(&self, filter: &TopicFilter, key: K) -> Option<V> {
+        self.entry(filter)?.subscribers.get(key)
+    }
+
+    /// Notes that another shard has subscribers of a filter.
+    pub fn add_peer(&mut self, filter: &TopicFilter, peer: usize) {
+        self.entry_or_new(filter).peers.insert(peer);
+    }
+
+    /// Notes that another shard has none any more.
+    pub fn remove_peer(&mut self, filter: &TopicFilter, peer: usize) {
+        if let Some(entry) = self.entry_mut(filter) {
+            entry.peers.remove(peer);
+            self.prune(filter);
+        }
+    }
+
+    /// Visits every filter that matches, once: its subscribers here, and the other shards that have some.
+    pub fn for_each_match(&self, topic: TopicName<'_>, mut visit: impl FnMut(&[(K, V)], PeerSet)) {
+        let mut found = |entry: &Entry<K, V>| visit(entry.subscribers.as_slice(), entry.peers);
+        let text = topic.as_str();
+        if !self.exact.is_empty()
+            && let Some((_, entry)) = self.exact.find(self.hasher.hash_one(text), |(filter, _)| filter.as_str() == text)
+        {
+            found(entry);
+        }
+        if self.nodes[ROOT as usize].is_dead() {
+            return;
+        }
+        // Filters that begin with a wildcard do not see the server's own topics. [MQTT-4.7.2-1]
+        if topic.is_reserved() {
+            let (level, rest) = split_level(text);
+            if let Some(child) = self.child(ROOT, level) {
+                self.walk(child, rest, &mut found);
+            }
+        } else {
+            self.walk(ROOT, Some(text), &mut found);
+        }
+    }
+
+    /// The paths below `node` that match `rest`. What is still to be tried stands on a stack, since topics may be deep.
+    fn walk(&self, node: u32, rest: Option<&str>, found: &mut impl FnMut(&Entry<K, V>)) {
+        let (mut node, mut rest) = (node, rest);
+        let mut pending: Vec<(u32, Option<&str>)> = Vec::new();
+        loop {
+            let here = &self.nodes[node as usize];
+            if let Some(entry) = &here.below {
+                found(entry);
+            }
+            let next = match rest {
+                None => {
+                    if let Some(entry) = &here.here {
+                        found(entry);
+                    }
+                    None
+                }
+                Some(text) => {
+                    let (level, deeper) = split_level(text);
+                    let child = self.child(node, level);
+                    match (child, here.plus) {
+                        (Some(child), NONE) => Some((child, deeper)),
+                        (Some(child), plus) => {
+                            pending.push((plus, deeper));
+                            Some((child, deeper))
+                        }
+                        (None, NONE) => None,
+                        (None, plus) => Some((plus, deeper)),
+                    }
+                }
+            };
+            let Some(step) = next.or_else(|| pending.pop()) else { return };
+            (node, rest) = step;
+        }
+    }
+
+    fn child(&self, node: u32, level: &str) -> Option<u32> {
+        let parent = &self.nodes[node as usize];
+        match (parent.children, parent.a_child) {
+            (0, _) => None,
+            (1, only) if only != NONE => (*self.nodes[only as usize].level == *level).then_some(only),
+            _ => self.edges.find(self.edge_hash(node, level), |child| self.is_edge(*child, node, level)).copied(),
+        }
+    }
+
+    fn is_edge(&self, child: u32, parent: u32, level: &str) -> bool {
+        let child = &self.nodes[child as usize];
+        child.parent == parent && *child.level == *level
+    }
+
+    fn edge_hash(&self, parent: u32, level: &str) -> u64 {
+        self.hasher.hash_one((parent, level))
+    }
+
+    /// The node at the end of a filter with a wildcard, and whether its `#` is meant.
+    fn find_node(&self, filter: &TopicFilter) -> Option<(u32, bool)> {
+        let mut node = ROOT;
+        for level in filter.levels() {
+            node = match level {
+                "#" => return Some((node, true)),
+                "+" => Some(self.nodes[node as usize].plus).filter(|plus| *plus != NONE)?,
+                literal => self.child(node, literal)?,
+            };
+        }
+        Some((node, false))
+    }
+
+    fn entry(&self, filter: &TopicFilter) -> Option<&Entry<K, V>> {
+        if !filter.is_wildcard() {
+            let hash = self.hasher.hash_one(filter.as_str());
+            return self.exact.find(hash, |(exact, _)| exact == filter).map(|(_, entry)| entry);
+        }
+        let (node, is_below) = self.find_node(filter)?;
+        let node = &self.nodes[node as usize];
+        if is_below { node.below.as_deref() } else { node.here.as_deref() }
+    }
+
+    fn entry_mut(&mut self, filter: &TopicFilter) -> Option<&mut Entry<K, V>> {
+        if !filter.is_wildcard() {
+            let hash = self.hasher.hash_one(filter.as_str());
+            return self.exact.find_mut(hash, |(exact, _)| exact == filter).map(|(_, entry)| entry);
+        }
+        let (node, is_below) = self.find_node(filter)?;
+        let node = &mut self.nodes[node as usize];
+        if is_below { node.below.as_deref_mut() } else { node.here.as_deref_mut() }
+    }
+
+    fn entry_or_new(&mut self, filter: &TopicFilter) -> &mut Entry<K, V> {
+        if !filter.is_wildcard() {
+            let hasher = self.hasher.clone();
+            let hash_of = |filter: &TopicFilter| hasher.hash_one(filter.as_str());
+            let place = self.exact.entry(hash_of(filter), |(exact, _)| exact == filter, |(exact, _)| hash_of(exact));
+            return &mut place.or_insert_with(|| (filter.clone(), Entry::new())).into_mut().1;
+        }
+        let mut node = ROOT;
+        for level in filter.levels() {
+            node = match level {
+                "#" => return self.nodes[node as usize].below.get_or_insert_with(|| Box::new(Entry::new())),
+                "+" => self.plus_or_new(node),
+                literal => self.child(node, literal).unwrap_or_else(|| self.add_child(node, literal)),
+            };
+        }
+        self.nodes[node as usize].here.get_or_insert_with(|| Box::new(Entry::new()))
+    }
+
+    fn plus_or_new(&mut self, node: u32) -> u32 {
+        let plus = self.nodes[node as usize].plus;
+        if plus != NONE {
+            return plus;
+        }
+        let plus = self.add_node("+", node);
+        self.nodes[node as usize].plus = plus;
+        plus
+    }
+
+    fn add_node(&mut self, level: &str, parent: u32) -> u32 {
+        let node = Node::new(level, parent);
+        match self.free.pop() {
+            Some(index) => {
+                self.nodes[index as usize] = node;
+                index
+            }
+            None => {
+                self.nodes.push(node);
+                u32::try_from(self.nodes.len() - 1).expect("fewer than 2^32 nodes fit in memory")
+            }
+        }
+    }
+
+    fn add_child(&mut self, parent: u32, level: &str) -> u32 {
+        let child = self.add_node(level, parent);
+        let node = &mut self.nodes[parent as usize];
+        node.children += 1;
+        node.a_child = child;
+        let hash = self.edge_hash(parent, level);
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        self.edges.insert_unique(hash, child, |child| {
+            let child = &nodes[*child as usize];
+            hasher.hash_one((child.parent, &*child.level))
+        });
+        child
+    }
+
+    /// Frees what an emptied filter leaves behind.
+    fn prune(&mut self, filter: &TopicFilter) {
+        if !self.entry(filter).is_some_and(Entry::is_empty) {
+            return;
+        }
+        if !filter.is_wildcard() {
+            let hash = self.hasher.hash_one(filter.as_str());
+            if let Ok(emptied) = self.exact.find_entry(hash, |(exact, _)| exact == filter) {
+                emptied.remove();
+            }
+            return;
+        }
+        let Some((mut node, is_below)) = self.find_node(filter) else { return };
+        let end = &mut self.nodes[node as usize];
+        if is_below {
+            end.below = None;
+        } else {
+            end.here = None;
+        }
+        while node != ROOT && self.nodes[node as usize].is_dead() {
+            node = self.remove_leaf(node);
+        }
+    }
+
+    /// Removes a node without children; its parent.
+    fn remove_leaf(&mut self, leaf: u32) -> u32 {
+        let parent = self.nodes[leaf as usize].parent;
+        if self.nodes[parent as usize].plus == leaf {
+            self.nodes[parent as usize].plus = NONE;
+        } else {
+            let hash = self.edge_hash(parent, &self.nodes[leaf as usize].level);
+            if let Ok(edge) = self.edges.find_entry(hash, |child| *child == leaf) {
+                edge.remove();
+            }
+            let node = &mut self.nodes[parent as usize];
+            node.children -= 1;
+            if node.a_child == leaf {
+                node.a_child = NONE;
+            }
+        }
+        self.nodes[leaf as usize] = Node::new("", NONE);
+        self.free.push(leaf);
+        parent
+    }
+}
+
+fn split_level(text: &str) -> (&str, Option<&str>) {
+    match text.split_once('/') {
+        Some((level, rest)) => (level, Some(rest)),
+        None => (text, None),
+    }
+}

@@ -1,0 +1,9 @@
+//! Whole shards in one thread: a virtual clock, simulated clients that speak real bytes, and a seeded order of everything that may
+//! happen in more than one order. A failure prints its seed; `WILLOWMQ_SEED=n` replays it, `WILLOWMQ_SEEDS=n` runs more.
+
+mod client;
+mod simulation;
+mod stories_retained;
+mod stories_sessions;
+mod stories_wills;
+mod workload;
