@@ -82,6 +82,13 @@ impl Broker {
         connack
     }
 
+    /// Sends a CONNECT of 3.x for whose refusal there is no return code. [v3.1.1 MQTT-3.2.2-6]
+    pub(crate) fn refuse_without_connack(&self, connect: &Connect) {
+        let mut client = self.open(connect.version);
+        client.send(&connect.encode());
+        client.expect_closed();
+    }
+
     pub(crate) fn client(&self, version: u8) -> Client {
         self.connect(Connect::new(version, &unique("c")))
     }
