@@ -111,6 +111,17 @@ fn mqtt_3_3_4_7_repeating_a_message_in_flight_does_not_use_the_window_up() {
 }
 
 #[test]
+fn v311_receive_maximum_does_not_bind_3_x_clients() {
+    let broker = Broker::start("[limits]\nreceive_maximum = 2\n");
+    let mut client = broker.client(4);
+    let ids: Vec<u16> = (1..=20).collect();
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| Publish::new("t", "x").qos(2).id(*id).encode(4)).collect();
+    client.send(&bytes);
+    let answered: Vec<u16> = ids.iter().map(|_| client.expect(PUBREC).packet_id).collect();
+    assert_eq!(answered, ids);
+}
+
+#[test]
 fn mqtt_3_3_2_8_topic_alias_0_is_refused() {
     let mut client = Broker::shared().client(5);
     client.publish_only(&Publish::new("a", "x").property(number(property::TOPIC_ALIAS, 0)));
