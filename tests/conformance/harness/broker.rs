@@ -82,8 +82,9 @@ impl Broker {
         connack
     }
 
-    /// Sends a CONNECT of 3.x for whose refusal there is no return code. [v3.1.1 MQTT-3.2.2-6]
-    pub(crate) fn refuse_without_connack(&self, connect: &Connect) {
+    /// Sends a CONNECT of 3.x that the server must refuse for a reason that has no return code: it closes without CONNACK.
+    /// [v3.1.1 MQTT-3.2.2-6]
+    pub(crate) fn shut_out(&self, connect: Connect) {
         let mut client = self.open(connect.version);
         client.send(&connect.encode());
         client.expect_closed();
