@@ -14,6 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit code for an error in the configuration or on the command line, which is clap's as well.
 const CONFIG_ERROR: u8 = 2;
+/// Anything that has no code of its own.
+const FAILURE: u8 = 1;
 
 /// An MQTT broker that never loses a Last Will.
 ///
@@ -48,16 +50,22 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, CONFIG_ERROR),
     };
-    if arguments.print_config {
-        // Whoever reads may stop early, as `head` does.
-        let _ = std::io::stdout().write_all(config.to_toml().as_bytes());
+    if let Err(error) = logging::level(&config.log) {
+        return fail(&error, CONFIG_ERROR);
+    }
+    if arguments.print_config
+        && let Err(error) = std::io::stdout().write_all(config.to_toml().as_bytes())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return fail(&format!("cannot print the configuration: {error}"), FAILURE); // `head` may stop early.
     }
     if arguments.print_config || arguments.check_config {
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = logging::begin(&config.log) {
-        return fail(&error, CONFIG_ERROR);
-    }
+    let _writes_the_log = match logging::begin(&config.log) {
+        Ok(guard) => guard,
+        Err(error) => return fail(&error, CONFIG_ERROR),
+    };
     logging::abort_on_panic();
     match net::run(config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -190,6 +190,9 @@ impl Worker {
     fn open(&mut self, now: Moment, id: ConnectionId, bytes: &[u8], origin: &Origin) {
         match first_packet(bytes, &self.config) {
             Ok(Some((connect, length))) => {
+                if let Some(older) = self.shard.connection_of(connect.client_id) {
+                    self.catch_up(now, older);
+                }
                 self.shard.open(now, id, &connect, origin);
                 if length < bytes.len() {
                     self.shard.receive(now, id, &bytes[length..]);

@@ -1,24 +1,42 @@
 //! Where log lines go, and what becomes of a panic.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
+/// How long a panic waits for its line to be written.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// Sends log lines to standard error, in the format and from the level that `log` asks for.
+///
+/// The lines are written by a thread of their own. Where standard error takes none, lines are lost above a bound: whoever stops
+/// reading the log must not stop the broker. What is left is written when the guard is dropped.
 ///
 /// # Errors
 /// A sentence about `log.level` when it cannot be understood.
-pub fn begin(log: &Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&log.level).map_err(|error| format!("log.level = {:?}: {error}", log.level))?;
+pub fn begin(log: &Log) -> Result<WorkerGuard, String> {
+    let filter = level(log)?;
+    let (writer, guard) = NonBlockingBuilder::default().lossy(true).finish(std::io::stderr());
     let has_colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(has_colours);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(has_colours);
     let started = match log.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
-    started.map_err(|error| format!("cannot begin the log: {error}"))
+    started.map_err(|error| format!("cannot begin the log: {error}"))?;
+    Ok(guard)
+}
+
+/// Checks `log.level`.
+///
+/// # Errors
+/// A sentence about it when it cannot be understood.
+pub fn level(log: &Log) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(&log.level).map_err(|error| format!("log.level = {:?}: {error}", log.level))
 }
 
 /// Makes every panic end the process, after it is logged.
@@ -30,6 +48,7 @@ pub fn abort_on_panic() {
         let thread = std::thread::current();
         let backtrace = std::backtrace::Backtrace::force_capture();
         tracing::error!("thread {:?}: {panic}\n{backtrace}", thread.name().unwrap_or("unnamed"));
+        std::thread::sleep(LAST_WORDS); // The log's thread writes meanwhile; a log that is stuck does not keep us.
         std::process::abort();
     }));
 }

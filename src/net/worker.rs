@@ -11,15 +11,17 @@ use super::counters::Counters;
 use super::handshake::{Handover, Homes};
 use super::listener::Listener;
 use super::mesh::{Letter, Mesh, Port};
-use super::ring::{Ring, Wait};
+use super::ring::{Completion, Ring, Wait};
 use crate::config::Config;
-use crate::shard::{Event, Reading, Shard, ShardId, home_hasher};
+use crate::shard::{ConnectionId, Event, Reading, Shard, ShardId, home_hasher};
 use crate::timer::{Moment, Wheel};
 
 /// Provided buffers of a shard: 4 MiB for everything that arrives within one turn.
 const BUFFERS: u16 = 1024;
 /// Completions of one turn. A burst is worked off in batches, between which others have their turn.
 const COMPLETIONS_MAX: usize = 1024;
+/// Reads of 16 KiB from a connection that is about to be taken over: a client that floods it waits no longer than that.
+const CATCH_UP_READS: usize = 64;
 /// Letters taken from one peer in one turn.
 const LETTERS_MAX: usize = 1024;
 
@@ -76,6 +78,8 @@ pub(crate) struct Worker {
     clock: Clock,
     /// Connections that wait for room in the lane to their home.
     departures: Vec<VecDeque<Box<Handover>>>,
+    /// Completions that were looked at out of turn, and put aside.
+    aside: VecDeque<Completion>,
     /// The last turn took as many completions as it may; there may be more.
     is_flooded: bool,
 }
@@ -114,6 +118,7 @@ impl Worker {
             port,
             clock: *clock,
             departures: (0..shards).map(|_| VecDeque::new()).collect(),
+            aside: VecDeque::new(),
             is_flooded: false,
         })
     }
@@ -155,7 +160,7 @@ impl Worker {
     pub(crate) fn rest(&self) -> Rest {
         if self.life == Life::Finished {
             Rest::Finished
-        } else if self.has_due_wills() || self.is_flooded {
+        } else if self.has_due_wills() || self.is_flooded || !self.aside.is_empty() {
             Rest::InExecutor
         } else if self.can_sleep() {
             Rest::InRing(self.time_to_sleep())
@@ -218,11 +223,42 @@ impl Worker {
     fn take_completions(&mut self, now: Moment) {
         let mut taken = 0;
         while taken < COMPLETIONS_MAX {
-            let Some(completion) = self.io.ring.next_completion() else { break };
+            let Some(completion) = self.aside.pop_front().or_else(|| self.io.ring.next_completion()) else { break };
             self.on_completion(now, completion);
             taken += 1;
         }
         self.is_flooded = taken == COMPLETIONS_MAX;
+    }
+
+    /// Hands over all that a connection has sent before now, since another one is about to take its Session over. A DISCONNECT that the
+    /// client sent before it connected again must not be overtaken by the CONNECT: its will would be published.
+    pub(super) fn catch_up(&mut self, now: Moment, older: ConnectionId) {
+        let earlier = std::mem::take(&mut self.aside);
+        for completion in earlier {
+            self.take_if_of(now, older, completion);
+        }
+        while let Some(completion) = self.io.ring.next_completion() {
+            self.take_if_of(now, older, completion);
+        }
+        // What the ring has not received lies in the socket, and stays there until the next `enter`.
+        let mut buffer = [0; 16 * 1024];
+        for _ in 0..CATCH_UP_READS {
+            let Some(connection) = self.connections.get(older) else { return };
+            if !matches!(connection.stage, Stage::Open) {
+                return;
+            }
+            match rustix::net::recv(&connection.socket, &mut buffer[..], rustix::net::RecvFlags::DONTWAIT) {
+                Ok((length, _)) if length > 0 => self.shard.receive(now, older, &buffer[..length]),
+                Ok(_) | Err(_) => return, // The end, or nothing more: either is seen again in its turn.
+            }
+        }
+    }
+
+    fn take_if_of(&mut self, now: Moment, older: ConnectionId, completion: Completion) {
+        match completion {
+            Completion::Received { slot, .. } if slot == older.index => self.on_completion(now, completion),
+            other => self.aside.push_back(other),
+        }
     }
 
     fn take_letters(&mut self, now: Moment) {
@@ -290,7 +326,7 @@ impl Worker {
         }
     }
 
-    fn set_reading(&mut self, id: crate::shard::ConnectionId, reading: Reading) {
+    fn set_reading(&mut self, id: ConnectionId, reading: Reading) {
         let Some(connection) = self.connections.get(id) else { return };
         if !matches!(connection.stage, Stage::Open) {
             return; // It is read until its end now.

@@ -70,6 +70,8 @@ pub struct QueueLimits {
 pub struct OutgoingDeliveries {
     /// In the order of sending. The low 16 bits of a serial are the Packet Identifier.
     in_flight: VecDeque<(u64, Sending)>,
+    /// How many of those in flight, the newest, were not yet sent again on the connection that resumed the Session.
+    unsent: usize,
     queue: VecDeque<Delivery>,
     queued_messages: usize,
     queued_bytes: usize,
@@ -98,7 +100,29 @@ impl OutgoingDeliveries {
 
     /// Whether a delivery could be sent at once, overtaking nobody. [MQTT-4.6.0-5]
     pub fn is_open(&self, window: u16) -> bool {
-        self.queue.is_empty() && self.in_flight.len() < usize::from(window)
+        self.queue.is_empty() && self.unsent == 0 && self.in_flight.len() < usize::from(window)
+    }
+
+    /// A new Network Connection has resumed the Session: all that is in flight must be sent again. [MQTT-4.4.0-1]
+    pub fn resume(&mut self) {
+        self.unsent = self.in_flight.len();
+    }
+
+    /// The next delivery to send again, in the original order, while the client's window has room for it. [MQTT-3.3.4-9]
+    pub fn next_unsent(&mut self, window: u16) -> Option<(PacketId, &Sending)> {
+        let at = self.in_flight.len() - self.unsent;
+        if self.unsent == 0 || at >= usize::from(window) {
+            return None;
+        }
+        self.unsent -= 1;
+        self.in_flight.get(at).map(|(serial, sending)| (packet_id(*serial), sending))
+    }
+
+    /// Gives a delivery up that the client can never take.
+    pub fn abandon(&mut self, id: PacketId) {
+        if let Some(at) = self.position(id) {
+            self.finish(at);
+        }
     }
 
     /// Puts a delivery in flight and names it.
@@ -144,7 +168,7 @@ impl OutgoingDeliveries {
 
     /// The next delivery that may be sent, expired ones counted into `expired` and passed over. [MQTT-3.3.2-5]
     pub fn next(&mut self, now: Moment, window: u16, expired: &mut u64) -> Option<Delivery> {
-        while self.in_flight.len() < usize::from(window) {
+        while self.unsent == 0 && self.in_flight.len() < usize::from(window) {
             let delivery = self.queue.pop_front()?;
             self.forget(&delivery);
             if self.queue.is_empty() {
@@ -210,12 +234,15 @@ impl OutgoingDeliveries {
 
     /// Takes everything out, for a Session that ends: what was in flight, then what was queued.
     pub fn take_all(&mut self) -> (Vec<Sending>, Vec<Delivery>) {
-        (self.queued_messages, self.queued_bytes) = (0, 0);
+        (self.queued_messages, self.queued_bytes, self.unsent) = (0, 0, 0);
         let in_flight = std::mem::take(&mut self.in_flight).into_iter().map(|(_, sending)| sending).collect();
         (in_flight, std::mem::take(&mut self.queue).into())
     }
 
     fn finish(&mut self, at: usize) -> Acknowledged {
+        if at >= self.in_flight.len() - self.unsent {
+            self.unsent -= 1; // Acknowledged on the strength of what an earlier connection had sent.
+        }
         self.in_flight.remove(at);
         if self.in_flight.is_empty() {
             self.in_flight.shrink_to(16);

@@ -23,6 +23,7 @@ pub enum Closed {
 impl Shard {
     /// A connection has ended. Told once for every connection that was opened, unless the shard asked for the close.
     pub fn on_closed(&mut self, now: Moment, id: ConnectionId, how: Closed) {
+        self.finish_reading(now, id);
         if self.connections.get(id).is_some() {
             let cause = match how {
                 Closed::Fin => Cause::Closed,

@@ -39,6 +39,9 @@ impl Shard {
         if let Some(reason) = refused {
             return self.refuse(now, id, &client_id, connect, origin, reason);
         }
+        if let Some(older) = self.connection_of(&client_id) {
+            self.finish_reading(now, older);
+        }
         let previous = self.settle_previous(now, &client_id, connect.clean_start);
         let hash = self.hasher.hash_one(&*client_id);
         let is_resumed = previous.resumed.is_some();
@@ -52,7 +55,7 @@ impl Shard {
         self.stats.connects_accepted += 1;
         self.send_connack(id, &client_id, connect, expiry, is_resumed);
         if is_resumed {
-            self.resend(now, session, id);
+            self.sessions.get_mut(session).expect("it is resumed").outgoing.resume();
             self.send_queued(now, session);
             self.tell_presence(session, true);
         }

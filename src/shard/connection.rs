@@ -32,8 +32,18 @@ pub enum Reading {
 pub(super) struct Output {
     bytes: Vec<u8>,
     in_flight: usize,
-    /// Gates in the order of their offsets; nothing at or behind the first offset may leave.
-    gates: Vec<(u64, usize)>,
+    /// How many bytes have left so far: where `bytes` begins in the stream.
+    taken: u64,
+    /// Gates that withhold something, in the order of their names and of their places in the stream.
+    gates: VecDeque<Withheld>,
+}
+
+/// Nothing behind this place in the stream may leave until the gate is open.
+#[derive(Debug)]
+struct Withheld {
+    gate: u64,
+    at: u64,
+    is_open: bool,
 }
 
 impl Output {
@@ -49,15 +59,24 @@ impl Output {
 
     /// Withholds everything appended from now on until `gate` opens.
     pub(super) fn withhold(&mut self, gate: u64) {
-        self.gates.push((gate, self.bytes.len()));
+        let at = self.taken + self.bytes.len() as u64;
+        self.gates.push_back(Withheld { gate, at, is_open: false });
     }
 
     fn open(&mut self, gate: u64) {
-        self.gates.retain(|(closed, _)| *closed != gate);
+        if let Ok(place) = self.gates.binary_search_by_key(&gate, |withheld| withheld.gate) {
+            self.gates[place].is_open = true;
+        }
+        while self.gates.pop_front_if(|first| first.is_open).is_some() {}
+    }
+
+    /// How many replies wait for their gates.
+    pub(super) fn gates(&self) -> usize {
+        self.gates.len()
     }
 
     fn sendable(&self) -> usize {
-        self.gates.first().map_or(self.bytes.len(), |(_, at)| *at)
+        self.gates.front().map_or(self.bytes.len(), |first| (first.at - self.taken) as usize)
     }
 
     fn take(&mut self, pool: &mut Vec<Vec<u8>>) -> Option<Vec<u8>> {
@@ -66,15 +85,13 @@ impl Output {
             return None;
         }
         self.in_flight = length;
+        self.taken += length as u64;
         if length == self.bytes.len() {
             return Some(std::mem::take(&mut self.bytes));
         }
         let mut withheld = pool.pop().unwrap_or_default();
         withheld.extend_from_slice(&self.bytes[length..]);
         self.bytes.truncate(length);
-        for (_, at) in &mut self.gates {
-            *at -= length;
-        }
         Some(std::mem::replace(&mut self.bytes, withheld))
     }
 
@@ -138,6 +155,10 @@ pub(super) struct Connection {
     pub(super) aliases_in: Vec<Option<Arc<str>>>,
     pub(super) aliases_out: Option<Box<OutgoingAliases>>,
     pub(super) is_paused: bool,
+    /// Paused since it does not read what it is sent.
+    pub(super) is_choked: bool,
+    /// It ends: what it has sent is applied without another pause.
+    pub(super) is_finishing: bool,
     pub(super) is_closing: bool,
     /// The session expiry of its CONNECT was zero, so DISCONNECT may not raise it. (§3.14.2.2.2)
     pub(super) expiry_was_zero: bool,
@@ -176,6 +197,8 @@ impl Connection {
             aliases_in: Vec::new(),
             aliases_out: opening.aliases_out,
             is_paused: false,
+            is_choked: false,
+            is_finishing: false,
             is_closing: false,
             expiry_was_zero: opening.expiry_was_zero,
             is_dirty: false,

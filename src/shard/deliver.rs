@@ -5,7 +5,7 @@ use super::{Shard, Subscriber, SubscriberOptions};
 use crate::codec::{self, Delivery as PacketFields, Outgoing, PacketId, PublishTemplate, QoS};
 use crate::session::ConnectionId;
 use crate::session::message::{Author, Delivery, Kind, Message, Parts, Publication, SharedKey, SubscriptionIds};
-use crate::session::outgoing::{QueueLimits, Sending};
+use crate::session::outgoing::QueueLimits;
 use crate::timer::Moment;
 use crate::topic::{PeerSet, TopicName};
 use std::sync::Arc;
@@ -230,9 +230,13 @@ impl Shard {
         templates: &mut Templates,
     ) {
         let limits = self.queue_limits(grant.is_paced);
+        let output_bytes_max = self.config.limits.output_bytes_max;
         let Some(receiver) = self.sessions.get_mut(session) else { return };
         let connection = receiver.connection.and_then(|id| self.connections.get(id));
-        let connected = connection.map(|connection| (connection.id, connection.window));
+        let connected = connection.map(|connection| {
+            let has_room = connection.output.pending() < output_bytes_max;
+            (connection.id, if has_room { connection.window } else { 0 })
+        });
         if grant.qos == QoS::AtMostOnce {
             if let Some((id, _)) = connected {
                 self.send_publish(id, publishing, grant, None, templates);
@@ -312,7 +316,7 @@ impl Shard {
                 template.append(false, grant.qos, grant.retain, packet_id, connection.output.bytes());
                 return;
             }
-            let alias = connection.aliases_out.as_mut().and_then(|aliases| aliases.alias(publishing.outgoing.topic));
+            let alias = alias_for(connection, &publishing.outgoing, grant);
             let fields = fields(grant, packet_id, false, alias);
             codec::encode_publish(version, &publishing.outgoing, &fields, connection.output.bytes());
         });
@@ -322,8 +326,9 @@ impl Shard {
     pub(super) fn send_queued(&mut self, now: Moment, session: u32) {
         let Some(id) = self.sessions.get(session).and_then(|session| session.connection) else { return };
         let Some(window) = self.connections.get(id).map(|connection| connection.window) else { return };
+        self.resend(now, session, id, window);
         let mut expired = 0;
-        loop {
+        while self.has_output_room(id) {
             let outgoing = &mut receiver_mut(&mut self.sessions, session).outgoing;
             let Some(delivery) = outgoing.next(now, window, &mut expired) else { break };
             if self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) {
@@ -340,7 +345,7 @@ impl Shard {
     fn send_delivery(&mut self, now: Moment, id: ConnectionId, delivery: &Delivery, packet_id: PacketId, dup: bool) {
         self.stats.publishes_sent += 1;
         self.connections.with_output(id, |connection| {
-            let alias = connection.aliases_out.as_mut().and_then(|aliases| aliases.alias(delivery.message.topic()));
+            let alias = alias_for(connection, &delivery.message.outgoing(now), grant_of(delivery));
             let fields = fields(grant_of(delivery), Some(packet_id), dup, alias);
             codec::encode_publish(
                 connection.version,
@@ -351,23 +356,29 @@ impl Shard {
         });
     }
 
-    /// Sends again, in their order, what a resumed Session had in flight. [MQTT-4.4.0-1], [MQTT-4.6.0-1]
-    pub(super) fn resend(&mut self, now: Moment, session: u32, id: ConnectionId) {
-        let Some(resumed) = self.sessions.get(session) else { return };
-        let unacknowledged: Vec<_> = resumed
-            .outgoing
-            .in_flight()
-            .map(|(packet_id, sending)| {
-                (packet_id, sending.delivery().cloned(), matches!(sending, Sending::AwaitPubcomp))
-            })
-            .collect();
-        for (packet_id, delivery, is_released) in unacknowledged {
-            match delivery {
-                Some(delivery) => self.send_delivery(now, id, &delivery, packet_id, true), // [MQTT-3.3.1-1]
-                None if is_released => self.send_pubrel(id, packet_id, codec::ReasonCode::Success),
-                None => {}
+    /// Sends again, in their order, what a resumed Session had in flight, as far as its new window allows. [MQTT-4.4.0-1],
+    /// [MQTT-4.6.0-1]
+    fn resend(&mut self, now: Moment, session: u32, id: ConnectionId, window: u16) {
+        while self.has_output_room(id) {
+            let outgoing = &mut receiver_mut(&mut self.sessions, session).outgoing;
+            let Some((packet_id, sending)) = outgoing.next_unsent(window) else { return };
+            match sending.delivery().cloned() {
+                None => self.send_pubrel(id, packet_id, codec::ReasonCode::Success),
+                Some(delivery) if self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) => {
+                    self.send_delivery(now, id, &delivery, packet_id, true); // [MQTT-3.3.1-1]
+                }
+                Some(_) => {
+                    receiver_mut(&mut self.sessions, session).outgoing.abandon(packet_id);
+                    self.stats.dropped_too_large += 1; // [MQTT-3.1.2-25]
+                }
             }
         }
+    }
+
+    /// Whether a connection's output is below its limit, so that more may be put into it.
+    fn has_output_room(&self, id: ConnectionId) -> bool {
+        let output_bytes_max = self.config.limits.output_bytes_max;
+        self.connections.get(id).is_some_and(|connection| connection.output.pending() < output_bytes_max)
     }
 
     /// Hands a delivery that a group chose to a Session here; gives it back where that Session is gone.
@@ -418,6 +429,23 @@ impl Shard {
             self.peers.send(member.shard, PeerMessage::Deliver { session: member.session, delivery });
         }
     }
+}
+
+/// The Topic Alias to use, unless its property would make the packet larger than the client takes. [MQTT-3.1.2-24]
+fn alias_for(
+    connection: &mut super::connection::Connection,
+    outgoing: &Outgoing<'_>,
+    grant: Grant<'_>,
+) -> Option<(std::num::NonZeroU16, bool)> {
+    const ALIAS_BYTES: usize = 3;
+    let aliases = connection.aliases_out.as_mut()?;
+    let plain = fields(grant, PacketId::new(1), false, None);
+    // The length may take a byte more than before, too.
+    let length = codec::publish_length(connection.version, outgoing, &plain) + ALIAS_BYTES + 2;
+    if length > connection.packet_bytes_max {
+        return None;
+    }
+    aliases.alias(outgoing.topic)
 }
 
 fn receiver_mut(sessions: &mut super::sessions::Sessions, session: u32) -> &mut crate::session::Session {

@@ -273,8 +273,9 @@ impl Shard {
                 .map_err(Fault::from)
                 .and_then(|packet| self.on_packet(now, id, &packet));
             read += length;
-            if let Err(fault) = outcome {
-                self.on_fault(now, id, &fault);
+            match outcome {
+                Ok(()) => self.choke(id),
+                Err(fault) => self.on_fault(now, id, &fault),
             }
         }
         read
@@ -326,7 +327,30 @@ impl Shard {
         self.connections.get(id).expect("the packet came on it").session
     }
 
+    /// Applies what a paused connection had sent, since it ends now: what was accepted is not thrown away, and a DISCONNECT among it
+    /// counts.
+    fn finish_reading(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.is_paused) else { return };
+        connection.is_finishing = true;
+        connection.is_paused = false;
+        let unread = std::mem::take(&mut connection.unread);
+        self.read_again(now, id, unread);
+    }
+
+    /// Stops reading from a connection that does not read its own answers.
+    fn choke(&mut self, id: ConnectionId) {
+        let output_bytes_max = self.config.limits.output_bytes_max;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.output.pending() > output_bytes_max && !connection.is_finishing && !connection.is_paused {
+            connection.is_choked = true;
+            self.connections.pause(id);
+        }
+    }
+
     fn pause(&mut self, id: ConnectionId) {
+        if self.connections.get(id).is_none_or(|connection| connection.is_finishing || connection.is_paused) {
+            return;
+        }
         self.stats.pauses += 1;
         self.paused.push(id);
         self.connections.pause(id);
@@ -467,11 +491,17 @@ impl Shard {
 
     /// What [`Self::take_output`] gave has been written; the buffer comes back.
     pub fn on_sent(&mut self, now: Moment, id: ConnectionId, buffer: Vec<u8>) {
-        if self.connections.on_sent(id, buffer)
-            && let Some(session) = self.connections.get(id).map(|connection| connection.session)
-        {
-            self.go_on_looking_up(now, session);
+        if !self.connections.on_sent(id, buffer) {
+            return;
         }
+        let output_bytes_max = self.config.limits.output_bytes_max;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let session = connection.session;
+        if connection.output.pending() <= output_bytes_max / 2 && std::mem::take(&mut connection.is_choked) {
+            self.paused.push(id);
+        }
+        self.send_queued(now, session);
+        self.go_on_looking_up(now, session);
     }
 
     /// The next event for the log.
@@ -492,6 +522,12 @@ impl Shard {
             retained: self.retained.len(),
             due_wills: self.wills.due_len(),
         }
+    }
+
+    /// The open connection of a client that is at home here. Its owner hands over what has arrived on it before it opens another one
+    /// for the same client.
+    pub fn connection_of(&self, client_id: &str) -> Option<ConnectionId> {
+        self.session(client_id)?.connection
     }
 
     /// The Session of a client that is at home here, for tests and tools.

@@ -13,8 +13,12 @@ use crate::topic::{Cursor, RetainedTopics, TopicFilter, TopicName};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Nodes visited for one answer: a bounded slice of a turn.
-const ANSWER_NODES: usize = 256;
+/// Topics looked at for one answer: a bounded slice of a turn.
+const ANSWER_TOPICS: usize = 256;
+/// Topics looked at between two looks at the bytes.
+const ANSWER_STEP: usize = 16;
+/// An answer with so many bytes of messages is long enough.
+const ANSWER_BYTES: usize = 64 * 1024;
 /// Answers worked out in one turn.
 const ANSWERS_PER_TURN: usize = 8;
 
@@ -56,6 +60,25 @@ impl RetainedStore {
         self.topics.len()
     }
 
+    /// A part of an answer, bounded in what is looked at and, up to one step, in bytes.
+    fn answer(&self, now: Moment, job: &Job) -> (Vec<Arc<Message>>, Option<Cursor>) {
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        let mut cursor = job.cursor.clone();
+        for _ in 0..ANSWER_TOPICS / ANSWER_STEP {
+            cursor = self.topics.scan(&job.filter, cursor.as_ref(), ANSWER_STEP, |_, stored| {
+                if !stored.message.is_expired(now) {
+                    bytes += stored.message.size();
+                    messages.push(Arc::clone(&stored.message));
+                }
+            });
+            if cursor.is_none() || bytes >= ANSWER_BYTES {
+                break;
+            }
+        }
+        (messages, cursor)
+    }
+
     fn remove(&mut self, topic: TopicName<'_>) -> Option<Stored> {
         let removed = self.topics.remove(topic);
         self.bytes -= removed.as_ref().map_or(0, |stored| stored.message.size());
@@ -74,7 +97,7 @@ struct LookUp {
     /// Retained publications that reached the Session live meanwhile: by topic, the newest of each shard.
     live: BTreeMap<Box<str>, Vec<Publication>>,
     /// Stores that have more, to be asked when the connection has room again.
-    stalled: Vec<(ShardId, Cursor)>,
+    stalled: Vec<(ShardId, Option<Cursor>)>,
 }
 
 /// The look-ups of this shard's Sessions.
@@ -157,17 +180,17 @@ impl Shard {
     /// Asks the stores: one where the filter names a topic, all where it has a wildcard.
     pub(super) fn start_look_up(&mut self, now: Moment, name: u64) {
         let Some(look_up) = self.look_ups.by_name.get_mut(&name) else { return };
-        let filter = look_up.filter.clone();
-        if filter.is_wildcard() {
-            look_up.outstanding = self.peers.shards();
-            for shard in (0..self.peers.shards()).map(ShardId::new) {
-                self.ask_store(now, shard, name, filter.clone(), None);
-            }
+        let (filter, key) = (look_up.filter.clone(), look_up.session);
+        let Some(session) = self.sessions.resolve(key) else { return };
+        let stores: Vec<ShardId> = if filter.is_wildcard() {
+            (0..self.peers.shards()).map(ShardId::new).collect()
         } else {
-            look_up.outstanding = 1;
-            let home = self.retained_home(filter.as_str());
-            self.ask_store(now, home, name, filter, None);
-        }
+            vec![self.retained_home(filter.as_str())]
+        };
+        let look_up = self.look_ups.by_name.get_mut(&name).expect("looked up above");
+        look_up.outstanding = stores.len();
+        look_up.stalled.extend(stores.into_iter().map(|store| (store, None)));
+        self.go_on_looking_up(now, session);
     }
 
     fn ask_store(&mut self, _now: Moment, store: ShardId, look_up: u64, filter: TopicFilter, cursor: Option<Cursor>) {
@@ -199,12 +222,7 @@ impl Shard {
     pub(super) fn answer_look_ups(&mut self, now: Moment) {
         for _ in 0..ANSWERS_PER_TURN {
             let Some(job) = self.retained.jobs.pop_front() else { return };
-            let mut messages = Vec::new();
-            let cursor = self.retained.topics.scan(&job.filter, job.cursor.as_ref(), ANSWER_NODES, |_, stored| {
-                if !stored.message.is_expired(now) {
-                    messages.push(Arc::clone(&stored.message));
-                }
-            });
+            let (messages, cursor) = self.retained.answer(now, &job);
             let seen = self.retained.seen.clone();
             let found = Found { look_up: job.look_up, messages, seen, cursor };
             if job.asker == self.id {
@@ -233,13 +251,14 @@ impl Shard {
             Some(cursor) if has_room(&self.config, &self.sessions, &self.connections, session) => {
                 self.ask_store(now, store, found.look_up, filter, Some(cursor));
             }
-            Some(cursor) => look_up.stalled.push((store, cursor)),
+            Some(cursor) => look_up.stalled.push((store, Some(cursor))),
             None => {
                 look_up.outstanding -= 1;
                 if look_up.outstanding == 0 {
                     self.look_ups.by_name.remove(&found.look_up);
                     let subscriber = self.sessions.get_mut(session).expect("it was resolved above");
                     subscriber.look_ups.retain(|name| *name != found.look_up);
+                    self.go_on_looking_up(now, session);
                 }
             }
         }
@@ -255,9 +274,20 @@ impl Shard {
             let Some(look_up) = self.look_ups.by_name.get_mut(&name) else { continue };
             let filter = look_up.filter.clone();
             for (store, cursor) in std::mem::take(&mut look_up.stalled) {
-                self.ask_store(now, store, name, filter.clone(), Some(cursor));
+                self.ask_store(now, store, name, filter.clone(), cursor);
+            }
+            if self.is_busy_looking_up(session) {
+                return; // One look-up of a Session at a time, or a thousand of them would all find room at once.
             }
         }
+    }
+
+    fn is_busy_looking_up(&self, session: u32) -> bool {
+        let Some(subscriber) = self.sessions.get(session) else { return false };
+        let is_under_way = |name: &u64| {
+            self.look_ups.by_name.get(name).is_some_and(|look_up| look_up.outstanding > look_up.stalled.len())
+        };
+        subscriber.look_ups.first().is_some_and(is_under_way)
     }
 
     /// Forgets the look-ups of a Session that ends.

@@ -12,6 +12,9 @@ use crate::timer::Moment;
 use crate::topic::{Subscribed, TopicFilter};
 use std::sync::Arc;
 
+/// A connection with so many replies waiting for other shards is read on once they have had a turn.
+const GATES_MAX: usize = 64;
+
 impl Shard {
     /// Applies a SUBSCRIBE. SUBACK leaves once every shard knows of the new subscriptions, so that no publish which starts
     /// after it is missed. (§3.8.4)
@@ -48,7 +51,14 @@ impl Shard {
         }
         if conditions > 0 {
             self.peers.add_gate(gate, Gate { conditions, connection: id, look_ups: std::mem::take(&mut look_ups) });
-            self.connections.with_output(id, |connection| connection.output.withhold(gate));
+            let mut gates = 0;
+            self.connections.with_output(id, |connection| {
+                connection.output.withhold(gate);
+                gates = connection.output.gates();
+            });
+            if gates >= GATES_MAX {
+                self.pause(id);
+            }
         }
         self.send_suback(id, packet, &reasons)?;
         for look_up in look_ups {

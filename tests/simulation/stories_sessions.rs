@@ -81,6 +81,90 @@ fn mqtt_3_3_4_9_receive_maximum_of_the_client_is_respected() {
 }
 
 #[test]
+fn mqtt_3_3_4_9_and_3_1_2_24_resending_respects_what_the_new_connection_takes() {
+    let mut sim = Simulation::new(SEED, 2);
+    let publisher = sim.connect("p").accepted();
+    let a = sim.connect("a").session_expiry(100).accepted();
+    sim.subscribe(a, "t", QoS::AtLeastOnce);
+    sim.clients[a.0].withholds_acks = true;
+    for index in 0..10 {
+        let payload = if index == 3 { "x".repeat(100) } else { index.to_string() };
+        sim.publish(publisher, "t", &payload, QoS::AtLeastOnce, false);
+    }
+    sim.cut(a);
+    sim.received(a);
+    sim.connect("a").clean_start(false).session_expiry(100).receive_maximum(2).packet_bytes_max(60).accepted();
+    assert_eq!(sim.payloads(a), ["0", "1"]);
+    sim.clients[a.0].withholds_acks = false;
+    for id in 1..=2 {
+        let ack = willowmq::codec::Ack::new(PacketId::new(id).unwrap(), ReasonCode::Success);
+        sim.send(a, &Packet::Puback(ack));
+    }
+    sim.settle();
+    assert_eq!(sim.payloads(a), ["2", "4", "5", "6", "7", "8", "9"], "all but the one that is too large");
+}
+
+#[test]
+fn mqtt_3_1_2_24_a_topic_alias_does_not_make_a_packet_too_large() {
+    let mut sim = Simulation::new(SEED, 1);
+    let publisher = sim.connect("p").accepted();
+    let a = sim.connect("a").packet_bytes_max(40).alias_maximum(5).accepted();
+    sim.subscribe(a, "a/b", QoS::AtMostOnce);
+    sim.publish(publisher, "a/b", &"x".repeat(32), QoS::AtMostOnce, false);
+    let received = sim.received(a);
+    assert_eq!(received.len(), 1);
+    assert_eq!(received[0].topic, "a/b", "it fits without the alias, so it is sent without");
+}
+
+#[test]
+fn what_a_paused_connection_had_sent_counts_when_it_ends() {
+    let mut config = Config::default();
+    config.limits.mesh_messages_max = 1;
+    let mut sim = Simulation::with_config(SEED, 5, config);
+    let watchers: Vec<_> = (0..5).map(|index| sim.subscriber(&format!("w{index}"), "t")).collect();
+    let publisher = sim.connect("p").will(crate::client::Will::new("t", "false alarm")).accepted();
+    for index in 0..50 {
+        sim.publish_only(publisher, "t", &format!("{index:02}"), QoS::AtMostOnce, false, None);
+    }
+    sim.send(publisher, &Packet::Disconnect(willowmq::codec::Disconnect::new(ReasonCode::Success)));
+    sim.cut_only(publisher, willowmq::shard::Closed::Fin);
+    sim.settle();
+    assert!(sim.shards.iter().map(|shard| shard.stats().pauses).sum::<u64>() > 0, "it was paused");
+    let expected: Vec<_> = (0..50).map(|index| format!("{index:02}")).collect();
+    for watcher in watchers {
+        sim.subscribe(watcher, "other", QoS::AtMostOnce);
+        assert_eq!(sim.payloads(watcher), expected);
+    }
+}
+
+#[test]
+fn output_of_a_client_that_does_not_read_stays_bounded() {
+    let mut config = Config::default();
+    config.limits.output_bytes_max = 8192;
+    let mut sim = Simulation::with_config(SEED, 2, config);
+    let publisher = sim.connect("p").accepted();
+    let a = sim.connect("a").accepted();
+    sim.subscribe(a, "t", QoS::AtLeastOnce);
+    sim.publish(publisher, "kept", &"x".repeat(1000), QoS::AtLeastOnce, true);
+    sim.clients[a.0].is_stuck = true;
+    for index in 0..200 {
+        sim.publish(publisher, "t", &format!("{index:03}{}", "x".repeat(500)), QoS::AtLeastOnce, false);
+    }
+    for _ in 0..5000 {
+        sim.send(a, &Packet::Pingreq);
+    }
+    sim.settle();
+    let home = sim.clients[a.0].home.index();
+    let id = sim.clients[a.0].connection.expect("it is connected");
+    let output = sim.shards[home].take_output(id).expect("it has output");
+    assert!(output.len() < 10_000, "{} bytes", output.len());
+    sim.clients[a.0].inbox.extend_from_slice(&output);
+    sim.shards[home].on_sent(sim.now, id, output);
+    sim.unstick(a);
+    assert_eq!(sim.received(a).len(), 200, "and nothing is lost");
+}
+
+#[test]
 fn mqtt_3_3_4_7_more_than_our_receive_maximum_ends_the_connection() {
     let mut config = Config::default();
     config.limits.receive_maximum = 2;

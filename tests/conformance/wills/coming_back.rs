@@ -205,3 +205,25 @@ fn will_that_was_published_is_not_published_again_by_a_return() {
     let mut client = broker.connect(connect.resume());
     expect_no_will(&mut watcher, &mut client); // [MQTT-3.1.2-10]
 }
+
+/// The CONNECT must not overtake the DISCONNECT that its client sent before it, on another socket.
+#[test]
+fn mqtt_3_14_4_3_clean_disconnect_counts_even_if_the_client_is_back_at_once() {
+    for shards in [1, 2] {
+        let broker = Broker::with_shards(shards, "");
+        let (topic, mut watcher) = watch(&broker);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let connect = mortal(4, &topic);
+                    for _ in 0..150 {
+                        let mut client = broker.connect(connect.clone());
+                        client.send(&[0xE0, 0]); // DISCONNECT; dropping it closes the socket without waiting.
+                    }
+                });
+            }
+        });
+        let mut other = broker.client(5);
+        assert_eq!(watcher.until_marker_of(&mut other), [], "with {shards} shards");
+    }
+}
