@@ -8,3 +8,4 @@ mod message;
 mod network;
 mod stories;
 mod story;
+mod workload;

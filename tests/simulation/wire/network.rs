@@ -8,6 +8,7 @@ use crate::wire::client::{Client, Manner};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use willowmq::codec;
 use willowmq::config::Config;
 use willowmq::shard::{
     Closed, ConnectionId, Origin, PeerMessage, Reading, Shard, ShardId, handshake, home_hasher, home_of,
@@ -59,17 +60,43 @@ struct Connection {
 /// What happened to a Network Connection at the broker, for those who check it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
-    /// Bytes written by the client, and bytes that reached the shard.
+    /// Bytes written by the client.
     pub(crate) bytes_written: u64,
+    /// Bytes that reached the shard.
     pub(crate) bytes_arrived: u64,
+    /// The home has seen the CONNECT.
     pub(crate) opened: Option<At>,
+    /// The home has seen the end of the connection, or has ended it.
     pub(crate) closed: Option<At>,
+    pub(crate) was_closed_by_broker: bool,
+    /// When the newest whole packet reached the shard.
+    pub(crate) last_packet: Moment,
+    /// The bytes behind it.
+    partial: Vec<u8>,
+    /// When the client saw each packet of its inbox.
+    pub(crate) seen: Vec<At>,
+}
+
+impl History {
+    fn on_arrival(&mut self, now: Moment, bytes: &[u8]) {
+        self.bytes_arrived += bytes.len() as u64;
+        self.partial.extend_from_slice(bytes);
+        while let Ok(Some(length)) = codec::packet_length(&self.partial, codec::PACKET_BYTES_MAX)
+            && length <= self.partial.len()
+        {
+            self.partial.drain(..length);
+            self.last_packet = now;
+        }
+    }
 }
 
 /// A moment, and a place in the order of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct At {
+    /// Turns so far.
     pub(crate) step: u64,
+    /// Tells apart what happened in one turn.
+    pub(crate) event: u64,
     pub(crate) moment: Moment,
 }
 
@@ -79,6 +106,7 @@ pub(crate) struct Simulation {
     seed: u64,
     now: Moment,
     step: u64,
+    event: u64,
     config: Arc<Config>,
     shards: Vec<Shard>,
     /// A control call was made, so the shard's next turn has something to drain.
@@ -126,6 +154,7 @@ impl Simulation {
             seed,
             now,
             step: 0,
+            event: 0,
             shards: (0..shards).map(shard).collect(),
             is_stirred: vec![false; shards],
             mesh: (0..shards * shards).map(|_| VecDeque::new()).collect(),
@@ -144,8 +173,9 @@ impl Simulation {
         self.now
     }
 
-    pub(crate) fn at(&self) -> At {
-        At { step: self.step, moment: self.now }
+    pub(crate) fn at(&mut self) -> At {
+        self.event += 1;
+        At { step: self.step, event: self.event, moment: self.now }
     }
 
     pub(crate) fn shards(&self) -> &[Shard] {
@@ -407,7 +437,7 @@ impl Simulation {
         connection.place = Place::Home(shard, id);
         connection.history.opened = Some(at);
         let bytes = std::mem::take(&mut connection.first_bytes);
-        connection.history.bytes_arrived += bytes.len() as u64;
+        connection.history.on_arrival(self.now, &bytes);
         let first = handshake::first_packet(&bytes, &self.config).expect("decoded before");
         let (connect, length) = first.expect("it was whole before");
         self.shards[shard].open(self.now, id, &connect, &Origin::default());
@@ -424,7 +454,7 @@ impl Simulation {
         if !self.connections[index].is_paused {
             let bytes = self.chunk(index);
             if !bytes.is_empty() {
-                self.connections[index].history.bytes_arrived += bytes.len() as u64;
+                self.connections[index].history.on_arrival(self.now, &bytes);
                 self.shards[shard].receive(self.now, id, &bytes);
             }
         }
@@ -500,6 +530,7 @@ impl Simulation {
 
     fn begin_close(&mut self, shard: usize, index: usize, id: ConnectionId) {
         self.note_closed(index);
+        self.connections[index].history.was_closed_by_broker = true;
         self.note(index, || "closed by the broker".to_owned());
         self.connections[index].is_closing = true;
         self.busy.insert(index);
@@ -549,6 +580,7 @@ impl Simulation {
 
     /// The client reads bytes, and answers what it answers by itself.
     fn deliver(&mut self, index: usize, bytes: &[u8]) {
+        let at = self.at();
         let connection = &mut self.connections[index];
         if connection.ending.is_some() {
             return; // It has left.
@@ -556,6 +588,7 @@ impl Simulation {
         let mut answer = Vec::new();
         let known = connection.client.inbox.len();
         connection.client.on_bytes(bytes, &mut answer);
+        connection.history.seen.resize(connection.client.inbox.len(), at);
         let lines: Vec<_> = connection.client.inbox[known..].iter().map(|inbound| format!("{inbound:?}")).collect();
         for line in lines {
             self.note(index, || line);

@@ -8,7 +8,7 @@ use crate::wire::network::{Link, Simulation};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 use willowmq::codec::{
-    self, Connect, Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscribe,
+    self, Connect, Disconnect, Packet, PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, Subscribe,
     SubscriptionFilters, SubscriptionOptions, Unsubscribe, UnsubscribeFilters, UserProperties,
 };
 use willowmq::config::Config;
@@ -230,10 +230,11 @@ impl Simulation {
         self.settle();
     }
 
-    pub(crate) fn post_publish(&mut self, link: Link, message: &Message) {
+    pub(crate) fn post_publish(&mut self, link: Link, message: &Message) -> Option<PacketId> {
         let mut bytes = Vec::new();
-        self.client_mut(link).publish(message, &mut bytes);
+        let packet_id = self.client_mut(link).publish(message, &mut bytes);
         self.write(link, &bytes);
+        packet_id
     }
 
     /// Publishes; the Reason Code of the acknowledgement, where there is one.
@@ -247,8 +248,8 @@ impl Simulation {
         })
     }
 
-    pub(crate) fn post_subscribe(&mut self, link: Link, filter: &str, options: SubscriptionOptions) {
-        self.post_subscribe_as(link, filter, options, None);
+    pub(crate) fn post_subscribe(&mut self, link: Link, filter: &str, options: SubscriptionOptions) -> PacketId {
+        self.post_subscribe_as(link, filter, options, None)
     }
 
     pub(crate) fn post_subscribe_as(
@@ -257,7 +258,7 @@ impl Simulation {
         filter: &str,
         options: SubscriptionOptions,
         subscription_identifier: Option<u32>,
-    ) {
+    ) -> PacketId {
         let packet_id = self.client_mut(link).next_packet_id();
         let filters = [(filter, options)];
         let subscribe = Subscribe {
@@ -267,6 +268,7 @@ impl Simulation {
             user_properties: UserProperties::default(),
         };
         self.post(link, &Packet::Subscribe(subscribe));
+        packet_id
     }
 
     /// Subscribes with the options that 3.x implies; the Reason Code.
@@ -289,11 +291,12 @@ impl Simulation {
         *newest.expect("a subscription is answered")
     }
 
-    pub(crate) fn post_unsubscribe(&mut self, link: Link, filter: &str) {
+    pub(crate) fn post_unsubscribe(&mut self, link: Link, filter: &str) -> PacketId {
         let packet_id = self.client_mut(link).next_packet_id();
         let filters = UnsubscribeFilters::from_slice(std::slice::from_ref(&filter));
         let unsubscribe = Unsubscribe { packet_id, filters, user_properties: UserProperties::default() };
         self.post(link, &Packet::Unsubscribe(unsubscribe));
+        packet_id
     }
 
     pub(crate) fn unsubscribe(&mut self, link: Link, filter: &str) {
@@ -311,8 +314,13 @@ impl Simulation {
     }
 
     pub(crate) fn disconnect_with(&mut self, link: Link, reason: ReasonCode, session_expiry_interval: Option<u32>) {
+        self.post_disconnect(link, reason, session_expiry_interval);
+        self.settle();
+    }
+
+    pub(crate) fn post_disconnect(&mut self, link: Link, reason: ReasonCode, session_expiry_interval: Option<u32>) {
         let disconnect = Disconnect { session_expiry_interval, ..Disconnect::new(reason) };
-        self.send(link, &Packet::Disconnect(disconnect));
+        self.post(link, &Packet::Disconnect(disconnect));
     }
 
     /// The client's end of the connection closes, without DISCONNECT.
@@ -338,10 +346,14 @@ impl Simulation {
 
     /// Sends what a client has withheld, and ends its withholding.
     pub(crate) fn acknowledge_all(&mut self, link: Link) {
+        self.post_acknowledgements(link);
+        self.settle();
+    }
+
+    pub(crate) fn post_acknowledgements(&mut self, link: Link) {
         let mut bytes = Vec::new();
         self.client_mut(link).acknowledge_all(&mut bytes);
         self.write(link, &bytes);
-        self.settle();
     }
 
     pub(crate) fn connack(&self, link: Link) -> &Accepted {
