@@ -97,8 +97,12 @@ impl Client {
     }
 
     /// What the client takes along to a newer connection.
-    pub(crate) fn move_on(&mut self) -> Memory {
+    pub(crate) fn move_on(&mut self, to_clean_start: bool) -> Memory {
         self.has_moved_on = true;
+        let last_packet_id = self.memory.last_packet_id;
+        if to_clean_start {
+            return Memory { last_packet_id, ..Memory::default() }; // [MQTT-3.1.2-4]
+        }
         self.memory.clone()
     }
 

@@ -203,7 +203,7 @@ impl Simulation {
         let accepting = self.random.below(self.shards.len());
         let index = self.connections.len();
         let memory = match self.newest.insert(client_id.to_owned(), index) {
-            Some(older) if !client_id.is_empty() => self.connections[older].client.move_on(),
+            Some(older) if !client_id.is_empty() => self.connections[older].client.move_on(manner.clean_start),
             _ => Default::default(),
         };
         self.connections.push(Connection {

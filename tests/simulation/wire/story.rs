@@ -110,7 +110,10 @@ impl<'s> Connecting<'s> {
     }
 
     /// Sends the CONNECT and waits for nothing.
-    pub(crate) fn posted(self) -> Link {
+    pub(crate) fn posted(mut self) -> Link {
+        if !self.ask.manner.version.has_properties() {
+            self.ask.manner.receive_maximum = u16::MAX; // 3.x cannot say it.
+        }
         let link = self.sim.open_link(&self.ask.client_id, self.ask.manner.clone());
         let bytes = connect_bytes(&self.ask);
         self.sim.write(link, &bytes);
