@@ -6,7 +6,10 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use willowmq::topic::{RetainedTopics, SubscriptionTrie, TopicFilter, TopicName};
 
-const SHAPES: [(&str, fn(u32) -> String, fn(u32) -> String); 3] = [
+/// The n-th filter or topic of a shape.
+type Nth = fn(u32) -> String;
+
+const SHAPES: [(&str, Nth, Nth); 3] = [
     ("exact", |i| format!("site/{i}/state"), |i| format!("site/{i}/state")),
     ("plus", |i| format!("site/{i}/+/state"), |i| format!("site/{i}/lamp/state")),
     ("hash", |i| format!("site/{i}/#"), |i| format!("site/{i}/lamp/state")),

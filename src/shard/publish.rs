@@ -24,7 +24,7 @@ impl Shard {
         let session = self.connections.get(id).expect("the packet came on it").session;
         if let Some(packet_id) = packet.packet_id
             && packet.qos == QoS::ExactlyOnce
-            && self.is_repeated(session, packet_id)?
+            && self.is_repeated(id, session, packet_id)?
         {
             self.acknowledge(id, Packet::Pubrec, packet_id, ReasonCode::Success); // [MQTT-4.3.3-10]
             return Ok(());
@@ -104,13 +104,15 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether a QoS 2 PUBLISH was received before. Above our Receive Maximum the client is at fault. [MQTT-3.3.4-7]
-    fn is_repeated(&self, session: u32, packet_id: PacketId) -> Result<bool, Fault> {
+    /// Whether a QoS 2 PUBLISH was received before. Above our Receive Maximum the client is at fault [MQTT-3.3.4-7]; a client of 3.x was
+    /// told of none, and is bounded by its Packet Identifiers.
+    fn is_repeated(&self, id: ConnectionId, session: u32, packet_id: PacketId) -> Result<bool, Fault> {
         let received = &self.sessions.get(session).expect("a connection has a Session").received;
         if received.contains(&packet_id) {
             return Ok(true);
         }
-        if received.len() >= usize::from(self.config.limits.receive_maximum) {
+        let was_told = self.connections.get(id).is_some_and(|connection| connection.version.has_properties());
+        if was_told && received.len() >= usize::from(self.config.limits.receive_maximum) {
             return Err(Fault::new(ReasonCode::ReceiveMaximumExceeded, "more QoS 2 messages than Receive Maximum"));
         }
         Ok(false)

@@ -2,6 +2,8 @@
 //!
 //! **Invariant**: the cost of a match does not depend on the subscriptions that do not match.
 
+mod audience;
+mod level;
 mod name;
 mod peers;
 mod retained;

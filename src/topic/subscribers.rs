@@ -28,10 +28,6 @@ impl<K: Copy + Eq + Hash, V: Copy> Subscribers<K, V> {
         &self.list
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     fn position(&self, key: K) -> Option<usize> {
         match &self.positions {
             Some(positions) => positions.get(&key).map(|position| *position as usize),

@@ -4,7 +4,8 @@
 //! Filters with a wildcard stand in a trie. Its nodes lie in one slab and its edges in one table keyed by (node, level), but a node
 //! with a single child names it itself: long chains, which most filters are, cost no table look-up.
 
-use super::subscribers::Subscribers;
+use super::audience::Audience;
+use super::level::Level;
 use super::{PeerSet, TopicFilter, TopicName};
 use hashbrown::HashTable;
 use std::hash::Hash;
@@ -27,48 +28,32 @@ pub struct Removed<V> {
     pub was_last: bool,
 }
 
-/// The subscribers of one filter, and the other shards that have some.
-#[derive(Debug)]
-struct Entry<K, V> {
-    subscribers: Subscribers<K, V>,
-    peers: PeerSet,
-}
-
-impl<K: Copy + Eq + Hash, V: Copy> Entry<K, V> {
-    fn new() -> Self {
-        Self { subscribers: Subscribers::default(), peers: PeerSet::default() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.subscribers.is_empty() && self.peers.is_empty()
-    }
-}
-
 #[derive(Debug)]
 struct Node<K, V> {
-    level: Box<str>,
+    level: Level,
     parent: u32,
     children: u32,
     /// One of the children, or `NONE` where the one it named is gone. Where there is one alone, this saves the look-up.
     a_child: u32,
     plus: u32,
     /// Subscribers of the filter that ends here.
-    here: Option<Box<Entry<K, V>>>,
+    here: Audience<K, V>,
     /// Subscribers of the filter that ends here with `/#`.
-    below: Option<Box<Entry<K, V>>>,
+    below: Audience<K, V>,
 }
 
 /// No node. The root is nobody's child, so its number is free to say so.
 const NONE: u32 = 0;
 const ROOT: u32 = 0;
 
-impl<K, V> Node<K, V> {
+impl<K: Copy + Eq + Hash, V: Copy> Node<K, V> {
     fn new(level: &str, parent: u32) -> Self {
-        Self { level: level.into(), parent, children: 0, a_child: NONE, plus: NONE, here: None, below: None }
+        let (here, below) = (Audience::Nobody, Audience::Nobody);
+        Self { level: Level::new(level), parent, children: 0, a_child: NONE, plus: NONE, here, below }
     }
 
     fn is_dead(&self) -> bool {
-        self.children == 0 && self.plus == NONE && self.here.is_none() && self.below.is_none()
+        self.children == 0 && self.plus == NONE && self.here.is_empty() && self.below.is_empty()
     }
 }
 
@@ -76,7 +61,7 @@ impl<K, V> Node<K, V> {
 #[derive(Debug)]
 pub struct SubscriptionTrie<K, V> {
     hasher: ahash::RandomState,
-    exact: HashTable<(TopicFilter, Entry<K, V>)>,
+    exact: HashTable<(TopicFilter, Audience<K, V>)>,
     nodes: Vec<Node<K, V>>,
     free: Vec<u32>,
     edges: HashTable<u32>,
@@ -109,18 +94,18 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
     /// Adds a subscriber to a filter, or replaces its options.
     pub fn insert(&mut self, filter: &TopicFilter, key: K, value: V) -> Inserted<V> {
         let hasher = self.hasher.clone();
-        let entry = self.entry_or_new(filter);
-        let is_first = entry.subscribers.is_empty();
-        let previous = entry.subscribers.insert(key, value, &hasher);
+        let audience = self.audience_or_new(filter);
+        let is_first = audience.subscribers().is_empty();
+        let previous = audience.insert(key, value, &hasher);
         self.len += usize::from(previous.is_none());
         Inserted { previous, is_first }
     }
 
     /// Removes a subscriber from a filter.
     pub fn remove(&mut self, filter: &TopicFilter, key: K) -> Removed<V> {
-        let Some(entry) = self.entry_mut(filter) else { return Removed { value: None, was_last: false } };
-        let value = entry.subscribers.remove(key);
-        let was_last = value.is_some() && entry.subscribers.is_empty();
+        let Some(audience) = self.audience_mut(filter) else { return Removed { value: None, was_last: false } };
+        let value = audience.remove(key);
+        let was_last = value.is_some() && audience.subscribers().is_empty();
         self.len -= usize::from(value.is_some());
         self.prune(filter);
         Removed { value, was_last }
@@ -128,30 +113,32 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
 
     /// The options of a subscriber.
     pub fn get(&self, filter: &TopicFilter, key: K) -> Option<V> {
-        self.entry(filter)?.subscribers.get(key)
+        self.audience(filter)?.get(key)
     }
 
     /// Notes that another shard has subscribers of a filter.
     pub fn add_peer(&mut self, filter: &TopicFilter, peer: usize) {
-        self.entry_or_new(filter).peers.insert(peer);
+        let hasher = self.hasher.clone();
+        self.audience_or_new(filter).add_peer(peer, &hasher);
     }
 
     /// Notes that another shard has none any more.
     pub fn remove_peer(&mut self, filter: &TopicFilter, peer: usize) {
-        if let Some(entry) = self.entry_mut(filter) {
-            entry.peers.remove(peer);
+        if let Some(audience) = self.audience_mut(filter) {
+            audience.remove_peer(peer);
             self.prune(filter);
         }
     }
 
     /// Visits every filter that matches, once: its subscribers here, and the other shards that have some.
     pub fn for_each_match(&self, topic: TopicName<'_>, mut visit: impl FnMut(&[(K, V)], PeerSet)) {
-        let mut found = |entry: &Entry<K, V>| visit(entry.subscribers.as_slice(), entry.peers);
+        let mut found = |audience: &Audience<K, V>| visit(audience.subscribers(), audience.peers());
         let text = topic.as_str();
         if !self.exact.is_empty()
-            && let Some((_, entry)) = self.exact.find(self.hasher.hash_one(text), |(filter, _)| filter.as_str() == text)
+            && let Some((_, audience)) =
+                self.exact.find(self.hasher.hash_one(text), |(filter, _)| filter.as_str() == text)
         {
-            found(entry);
+            found(audience);
         }
         if self.nodes[ROOT as usize].is_dead() {
             return;
@@ -168,18 +155,18 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
     }
 
     /// The paths below `node` that match `rest`. What is still to be tried stands on a stack, since topics may be deep.
-    fn walk(&self, node: u32, rest: Option<&str>, found: &mut impl FnMut(&Entry<K, V>)) {
+    fn walk(&self, node: u32, rest: Option<&str>, found: &mut impl FnMut(&Audience<K, V>)) {
         let (mut node, mut rest) = (node, rest);
         let mut pending: Vec<(u32, Option<&str>)> = Vec::new();
         loop {
             let here = &self.nodes[node as usize];
-            if let Some(entry) = &here.below {
-                found(entry);
+            if !here.below.is_empty() {
+                found(&here.below);
             }
             let next = match rest {
                 None => {
-                    if let Some(entry) = &here.here {
-                        found(entry);
+                    if !here.here.is_empty() {
+                        found(&here.here);
                     }
                     None
                 }
@@ -206,17 +193,22 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
         let parent = &self.nodes[node as usize];
         match (parent.children, parent.a_child) {
             (0, _) => None,
-            (1, only) if only != NONE => (*self.nodes[only as usize].level == *level).then_some(only),
-            _ => self.edges.find(self.edge_hash(node, level), |child| self.is_edge(*child, node, level)).copied(),
+            (1, only) if only != NONE => {
+                (self.nodes[only as usize].level.as_bytes() == level.as_bytes()).then_some(only)
+            }
+            _ => self
+                .edges
+                .find(self.edge_hash(node, level.as_bytes()), |child| self.is_edge(*child, node, level.as_bytes()))
+                .copied(),
         }
     }
 
-    fn is_edge(&self, child: u32, parent: u32, level: &str) -> bool {
+    fn is_edge(&self, child: u32, parent: u32, level: &[u8]) -> bool {
         let child = &self.nodes[child as usize];
-        child.parent == parent && *child.level == *level
+        child.parent == parent && child.level.as_bytes() == level
     }
 
-    fn edge_hash(&self, parent: u32, level: &str) -> u64 {
+    fn edge_hash(&self, parent: u32, level: &[u8]) -> u64 {
         self.hasher.hash_one((parent, level))
     }
 
@@ -233,42 +225,42 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
         Some((node, false))
     }
 
-    fn entry(&self, filter: &TopicFilter) -> Option<&Entry<K, V>> {
+    fn audience(&self, filter: &TopicFilter) -> Option<&Audience<K, V>> {
         if !filter.is_wildcard() {
             let hash = self.hasher.hash_one(filter.as_str());
-            return self.exact.find(hash, |(exact, _)| exact == filter).map(|(_, entry)| entry);
+            return self.exact.find(hash, |(exact, _)| exact == filter).map(|(_, audience)| audience);
         }
         let (node, is_below) = self.find_node(filter)?;
         let node = &self.nodes[node as usize];
-        if is_below { node.below.as_deref() } else { node.here.as_deref() }
+        Some(if is_below { &node.below } else { &node.here })
     }
 
-    fn entry_mut(&mut self, filter: &TopicFilter) -> Option<&mut Entry<K, V>> {
+    fn audience_mut(&mut self, filter: &TopicFilter) -> Option<&mut Audience<K, V>> {
         if !filter.is_wildcard() {
             let hash = self.hasher.hash_one(filter.as_str());
-            return self.exact.find_mut(hash, |(exact, _)| exact == filter).map(|(_, entry)| entry);
+            return self.exact.find_mut(hash, |(exact, _)| exact == filter).map(|(_, audience)| audience);
         }
         let (node, is_below) = self.find_node(filter)?;
         let node = &mut self.nodes[node as usize];
-        if is_below { node.below.as_deref_mut() } else { node.here.as_deref_mut() }
+        Some(if is_below { &mut node.below } else { &mut node.here })
     }
 
-    fn entry_or_new(&mut self, filter: &TopicFilter) -> &mut Entry<K, V> {
+    fn audience_or_new(&mut self, filter: &TopicFilter) -> &mut Audience<K, V> {
         if !filter.is_wildcard() {
             let hasher = self.hasher.clone();
             let hash_of = |filter: &TopicFilter| hasher.hash_one(filter.as_str());
             let place = self.exact.entry(hash_of(filter), |(exact, _)| exact == filter, |(exact, _)| hash_of(exact));
-            return &mut place.or_insert_with(|| (filter.clone(), Entry::new())).into_mut().1;
+            return &mut place.or_insert_with(|| (filter.clone(), Audience::Nobody)).into_mut().1;
         }
         let mut node = ROOT;
         for level in filter.levels() {
             node = match level {
-                "#" => return self.nodes[node as usize].below.get_or_insert_with(|| Box::new(Entry::new())),
+                "#" => return &mut self.nodes[node as usize].below,
                 "+" => self.plus_or_new(node),
                 literal => self.child(node, literal).unwrap_or_else(|| self.add_child(node, literal)),
             };
         }
-        self.nodes[node as usize].here.get_or_insert_with(|| Box::new(Entry::new()))
+        &mut self.nodes[node as usize].here
     }
 
     fn plus_or_new(&mut self, node: u32) -> u32 {
@@ -300,18 +292,18 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
         let node = &mut self.nodes[parent as usize];
         node.children += 1;
         node.a_child = child;
-        let hash = self.edge_hash(parent, level);
+        let hash = self.edge_hash(parent, level.as_bytes());
         let (nodes, hasher) = (&self.nodes, &self.hasher);
         self.edges.insert_unique(hash, child, |child| {
             let child = &nodes[*child as usize];
-            hasher.hash_one((child.parent, &*child.level))
+            hasher.hash_one((child.parent, child.level.as_bytes()))
         });
         child
     }
 
     /// Frees what an emptied filter leaves behind.
     fn prune(&mut self, filter: &TopicFilter) {
-        if !self.entry(filter).is_some_and(Entry::is_empty) {
+        if !self.audience(filter).is_some_and(Audience::is_empty) {
             return;
         }
         if !filter.is_wildcard() {
@@ -321,13 +313,7 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
             }
             return;
         }
-        let Some((mut node, is_below)) = self.find_node(filter) else { return };
-        let end = &mut self.nodes[node as usize];
-        if is_below {
-            end.below = None;
-        } else {
-            end.here = None;
-        }
+        let Some((mut node, _)) = self.find_node(filter) else { return };
         while node != ROOT && self.nodes[node as usize].is_dead() {
             node = self.remove_leaf(node);
         }
@@ -339,7 +325,7 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
         if self.nodes[parent as usize].plus == leaf {
             self.nodes[parent as usize].plus = NONE;
         } else {
-            let hash = self.edge_hash(parent, &self.nodes[leaf as usize].level);
+            let hash = self.edge_hash(parent, self.nodes[leaf as usize].level.as_bytes());
             if let Ok(edge) = self.edges.find_entry(hash, |child| *child == leaf) {
                 edge.remove();
             }

@@ -188,3 +188,14 @@ fn log_tells_the_address_that_was_chosen() {
     let log = broker.log();
     assert!(log.contains("listening") && log.contains(&format!("address={}", broker.address)), "{log}");
 }
+
+#[test]
+fn exit_code_tells_a_wrong_configuration_from_a_taken_port() {
+    let wrong = check("shards = 0\n").status.code();
+    assert_eq!(wrong, Some(2)); // As for a wrong argument.
+    assert_eq!(program().arg("--frobnicate").output().unwrap().status.code(), Some(2));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!("shards = 1\n[[listeners]]\naddress = \"{}\"\n", taken.local_addr().unwrap());
+    let in_use = run(&text, &[], &[]).status.code();
+    assert!(in_use.is_some() && in_use != Some(0) && in_use != wrong, "{in_use:?}");
+}

@@ -3,7 +3,6 @@
 use crate::harness::parse::{DISCONNECT, PUBLISH};
 use crate::harness::{Broker, Connect, Publish, Will, secs};
 use rustix::process::Signal;
-use std::net::TcpStream;
 use std::time::Instant;
 
 #[test]
@@ -11,7 +10,6 @@ fn sigterm_ends_the_broker_with_exit_code_0() {
     let mut broker = Broker::start("");
     broker.signal(Signal::TERM);
     assert_eq!(broker.wait(secs(5)).code(), Some(0));
-    TcpStream::connect(broker.address).expect_err("nobody listens any more");
 }
 
 #[test]

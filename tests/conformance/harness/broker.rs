@@ -82,6 +82,14 @@ impl Broker {
         connack
     }
 
+    /// Sends a CONNECT of 3.x that the server must refuse for a reason that has no return code: it closes without CONNACK.
+    /// [v3.1.1 MQTT-3.2.2-6]
+    pub(crate) fn shut_out(&self, connect: Connect) {
+        let mut client = self.open(connect.version);
+        client.send(&connect.encode());
+        client.expect_closed();
+    }
+
     pub(crate) fn client(&self, version: u8) -> Client {
         self.connect(Connect::new(version, &unique("c")))
     }

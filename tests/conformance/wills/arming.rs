@@ -80,7 +80,7 @@ fn mqtt_3_1_2_9_will_flag_without_will_fields_is_malformed() {
 fn will_above_the_maximum_qos_is_refused() {
     let broker = Broker::start("[limits]\nmaximum_qos = 0\n");
     assert_eq!(broker.refuse(mortal(5, "t")).reason, 0x9B);
-    broker.refuse(mortal(4, "t"));
+    broker.shut_out(mortal(4, "t"));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn will_retain_is_refused_while_retain_is_off() {
     let broker = Broker::start("[features]\nretain = false\n");
     let will = Will::new("t", "gone").retain();
     assert_eq!(broker.refuse(Connect::v5("w").will(will.clone())).reason, 0x9A);
-    broker.refuse(Connect::v311("w").will(will));
+    broker.shut_out(Connect::v311("w").will(will));
     broker.connect(mortal(5, "t"));
 }
 
@@ -104,7 +104,7 @@ fn will_topic_that_is_not_allowed_is_refused_at_connect() {
 fn will_payload_above_the_limit_is_refused() {
     let broker = Broker::start("[wills.allow]\npayload_bytes_max = \"16B\"\n");
     assert_eq!(broker.refuse(Connect::v5("w").will(Will::new("t", &"x".repeat(17)))).reason, 0x95);
-    broker.refuse(Connect::v311("w").will(Will::new("t", &"x".repeat(17))));
+    broker.shut_out(Connect::v311("w").will(Will::new("t", &"x".repeat(17))));
     broker.connect(Connect::v5("w").will(Will::new("t", &"x".repeat(16))));
 }
 
