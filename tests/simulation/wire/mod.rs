@@ -4,6 +4,7 @@
 //! Stories are told on one, two and five shards, in several orders of events.
 
 mod client;
+mod history;
 mod message;
 mod network;
 mod stories;

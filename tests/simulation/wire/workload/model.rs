@@ -3,8 +3,9 @@
 use super::run::{Attempt, DEVICES, FILTERS, Published, Run, asked_qos};
 use super::sessions::{Continued, Fate};
 use crate::wire::client::Inbound;
+use crate::wire::history::At;
 use crate::wire::message::Received;
-use crate::wire::network::{At, Link};
+use crate::wire::network::Link;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use willowmq::codec::{PacketId, QoS};

@@ -1,7 +1,8 @@
 //! Draws what happens, and writes down what the clients did.
 
+use crate::wire::history::At;
 use crate::wire::message::{Message, Will, message, millis};
-use crate::wire::network::{At, Link, Simulation};
+use crate::wire::network::{Link, Simulation};
 use crate::wire::story::options;
 use std::time::Duration;
 use willowmq::codec::{PacketId, ProtocolVersion, QoS, ReasonCode};

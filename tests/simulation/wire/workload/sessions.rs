@@ -1,7 +1,7 @@
 //! What the standard says became of Sessions and wills, given when connections opened and closed.
 
 use super::run::{Attempt, NEVER, Run};
-use crate::wire::network::At;
+use crate::wire::history::At;
 use std::time::Duration;
 use willowmq::codec::ReasonCode;
 use willowmq::timer::{Moment, Tick};
