@@ -22,7 +22,10 @@ pub enum Closed {
 
 impl Shard {
     /// A connection has ended. Told once for every connection that was opened, unless the shard asked for the close.
+    ///
+    /// What had arrived before the end counts, also where a pause has kept it unread: a DISCONNECT may be in it.
     pub fn on_closed(&mut self, now: Moment, id: ConnectionId, how: Closed) {
+        self.read_to_the_end(now, id);
         if self.connections.get(id).is_some() {
             let cause = match how {
                 Closed::Fin => Cause::Closed,

@@ -138,6 +138,8 @@ pub(super) struct Connection {
     pub(super) aliases_in: Vec<Option<Arc<str>>>,
     pub(super) aliases_out: Option<Box<OutgoingAliases>>,
     pub(super) is_paused: bool,
+    /// The peer or the network has ended it; what it sent before is being read.
+    has_ended: bool,
     pub(super) is_closing: bool,
     /// The session expiry of its CONNECT was zero, so DISCONNECT may not raise it. (§3.14.2.2.2)
     pub(super) expiry_was_zero: bool,
@@ -176,6 +178,7 @@ impl Connection {
             aliases_in: Vec::new(),
             aliases_out: opening.aliases_out,
             is_paused: false,
+            has_ended: false,
             is_closing: false,
             expiry_was_zero: opening.expiry_was_zero,
             is_dirty: false,
@@ -312,12 +315,21 @@ impl Connections {
         }
     }
 
-    pub(super) fn pause(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.get_mut(id)
-            && !std::mem::replace(&mut connection.is_paused, true)
-        {
+    /// Pauses a connection; whether that is news.
+    pub(super) fn pause(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.get_mut(id).filter(|connection| !connection.has_ended) else { return false };
+        let is_news = !std::mem::replace(&mut connection.is_paused, true);
+        if is_news {
             self.reading.push_back((id, Reading::Pause));
         }
+        is_news
+    }
+
+    /// Ends the pause of a connection that the peer or the network ended, for good; what it sent meanwhile.
+    pub(super) fn end_pause(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
+        let connection = self.get_mut(id)?;
+        connection.has_ended = true;
+        std::mem::take(&mut connection.is_paused).then(|| std::mem::take(&mut connection.unread))
     }
 
     /// Takes a connection out of its pause, with what it sent meanwhile.

@@ -244,6 +244,13 @@ impl Shard {
         }
     }
 
+    /// Applies what a pause has kept unread, now that the connection has ended and sends nothing more to hold back.
+    fn read_to_the_end(&mut self, now: Moment, id: ConnectionId) {
+        if let Some(unread) = self.connections.end_pause(id) {
+            self.read_again(now, id, unread);
+        }
+    }
+
     fn keep_unread(&mut self, id: ConnectionId, rest: &[u8]) {
         if let Some(connection) = self.connections.get_mut(id)
             && !rest.is_empty()
@@ -327,9 +334,10 @@ impl Shard {
     }
 
     fn pause(&mut self, id: ConnectionId) {
-        self.stats.pauses += 1;
-        self.paused.push(id);
-        self.connections.pause(id);
+        if self.connections.pause(id) {
+            self.stats.pauses += 1;
+            self.paused.push(id);
+        }
     }
 
     /// A message from another shard.

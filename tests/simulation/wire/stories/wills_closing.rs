@@ -1,10 +1,10 @@
 //! WILLS.md, *Closing*: what the end of the Network Connection does to the will.
 
-use crate::wire::message::{Will, millis, secs};
+use crate::wire::message::{Will, message, millis, secs};
 use crate::wire::network::{Link, Simulation};
 use crate::wire::story::{story, story_with};
 use std::time::Duration;
-use willowmq::codec::{ProtocolVersion, ReasonCode};
+use willowmq::codec::{Packet, ProtocolVersion, ReasonCode};
 use willowmq::config::Config;
 use willowmq::shard::WillFate;
 use willowmq::timer::Tick;
@@ -45,7 +45,7 @@ fn v3_1_1_mqtt_3_14_4_3_any_disconnect_discards_the_will() {
 fn a_close_right_behind_disconnect_does_not_bring_the_will_back() {
     story(|sim| {
         let (watcher, lamp) = lamp(sim);
-        sim.post(lamp, &willowmq::codec::Packet::Disconnect(Default::default()));
+        sim.post(lamp, &Packet::Disconnect(Default::default()));
         sim.cut(lamp);
         sim.advance(secs(60));
         assert_eq!(sim.received(watcher), []);
@@ -355,5 +355,25 @@ fn wills_of_one_shard_are_published_in_the_order_of_the_closes() {
             sim.cut(lamp);
         }
         assert_eq!(sim.texts(watcher), neighbours);
+    });
+}
+
+/// Another shard is far behind, so the client is paused with its DISCONNECT unread, and its FIN follows at once.
+#[test]
+fn disconnect_that_arrived_behind_a_flood_discards_the_will_even_if_fin_follows_at_once() {
+    let mut config = Config::default();
+    config.limits.mesh_messages_max = 64;
+    story_with(&config, |sim| {
+        let watcher = sim.subscriber("watcher", "status/+");
+        let readers: Vec<_> = (0..4).map(|n| sim.subscriber(&format!("reader-{n}"), "t")).collect();
+        let lamp = sim.connect("lamp").will(Will::new("status/lamp", "off").qos(1)).accepted();
+        for n in 0..500 {
+            sim.post_publish(lamp, &message("t", &n.to_string()));
+        }
+        sim.post(lamp, &Packet::Disconnect(Default::default()));
+        sim.cut(lamp);
+        sim.advance(secs(1));
+        assert_eq!(sim.received(watcher), []); // [MQTT-3.14.4-3]
+        assert!(readers.iter().all(|reader| sim.received(*reader).len() == 500));
     });
 }

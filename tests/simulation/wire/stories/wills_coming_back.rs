@@ -253,3 +253,26 @@ fn a_storm_of_due_wills_does_not_let_a_birth_overtake_its_death() {
         }
     });
 }
+
+/// Somebody else, at home anywhere, who has learnt that the lamp is back, says so: that comes after the will as well.
+#[test]
+fn the_will_is_routed_on_every_shard_before_connack_leaves() {
+    for n in 0..5 {
+        story(|sim| {
+            let watchers: Vec<_> = (0..6).map(|n| sim.subscriber(&format!("watcher-{n}"), "status/+")).collect();
+            let warden = sim.connect(&format!("warden-{n}")).accepted();
+            let first = lamp(sim, secs(30));
+            sim.cut(first);
+            let second = sim.connect("lamp").clean_start(true).posted();
+            while sim.client(second).connack().is_none() {
+                sim.step();
+            }
+            sim.post_publish(warden, &message("status/lamp", "on").qos(1).retain());
+            sim.settle();
+            for watcher in watchers {
+                assert_eq!(sim.texts(watcher), ["off", "on"]);
+            }
+            assert_eq!(sim.retained("status/#"), [("status/lamp".to_owned(), "on".to_owned())]);
+        });
+    }
+}
