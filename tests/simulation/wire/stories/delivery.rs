@@ -55,9 +55,7 @@ fn mqtt_4_3_3_6_after_pubrec_only_pubrel_is_sent_again() {
         let writer = sim.connect("writer").accepted();
         sim.post_publish(writer, &message("t", "x").qos(2));
         // Cut as soon as the message is there: PUBREC has been written, PUBREL may be under way or not.
-        while sim.received(reader).is_empty() {
-            sim.step();
-        }
+        sim.step_until(|sim| !sim.received(reader).is_empty());
         sim.cut(reader);
         let again = sim.connect("reader").session_expiry(hours(1)).resumed();
         assert_eq!(sim.received(again), []);
@@ -255,9 +253,7 @@ fn no_publish_that_starts_after_suback_is_missed() {
             let reader = sim.connect(&format!("reader-{round}")).accepted();
             let known = sim.client(reader).inbox.len();
             sim.post_subscribe(reader, &format!("t/{round}"), options(1));
-            while sim.client(reader).inbox.len() == known {
-                sim.step();
-            }
+            sim.step_until(|sim| sim.client(reader).inbox.len() > known);
             for writer in &writers {
                 sim.post_publish(*writer, &message(&format!("t/{round}"), "x").qos(0));
             }

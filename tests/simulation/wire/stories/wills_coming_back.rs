@@ -162,9 +162,7 @@ fn death_comes_before_birth(sim: &mut Simulation, delay: Duration, clean_start: 
         sim.cut(first);
     }
     let second = sim.connect("lamp").clean_start(clean_start).session_expiry(hours(1)).posted();
-    while sim.client(second).connack().is_none() {
-        sim.step();
-    }
+    sim.step_until(|sim| sim.client(second).connack().is_some());
     sim.post_publish(second, &message("status/lamp", "on").qos(level).retain());
     sim.settle();
     for watcher in watchers {
@@ -197,9 +195,7 @@ fn death_before_birth_when_the_old_connection_has_just_been_cut() {
         let first = sim.connect("lamp").session_expiry(hours(1)).will(will(secs(0))).accepted();
         sim.end_link(first, willowmq::shard::Closed::Reset);
         let second = sim.connect("lamp").session_expiry(hours(1)).posted();
-        while sim.client(second).connack().is_none() {
-            sim.step();
-        }
+        sim.step_until(|sim| sim.client(second).connack().is_some());
         sim.post_publish(second, &message("status/lamp", "on").retain());
         sim.settle();
         for watcher in watchers {
@@ -264,9 +260,7 @@ fn the_will_is_routed_on_every_shard_before_connack_leaves() {
             let first = lamp(sim, secs(30));
             sim.cut(first);
             let second = sim.connect("lamp").clean_start(true).posted();
-            while sim.client(second).connack().is_none() {
-                sim.step();
-            }
+            sim.step_until(|sim| sim.client(second).connack().is_some());
             sim.post_publish(warden, &message("status/lamp", "on").qos(1).retain());
             sim.settle();
             for watcher in watchers {
