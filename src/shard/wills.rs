@@ -275,10 +275,12 @@ impl Shard {
         }
     }
 
+    /// Discards a will that is due. One that the client has armed since it came back is another will.
     fn discard_due(&mut self, session: u32) {
         let owner = owner_of(&mut self.sessions, session);
-        if let WillState::Due { closing, .. } = owner.will.take() {
-            self.stats.wills.discarded[closing.cause as usize] += 1;
+        match owner.will.take() {
+            WillState::Due { closing, .. } => self.stats.wills.discarded[closing.cause as usize] += 1,
+            other => owner.will = other,
         }
         if owner.has_ended {
             self.sessions.remove(session);

@@ -6,4 +6,5 @@ mod simulation;
 mod stories_retained;
 mod stories_sessions;
 mod stories_wills;
+mod wire;
 mod workload;
