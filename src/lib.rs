@@ -1,4 +1,4 @@
-//! WillowMQ, an MQTT broker.
+#![doc = include_str!("../docs/ARCHITECTURE.md")]
 
 pub mod codec;
 pub mod config;

@@ -98,6 +98,11 @@ impl OutgoingDeliveries {
         self.queue.len()
     }
 
+    /// Whether deliveries wait to be sent, or to be sent again.
+    pub fn has_waiting(&self) -> bool {
+        self.unsent > 0 || !self.queue.is_empty()
+    }
+
     /// Whether a delivery could be sent at once, overtaking nobody. [MQTT-4.6.0-5]
     pub fn is_open(&self, window: u16) -> bool {
         self.queue.is_empty() && self.unsent == 0 && self.in_flight.len() < usize::from(window)

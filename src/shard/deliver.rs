@@ -229,6 +229,12 @@ impl Shard {
         grant: Grant<'_>,
         templates: &mut Templates,
     ) {
+        if grant.qos == QoS::AtMostOnce {
+            if let Some(id) = self.sessions.get(session).and_then(|receiver| receiver.connection) {
+                self.send_publish(id, publishing, grant, None, templates);
+            }
+            return;
+        }
         let limits = self.queue_limits(grant.is_paced);
         let output_bytes_max = self.config.limits.output_bytes_max;
         let Some(receiver) = self.sessions.get_mut(session) else { return };
@@ -237,12 +243,6 @@ impl Shard {
             let has_room = connection.output.pending() < output_bytes_max;
             (connection.id, if has_room { connection.window } else { 0 })
         });
-        if grant.qos == QoS::AtMostOnce {
-            if let Some((id, _)) = connected {
-                self.send_publish(id, publishing, grant, None, templates);
-            }
-            return;
-        }
         let is_open = |window| receiver.outgoing.is_open(window);
         let delivery = Delivery {
             message: publishing.share(),
@@ -277,12 +277,7 @@ impl Shard {
     }
 
     fn fits(&self, id: ConnectionId, outgoing: &Outgoing<'_>, grant: Grant<'_>) -> bool {
-        self.connections.get(id).is_some_and(|connection| {
-            connection.packet_bytes_max == usize::MAX || {
-                let fields = fields(grant, PacketId::new(1), false, None);
-                codec::publish_length(connection.version, outgoing, &fields) <= connection.packet_bytes_max
-            }
-        })
+        self.connections.get(id).is_some_and(|connection| takes(connection, outgoing, grant))
     }
 
     /// Appends a PUBLISH to a connection's output.
@@ -295,13 +290,13 @@ impl Shard {
         templates: &mut Templates,
     ) {
         let is_bounded = packet_id.is_none() && !grant.is_paced;
-        if packet_id.is_none() && !self.fits(id, &publishing.outgoing, grant) {
-            self.stats.dropped_too_large += 1;
-            return;
-        }
         let output_bytes_max = self.config.limits.output_bytes_max;
         let stats = &mut self.stats;
         self.connections.with_output(id, |connection| {
+            if packet_id.is_none() && !takes(connection, &publishing.outgoing, grant) {
+                stats.dropped_too_large += 1;
+                return;
+            }
             if is_bounded && connection.output.pending() >= output_bytes_max {
                 match publishing.kind {
                     Kind::Ordinary => stats.dropped_output_full += 1,
@@ -428,6 +423,14 @@ impl Shard {
         } else {
             self.peers.send(member.shard, PeerMessage::Deliver { session: member.session, delivery });
         }
+    }
+}
+
+/// Whether the packet is no larger than the client takes. [MQTT-3.1.2-24]
+fn takes(connection: &super::connection::Connection, outgoing: &Outgoing<'_>, grant: Grant<'_>) -> bool {
+    connection.packet_bytes_max == usize::MAX || {
+        let fields = fields(grant, PacketId::new(1), false, None);
+        codec::publish_length(connection.version, outgoing, &fields) <= connection.packet_bytes_max
     }
 }
 

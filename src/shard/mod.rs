@@ -500,8 +500,15 @@ impl Shard {
         if connection.output.pending() <= output_bytes_max / 2 && std::mem::take(&mut connection.is_choked) {
             self.paused.push(id);
         }
-        self.send_queued(now, session);
-        self.go_on_looking_up(now, session);
+        // This runs for every send, and hardly ever has anything to do.
+        let Some(receiver) = self.sessions.get(session) else { return };
+        let (has_waiting, looks_up) = (receiver.outgoing.has_waiting(), !receiver.look_ups.is_empty());
+        if has_waiting {
+            self.send_queued(now, session);
+        }
+        if looks_up {
+            self.go_on_looking_up(now, session);
+        }
     }
 
     /// The next event for the log.
