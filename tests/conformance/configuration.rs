@@ -199,3 +199,8 @@ fn exit_code_tells_a_wrong_configuration_from_a_taken_port() {
     let in_use = run(&text, &[], &[]).status.code();
     assert!(in_use.is_some() && in_use != Some(0) && in_use != wrong, "{in_use:?}");
 }
+
+#[test]
+fn check_config_refuses_a_log_level_that_the_start_would_refuse() {
+    assert_refused(&check("[log]\nlevel = \"[[[\"\n"), &["log.level"]);
+}

@@ -1,8 +1,12 @@
 //! How the broker goes away, and what clients are told (§3.14.2, reason 0x8B).
 
-use crate::harness::parse::{DISCONNECT, PUBLISH};
+use crate::harness::broker::program;
+use crate::harness::client::Client;
+use crate::harness::parse::{CONNACK, DISCONNECT, PUBLISH};
 use crate::harness::{Broker, Connect, Publish, Will, secs};
 use rustix::process::Signal;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 #[test]
@@ -115,4 +119,36 @@ fn connection_without_connect_does_not_hold_the_shutdown_up() {
     broker.client(5).disconnect();
     broker.signal(Signal::TERM);
     assert_eq!(broker.wait(secs(5)).code(), Some(0));
+}
+
+/// A log collector that stalls must stop neither the broker nor its end.
+#[test]
+fn a_stderr_that_nobody_reads_stops_nothing() {
+    let mut child =
+        program().args(["--listen", "127.0.0.1:0", "--shards", "1"]).spawn().expect("the broker can be started");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    let address: SocketAddr = lines
+        .find_map(|line| line.split("address=").nth(1)?.split_whitespace().next()?.parse().ok())
+        .expect("the broker says where it listens");
+    let name = "x".repeat(500);
+    for _ in 0..400 {
+        let mut client = Client::open(address, 5); // Each leaves a line of more than 500 bytes; a pipe holds 64 KiB.
+        client.send(&Connect::v5(&name).encode());
+        client.expect(CONNACK);
+        client.send(&[0, 0]); // There is no packet of type 0.
+        client.until_closed();
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).expect("it runs");
+    let end = Instant::now() + secs(15);
+    let status = loop {
+        match child.try_wait().expect("it is our child") {
+            Some(status) => break status,
+            None if Instant::now() < end => std::thread::yield_now(),
+            None => {
+                child.kill().expect("it runs");
+                panic!("the broker does not end");
+            }
+        }
+    };
+    assert_eq!(status.code(), Some(0));
 }

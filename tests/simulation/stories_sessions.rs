@@ -342,3 +342,28 @@ fn acknowledgement_of_another_qos_is_a_protocol_error_and_an_unknown_one_is_not(
     sim.settle();
     assert_eq!(sim.clients[a.0].disconnected_with, Some(ReasonCode::ProtocolError));
 }
+
+/// Thousands of SUBSCRIBE on one connection wait for the other shards; each costs the same.
+#[test]
+fn a_burst_of_subscribes_is_answered_completely_and_in_order() {
+    let mut sim = Simulation::new(SEED, 5);
+    let a = sim.connect("a").accepted();
+    let options = SubscriptionOptions::new(QoS::AtMostOnce);
+    for index in 0..2000 {
+        let filter = format!("t/{index}");
+        let filters = [(&*filter, options)];
+        let packet_id = sim.clients[a.0].next_id();
+        sim.send(
+            a,
+            &Packet::Subscribe(willowmq::codec::Subscribe {
+                packet_id,
+                subscription_identifier: None,
+                filters: willowmq::codec::SubscriptionFilters::from_slice(&filters),
+                user_properties: willowmq::codec::UserProperties::default(),
+            }),
+        );
+    }
+    sim.settle();
+    assert_eq!(sim.clients[a.0].suback.len(), 2000);
+    assert!(sim.shards.iter().map(|shard| shard.stats().pauses).sum::<u64>() > 0, "it was not read all at once");
+}
