@@ -1,0 +1,88 @@
+//! Checks of the code itself: the layers of docs/ARCHITECTURE.md, and how much of the standard the tests name.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files = Vec::new();
+    for path in entries.map(|entry| entry.expect("a readable folder").path()) {
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Lines of code that hold one of `words`; comments may speak of anything.
+fn lines_with(folder: &str, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in rust_files(&root().join("src").join(folder)) {
+        for (line, number) in read(&path).lines().zip(1..) {
+            let code = line.trim_start();
+            if !code.starts_with("//") && words.iter().any(|word| code.contains(word)) {
+                found.push(format!("{}:{number}: {code}", path.display()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn pure_folders_name_no_clock_socket_thread_or_lock() {
+    let words = [
+        "glommio",
+        "std::thread",
+        "Instant::now",
+        "SystemTime",
+        "Mutex<",
+        "RefCell<",
+        "async fn",
+        "TcpStream",
+        "std::fs",
+    ];
+    for folder in ["codec", "topic", "timer", "session", "security", "shard", "config"] {
+        assert_eq!(lines_with(folder, &words), [""; 0]);
+    }
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let above = ["crate::session", "crate::shard", "crate::net", "crate::config", "crate::security"];
+    for folder in ["codec", "topic", "timer"] {
+        assert_eq!(lines_with(folder, &above), [""; 0]);
+    }
+    assert_eq!(lines_with("session", &["crate::shard", "crate::net", "crate::config"]), [""; 0]);
+    assert_eq!(lines_with("shard", &["crate::net"]), [""; 0]);
+}
+
+/// The number of a statement in a test's name: `mqtt_3_1_2_24_…` or `v311_mqtt_3_1_2_24_…`.
+fn statement(name: &str) -> Option<String> {
+    let (version, rest) = match name.strip_prefix("v311_mqtt_") {
+        Some(rest) => ("3.1.1 ", rest),
+        None => ("5.0 ", name.strip_prefix("mqtt_")?),
+    };
+    let numbers: Vec<_> = rest.split('_').take_while(|part| part.bytes().all(|byte| byte.is_ascii_digit())).collect();
+    (numbers.len() >= 3).then(|| format!("{version}{}", numbers.join(".")))
+}
+
+#[test]
+fn tests_at_the_socket_name_at_least_150_statements() {
+    let mut statements = BTreeSet::new();
+    for path in rust_files(&root().join("tests/conformance")) {
+        let text = read(&path);
+        let names = text.lines().filter_map(|line| line.strip_prefix("fn ")?.split('(').next());
+        statements.extend(names.filter_map(statement));
+    }
+    assert!(statements.len() >= 150, "{} statements", statements.len());
+}
