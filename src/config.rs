@@ -150,7 +150,8 @@ section! {
         /// Topic Filters of the wills that get User Properties saying when, why and for whom they were published.
         /// Empty: none.
         stamp: Vec<String> = Vec::new(), TopicFilters;
-        /// Whether a will is discarded when its own client has published to its topic since the connection ended.
+        /// Whether a retained will leaves the retained message of its topic alone where the same client has published
+        /// that one on a newer connection.
         stale_guard: bool = false, Flag;
         /// Wills due within one second on one shard from which on it is logged and counted as a storm.
         storm_threshold_per_second: u32 = 1000, Count(1..=u64::from(u32::MAX));
