@@ -121,12 +121,22 @@ fn connection_without_connect_does_not_hold_the_shutdown_up() {
     assert_eq!(broker.wait(secs(5)).code(), Some(0));
 }
 
+/// A broker that is gone when the test is, however that ends.
+struct EndedWithTest(std::process::Child);
+
+impl Drop for EndedWithTest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A log collector that stalls must stop neither the broker nor its end.
 #[test]
 fn a_stderr_that_nobody_reads_stops_nothing() {
-    let mut child =
-        program().args(["--listen", "127.0.0.1:0", "--shards", "1"]).spawn().expect("the broker can be started");
-    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    let child = program().args(["--listen", "127.0.0.1:0", "--shards", "1"]).spawn();
+    let mut child = EndedWithTest(child.expect("the broker can be started"));
+    let mut lines = BufReader::new(child.0.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
     let address: SocketAddr = lines
         .find_map(|line| line.split("address=").nth(1)?.split_whitespace().next()?.parse().ok())
         .expect("the broker says where it listens");
@@ -138,16 +148,13 @@ fn a_stderr_that_nobody_reads_stops_nothing() {
         client.send(&[0, 0]); // There is no packet of type 0.
         client.until_closed();
     }
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).expect("it runs");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child.0), Signal::TERM).expect("it runs");
     let end = Instant::now() + secs(15);
     let status = loop {
-        match child.try_wait().expect("it is our child") {
+        match child.0.try_wait().expect("it is our child") {
             Some(status) => break status,
             None if Instant::now() < end => std::thread::yield_now(),
-            None => {
-                child.kill().expect("it runs");
-                panic!("the broker does not end");
-            }
+            None => panic!("the broker does not end"),
         }
     };
     assert_eq!(status.code(), Some(0));
