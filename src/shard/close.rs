@@ -101,7 +101,7 @@ impl Shard {
             self.on_will_closing(now, session, closing, fate);
         }
         self.tell_presence(session, false);
-        self.go_on_looking_up(now, session);
+        self.go_on_looking_up(session);
         let owner = self.sessions.get_mut(session).expect("a connection has a Session");
         match owner.expiry.duration() {
             Some(expiry) if expiry.is_zero() => self.end_session(now, session),

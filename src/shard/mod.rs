@@ -291,7 +291,7 @@ impl Shard {
                 Ok(())
             }
             Packet::Pubcomp(ack) => self.on_pubcomp(now, id, ack),
-            Packet::Subscribe(subscribe) => self.on_subscribe(now, id, subscribe),
+            Packet::Subscribe(subscribe) => self.on_subscribe(id, subscribe),
             Packet::Unsubscribe(unsubscribe) => {
                 self.on_unsubscribe(id, unsubscribe);
                 Ok(())
@@ -374,7 +374,7 @@ impl Shard {
             PeerMessage::Join { key, member, subscription, gate } => {
                 self.on_join(peer, &key, member, &subscription, gate)
             }
-            PeerMessage::Joined { gate } => self.meet(now, gate),
+            PeerMessage::Joined { gate } => self.meet(gate),
             PeerMessage::Leave { key, member } => self.remove_member(&key, member),
             PeerMessage::Presence { key, member, is_connected } => self.set_presence(&key, member, is_connected),
             PeerMessage::Deliver { session, delivery } => self.deliver_chosen(now, session, delivery),
@@ -386,11 +386,11 @@ impl Shard {
     }
 
     /// One condition of a gate is met.
-    fn meet(&mut self, now: Moment, name: u64) {
+    fn meet(&mut self, name: u64) {
         let Some(gate) = self.peers.meet(name) else { return };
         self.connections.open_gate(gate.connection, name);
         for look_up in gate.look_ups {
-            self.start_look_up(now, look_up);
+            self.start_look_up(look_up);
         }
     }
 
@@ -438,7 +438,7 @@ impl Shard {
     pub fn end_turn(&mut self, now: Moment) {
         while let Some(ready) = self.peers.next_ready() {
             match ready {
-                Wait::Gate(gate) => self.meet(now, gate),
+                Wait::Gate(gate) => self.meet(gate),
                 Wait::Joined { peer, gate } => self.peers.send(peer, PeerMessage::Joined { gate }),
                 Wait::LookUp(job) => self.admit_look_up(job),
             }
@@ -507,7 +507,7 @@ impl Shard {
             self.send_queued(now, session);
         }
         if looks_up {
-            self.go_on_looking_up(now, session);
+            self.go_on_looking_up(session);
         }
     }
 

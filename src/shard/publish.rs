@@ -230,7 +230,7 @@ impl Shard {
         match acknowledged {
             Acknowledged::Done => {
                 self.send_queued(now, session);
-                self.go_on_looking_up(now, session);
+                self.go_on_looking_up(session);
                 Ok(())
             }
             // A client may acknowledge again what a reconnect made it see twice.

@@ -178,7 +178,7 @@ impl Shard {
     }
 
     /// Asks the stores: one where the filter names a topic, all where it has a wildcard.
-    pub(super) fn start_look_up(&mut self, now: Moment, name: u64) {
+    pub(super) fn start_look_up(&mut self, name: u64) {
         let Some(look_up) = self.look_ups.by_name.get_mut(&name) else { return };
         let (filter, key) = (look_up.filter.clone(), look_up.session);
         let Some(session) = self.sessions.resolve(key) else { return };
@@ -190,10 +190,10 @@ impl Shard {
         let look_up = self.look_ups.by_name.get_mut(&name).expect("looked up above");
         look_up.outstanding = stores.len();
         look_up.stalled.extend(stores.into_iter().map(|store| (store, None)));
-        self.go_on_looking_up(now, session);
+        self.go_on_looking_up(session);
     }
 
-    fn ask_store(&mut self, _now: Moment, store: ShardId, look_up: u64, filter: TopicFilter, cursor: Option<Cursor>) {
+    fn ask_store(&mut self, store: ShardId, look_up: u64, filter: TopicFilter, cursor: Option<Cursor>) {
         if store == self.id {
             self.on_look_up(self.id, look_up, filter, cursor);
         } else {
@@ -249,7 +249,7 @@ impl Shard {
         let look_up = self.look_ups.by_name.get_mut(&found.look_up).expect("delivering ends no look-up");
         match found.cursor {
             Some(cursor) if has_room(&self.config, &self.sessions, &self.connections, session) => {
-                self.ask_store(now, store, found.look_up, filter, Some(cursor));
+                self.ask_store(store, found.look_up, filter, Some(cursor));
             }
             Some(cursor) => look_up.stalled.push((store, Some(cursor))),
             None => {
@@ -258,14 +258,14 @@ impl Shard {
                     self.look_ups.by_name.remove(&found.look_up);
                     let subscriber = self.sessions.get_mut(session).expect("it was resolved above");
                     subscriber.look_ups.retain(|name| *name != found.look_up);
-                    self.go_on_looking_up(now, session);
+                    self.go_on_looking_up(session);
                 }
             }
         }
     }
 
     /// Asks for the next parts of what a Session looks up, once its connection has room again.
-    pub(super) fn go_on_looking_up(&mut self, now: Moment, session: u32) {
+    pub(super) fn go_on_looking_up(&mut self, session: u32) {
         let Some(subscriber) = self.sessions.get(session) else { return };
         if subscriber.look_ups.is_empty() || !has_room(&self.config, &self.sessions, &self.connections, session) {
             return;
@@ -274,7 +274,7 @@ impl Shard {
             let Some(look_up) = self.look_ups.by_name.get_mut(&name) else { continue };
             let filter = look_up.filter.clone();
             for (store, cursor) in std::mem::take(&mut look_up.stalled) {
-                self.ask_store(now, store, name, filter.clone(), cursor);
+                self.ask_store(store, name, filter.clone(), cursor);
             }
             if self.is_busy_looking_up(session) {
                 return; // One look-up of a Session at a time, or a thousand of them would all find room at once.

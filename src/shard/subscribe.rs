@@ -8,7 +8,6 @@ use crate::codec::{
 };
 use crate::session::message::SharedKey;
 use crate::session::{ConnectionId, Subscription};
-use crate::timer::Moment;
 use crate::topic::{Subscribed, TopicFilter};
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ const GATES_MAX: usize = 64;
 impl Shard {
     /// Applies a SUBSCRIBE. SUBACK leaves once every shard knows of the new subscriptions, so that no publish which starts
     /// after it is missed. (§3.8.4)
-    pub(super) fn on_subscribe(&mut self, now: Moment, id: ConnectionId, packet: &Subscribe<'_>) -> Result<(), Fault> {
+    pub(super) fn on_subscribe(&mut self, id: ConnectionId, packet: &Subscribe<'_>) -> Result<(), Fault> {
         let subscription_id = packet.subscription_identifier;
         if subscription_id.is_some() && !self.config.features.subscription_identifiers {
             let reason = ReasonCode::SubscriptionIdentifiersNotSupported;
@@ -62,7 +61,7 @@ impl Shard {
         }
         self.send_suback(id, packet, &reasons)?;
         for look_up in look_ups {
-            self.start_look_up(now, look_up);
+            self.start_look_up(look_up);
         }
         Ok(())
     }

@@ -7,4 +7,3 @@ mod stories_retained;
 mod stories_sessions;
 mod stories_wills;
 mod wire;
-mod workload;

@@ -120,3 +120,20 @@ fn subscribing_while_the_topic_changes_ends_with_its_last_value() {
         assert_eq!(distinct, seen, "seed {seed}: twice");
     }
 }
+
+#[test]
+fn retained_messages_above_the_limits_are_dropped_and_counted() {
+    for (messages_max, bytes_max) in [(3, usize::MAX), (u32::MAX, 3500)] {
+        let mut config = Config::default();
+        (config.limits.retained_messages_max, config.limits.retained_bytes_max) = (messages_max, bytes_max);
+        let mut sim = Simulation::with_config(7, 1, config);
+        let publisher = sim.connect("p").accepted();
+        for index in 0..10 {
+            sim.publish(publisher, &format!("t/{index}"), &"x".repeat(1000), QoS::AtLeastOnce, true);
+        }
+        assert_eq!((sim.shards[0].population().retained, sim.shards[0].stats().dropped_retained), (3, 7));
+        sim.publish(publisher, "t/0", "new", QoS::AtLeastOnce, true);
+        let late = sim.subscriber("late", "t/0");
+        assert_eq!(sim.payloads(late), ["new"], "a topic that has one can change it");
+    }
+}

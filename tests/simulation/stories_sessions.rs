@@ -367,3 +367,34 @@ fn a_burst_of_subscribes_is_answered_completely_and_in_order() {
     assert_eq!(sim.clients[a.0].suback.len(), 2000);
     assert!(sim.shards.iter().map(|shard| shard.stats().pauses).sum::<u64>() > 0, "it was not read all at once");
 }
+
+#[test]
+fn sessions_above_the_limit_are_refused_and_those_that_exist_come_back() {
+    let mut config = Config::default();
+    config.sessions.sessions_max = 2;
+    let mut sim = Simulation::with_config(SEED, 1, config);
+    let a = sim.connect("a").session_expiry(100).accepted();
+    sim.connect("b").accepted();
+    assert_eq!(sim.connect("c").refused(), ReasonCode::QuotaExceeded);
+    sim.cut(a);
+    assert_eq!(sim.connect("c").refused(), ReasonCode::QuotaExceeded);
+    assert!(sim.connect("a").clean_start(false).accepted_with_session().1);
+}
+
+#[test]
+fn queue_is_bounded_in_bytes_and_what_is_dropped_is_counted() {
+    let mut config = Config::default();
+    config.sessions.queue_bytes_max = 4096;
+    let mut sim = Simulation::with_config(SEED, 1, config);
+    let publisher = sim.connect("p").accepted();
+    let a = sim.connect("a").session_expiry(100).accepted();
+    sim.subscribe(a, "t", QoS::AtLeastOnce);
+    sim.cut(a);
+    for _ in 0..10 {
+        sim.publish(publisher, "t", &"x".repeat(1000), QoS::AtLeastOnce, false);
+    }
+    sim.connect("a").clean_start(false).accepted();
+    let dropped = sim.shards[0].stats().dropped_queue_full;
+    assert!(dropped > 0);
+    assert_eq!(sim.received(a).len() as u64 + dropped, 10);
+}
