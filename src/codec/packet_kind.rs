@@ -59,7 +59,7 @@ impl PacketKind {
     }
 
     /// The first byte of a packet of this kind; a PUBLISH adds its flags.
-    pub(super) const fn first_byte(self) -> u8 {
+    pub const fn first_byte(self) -> u8 {
         (self as u8) << 4 | self.reserved_flags()
     }
 

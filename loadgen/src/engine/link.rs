@@ -1,0 +1,86 @@
+//! One client's end of its connection.
+
+use std::time::Duration;
+
+use socket2::Socket;
+use willowmq::codec::ProtocolVersion;
+
+use super::Time;
+use super::flow::{Incoming, Outgoing};
+
+/// What a connection is doing.
+///
+/// ```text
+/// Closed ─open─▶ Opening ─writable─▶ AwaitConnack ─CONNACK─▶ Online ─mute─▶ Silent
+///    ▲                                                                        │
+///    └───────────────────── closed by either side, from anywhere ─────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// There is no connection.
+    Closed,
+    /// The kernel is connecting.
+    Opening,
+    /// CONNECT is on its way, or was sent.
+    AwaitConnack,
+    /// CONNACK said yes.
+    Online,
+    /// Nothing is sent any more, and what arrives is thrown away: a device that lost power.
+    Silent,
+}
+
+/// One client's end of its connection.
+pub(super) struct Link {
+    pub(super) socket: Option<Socket>,
+    pub(super) stage: Stage,
+    /// Counts the connections of this client, so that an event of an older one is told apart.
+    pub(super) generation: u32,
+    pub(super) version: ProtocolVersion,
+    pub(super) keep_alive: Duration,
+    pub(super) opened: Time,
+    pub(super) last_sent: Time,
+    /// What is to be written, from `written` on. Empty while there is nothing: idle clients own no buffer.
+    pub(super) output: Vec<u8>,
+    pub(super) written: usize,
+    /// Whether the kernel took less than we had.
+    pub(super) is_blocked: bool,
+    /// Whether the link is in the list of those that have output.
+    pub(super) is_dirty: bool,
+    /// The beginning of a packet whose rest has not arrived.
+    pub(super) partial: Vec<u8>,
+    pub(super) outgoing: Outgoing,
+    pub(super) incoming: Incoming,
+    pub(super) last_subscription: u16,
+}
+
+impl Link {
+    pub(super) fn new() -> Self {
+        Self {
+            socket: None,
+            stage: Stage::Closed,
+            generation: 0,
+            version: ProtocolVersion::V5,
+            keep_alive: Duration::ZERO,
+            opened: Time::default(),
+            last_sent: Time::default(),
+            output: Vec::new(),
+            written: 0,
+            is_blocked: false,
+            is_dirty: false,
+            partial: Vec::new(),
+            outgoing: Outgoing::default(),
+            incoming: Incoming::default(),
+            last_subscription: 0,
+        }
+    }
+
+    /// Bytes that the kernel has not taken yet.
+    pub(super) fn pending(&self) -> usize {
+        self.output.len() - self.written
+    }
+
+    /// Whether a PINGREQ is due, well before the Keep Alive is over. [MQTT-3.1.2-20]
+    pub(super) fn needs_ping(&self, now: Time) -> bool {
+        self.stage == Stage::Online && !self.keep_alive.is_zero() && now >= self.last_sent + self.keep_alive * 3 / 4
+    }
+}

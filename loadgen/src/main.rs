@@ -1,0 +1,43 @@
+//! The `willowmq-loadgen` binary: command line → scenario → results.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use willowmq_loadgen::{options, scenario};
+
+/// Exit code when a check failed.
+const CHECK_FAILED: u8 = 1;
+/// Exit code when the run could not take place.
+const CANNOT_RUN: u8 = 2;
+
+/// Loads an MQTT broker, measures how it copes, and checks every delivery.
+///
+/// Exit code 0: every check passed; 1: something was lost, repeated, early, out of order or altered that must not be; 2: the run could not take place.
+#[derive(Parser)]
+#[command(version, about, long_about)]
+struct Arguments {
+    #[command(flatten)]
+    common: options::Common,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    Publish(scenario::publish::Publish),
+}
+
+fn main() -> ExitCode {
+    let Arguments { common, scenario } = Arguments::parse();
+    let passed = match scenario {
+        Scenario::Publish(publish) => publish.run(&common),
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(CHECK_FAILED),
+        Err(error) => {
+            eprintln!("willowmq-loadgen: {error:#}");
+            ExitCode::from(CANNOT_RUN)
+        }
+    }
+}

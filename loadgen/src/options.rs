@@ -1,0 +1,216 @@
+//! What every scenario is told on the command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use willowmq::codec::{Connect, ProtocolVersion, QoS};
+
+use crate::engine::{Route, Sources};
+use crate::stamp::STAMP_BYTES;
+
+/// What every scenario is told on the command line.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Address of the broker
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", global = true)]
+    pub broker: String,
+    /// Version of the protocol
+    #[arg(long, value_enum, default_value_t = Version::V5, global = true)]
+    pub mqtt: Version,
+    /// User Name of every client
+    #[arg(long, value_name = "NAME", global = true)]
+    pub username: Option<String>,
+    /// File with the Password of every client (a line end at its end is not part of it)
+    #[arg(long, value_name = "FILE", requires = "username", global = true)]
+    pub password_file: Option<PathBuf>,
+    /// Beginning of every Client Identifier [default: loadgen-RANDOM-]
+    #[arg(long, value_name = "TEXT", global = true)]
+    pub client_prefix: Option<String>,
+    /// First levels of every topic [default: loadgen/RANDOM]
+    #[arg(long, value_name = "TOPIC", global = true)]
+    pub topic_prefix: Option<String>,
+    /// Source addresses that the clients take turns with
+    #[arg(long, value_name = "FIRST-LAST", global = true)]
+    pub source: Option<Sources>,
+    /// Keep Alive of every client, in whole seconds; 0 turns it off
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, global = true)]
+    pub keep_alive: Duration,
+    /// Connections that are being opened at the same time
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one, global = true)]
+    pub connect_concurrency: usize,
+    /// Connections opened per second at most
+    #[arg(long, value_name = "RATE", value_parser = positive, global = true)]
+    pub connect_rate: Option<f64>,
+    /// Process of the broker, whose CPU time and memory are measured with those of its descendants; can be repeated
+    #[arg(long, value_name = "PID", global = true)]
+    pub pid: Vec<u32>,
+    /// Give up when nothing happens for this long
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, global = true)]
+    pub patience: Duration,
+    /// Let losses at QoS 0 fail the run, too
+    #[arg(long, global = true)]
+    pub strict: bool,
+    /// What the run is called in tables and plots [default: the broker's address]
+    #[arg(long, value_name = "TEXT", global = true)]
+    pub label: Option<String>,
+    /// Write the results as JSON to this file, or to standard output for `-`
+    #[arg(long, value_name = "FILE", global = true)]
+    pub json: Option<PathBuf>,
+    /// Write the results as a page to look at
+    #[arg(long, value_name = "FILE.html", global = true)]
+    pub report: Option<PathBuf>,
+    /// Print neither progress nor summary
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// The version of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Version {
+    /// MQTT 3.1.1
+    #[value(name = "3.1.1", alias = "311", alias = "4")]
+    V3_1_1,
+    /// MQTT 5.0
+    #[value(name = "5", alias = "5.0")]
+    V5,
+}
+
+impl From<Version> for ProtocolVersion {
+    fn from(version: Version) -> Self {
+        match version {
+            Version::V3_1_1 => Self::V3_1_1,
+            Version::V5 => Self::V5,
+        }
+    }
+}
+
+/// Who the clients say they are.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    version: ProtocolVersion,
+    keep_alive: u16,
+    username: Option<String>,
+    password: Option<Vec<u8>>,
+}
+
+impl Identity {
+    /// A CONNECT with Clean Start and without a will.
+    pub fn connect<'a>(&'a self, client_id: &'a str) -> Connect<'a> {
+        let mut connect = Connect::new(self.version, client_id);
+        connect.keep_alive = self.keep_alive;
+        connect.username = self.username.as_deref();
+        connect.password = self.password.as_deref();
+        connect
+    }
+
+    /// The version that they speak.
+    pub fn version(&self) -> ProtocolVersion {
+        self.version
+    }
+}
+
+impl Common {
+    /// Who the clients say they are.
+    ///
+    /// # Errors
+    ///
+    /// When the password cannot be read, or Keep Alive is no number of seconds that the protocol has.
+    pub fn identity(&self) -> Result<Identity> {
+        if self.keep_alive.subsec_nanos() != 0 || self.keep_alive.as_secs() > u64::from(u16::MAX) {
+            bail!("--keep-alive is in whole seconds, up to 65535s");
+        }
+        let password = match &self.password_file {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read(path).with_context(|| format!("--password-file {}", path.display()))?;
+                Some(
+                    text.strip_suffix(b"\n")
+                        .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+                        .unwrap_or(text),
+                )
+            }
+        };
+        Ok(Identity {
+            version: self.mqtt.into(),
+            keep_alive: self.keep_alive.as_secs() as u16,
+            username: self.username.clone(),
+            password,
+        })
+    }
+
+    /// Where the clients connect to, and from where.
+    ///
+    /// # Errors
+    ///
+    /// When the broker's name has no address.
+    pub fn route(&self) -> Result<Route> {
+        let mut addresses = self
+            .broker
+            .to_socket_addrs()
+            .with_context(|| format!("--broker {}: expected HOST:PORT", self.broker))?
+            .collect::<Vec<SocketAddr>>();
+        addresses.sort_by_key(SocketAddr::is_ipv6); // `localhost` is 127.0.0.1 to most brokers.
+        let target = addresses.first().copied().with_context(|| format!("{} has no address", self.broker))?;
+        Ok(Route { target, sources: self.source })
+    }
+}
+
+/// Parses a duration such as `250ms`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}; expected a duration such as 250ms, 30s or 2h"))
+}
+
+/// Parses a QoS.
+pub fn qos(text: &str) -> Result<QoS, String> {
+    text.parse().ok().and_then(QoS::new).ok_or_else(|| "expected 0, 1 or 2".into())
+}
+
+/// Parses a number above zero.
+pub fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above 0".into())
+}
+
+/// Parses a count above zero.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "expected a whole number above 0".into())
+}
+
+/// Parses a share from 0 to 1, or a percentage.
+pub fn fraction(text: &str) -> Result<f64, String> {
+    let number = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse(),
+    };
+    let within = number.ok().filter(|number| (0.0..=1.0).contains(number));
+    within.ok_or_else(|| "expected a fraction from 0 to 1, or a percentage".into())
+}
+
+/// Parses the size of a payload, which has room for a stamp.
+pub fn payload_bytes(text: &str) -> Result<usize, String> {
+    const MAX: usize = 16 << 20;
+    let size = text.parse().ok().filter(|size| (STAMP_BYTES..=MAX).contains(size));
+    size.ok_or_else(|| format!("expected a number of bytes from {STAMP_BYTES} (what a checked payload takes) to {MAX}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked_at_the_door() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert!(duration("5").is_err() && duration("soon").is_err());
+        assert_eq!(fraction("25%"), Ok(0.25));
+        assert!(fraction("1.5").is_err() && fraction("-1%").is_err() && fraction("NaN").is_err());
+        assert!(qos("3").is_err() && qos("2").is_ok());
+        assert!(positive("0").is_err() && positive("inf").is_err() && positive("2.5").is_ok());
+        assert!(payload_bytes("23").is_err() && payload_bytes("24").is_ok());
+    }
+}

@@ -1,0 +1,87 @@
+//! Opens many connections, some at a time and not faster than asked.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::engine::{Event, Fleet, Index, Time};
+use crate::ledger::Tally;
+use crate::report::histogram;
+
+/// Opens many connections, some at a time and not faster than asked.
+pub struct Ramp {
+    waiting: VecDeque<Index>,
+    /// Being opened: a client stands here until its CONNACK.
+    under_way: usize,
+    is_under_way: Vec<bool>,
+    concurrency: usize,
+    interval: Duration,
+    next: Time,
+    /// How many have been accepted.
+    pub accepted: usize,
+    /// Those that were not.
+    pub failed: Tally,
+    /// From the beginning of the TCP connection to CONNACK, in nanoseconds.
+    pub latency: Histogram<u64>,
+}
+
+impl Ramp {
+    /// A ramp for a fleet of `clients`, of which none is asked for yet.
+    pub fn new(clients: usize, concurrency: usize, rate: Option<f64>) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            under_way: 0,
+            is_under_way: vec![false; clients],
+            concurrency,
+            interval: rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate)),
+            next: Time::default(),
+            accepted: 0,
+            failed: Tally::default(),
+            latency: histogram(),
+        }
+    }
+
+    /// Asks for `clients`.
+    pub fn extend(&mut self, clients: impl IntoIterator<Item = Index>) {
+        self.waiting.extend(clients);
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.under_way == 0
+    }
+
+    /// Opens those whose turn it is with `open`; says when to ask again.
+    pub fn on_time(&mut self, fleet: &mut Fleet, now: Time, mut open: impl FnMut(&mut Fleet, Index)) -> Time {
+        self.next = self.next.max(Time(now.0.saturating_sub(1_000_000_000))); // What was missed longer ago is forgiven.
+        while self.under_way < self.concurrency
+            && now >= self.next
+            && let Some(client) = self.waiting.pop_front()
+        {
+            self.next = self.next + self.interval;
+            self.under_way += 1;
+            self.is_under_way[client] = true;
+            open(fleet, client);
+        }
+        if self.waiting.is_empty() || self.under_way >= self.concurrency { Time::NEVER } else { self.next }
+    }
+
+    /// Follows what happens to the clients; other events pass by.
+    pub fn on_event(&mut self, client: Index, event: &Event<'_>) {
+        if !self.is_under_way[client] {
+            return;
+        }
+        match event {
+            Event::Connected { took, .. } => {
+                self.accepted += 1;
+                self.latency.saturating_record(took.as_nanos() as u64);
+            }
+            Event::Refused(reason) => self.failed.add(|| format!("client {client}: CONNACK, {reason}")),
+            Event::Closed { cause, .. } => self.failed.add(|| format!("client {client}: {cause}")),
+            _ => return,
+        }
+        self.is_under_way[client] = false;
+        self.under_way -= 1;
+    }
+}

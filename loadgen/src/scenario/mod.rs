@@ -1,0 +1,3 @@
+//! What a run does: one file for each subcommand.
+
+pub mod publish;

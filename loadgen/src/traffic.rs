@@ -1,0 +1,435 @@
+//! Ordinary traffic: publishers and subscribers in one of four shapes, on a schedule or as fast as the broker delivers,
+//! with every delivery checked.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use willowmq::codec::{Publish, QoS, SubscriptionOptions};
+
+use crate::bins::Bins;
+use crate::engine::{Event, Fleet, Index, Message, Time};
+use crate::ledger::{Sighting, Track, Violations};
+use crate::options::Identity;
+use crate::stamp::{Stamp, Stamper};
+
+/// Who receives what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    /// Publisher i publishes to subscriber i.
+    Pairs,
+    /// Every subscriber receives everything, by a wildcard: many publishers, few subscribers.
+    FanIn,
+    /// Every subscriber receives everything, by exact filters: few publishers, many subscribers.
+    FanOut,
+    /// Every message goes to one member of a shared subscription.
+    Shared,
+}
+
+/// When messages are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// As soon as fewer than so many of a publisher's messages are on their way: closed loop.
+    Window(usize),
+    /// So many per second in all, by a schedule that waits for nobody: open loop. Latency counts from the moment when a
+    /// message was due, so a stalled broker cannot hide behind messages that were never sent (coordinated omission).
+    Rate(f64),
+}
+
+/// What traffic there is to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Who receives what.
+    pub shape: Shape,
+    /// How many publish.
+    pub publishers: usize,
+    /// How many subscribe.
+    pub subscribers: usize,
+    /// The level of publishes and subscriptions.
+    pub qos: QoS,
+    /// Size of a payload.
+    pub payload_bytes: usize,
+    /// When messages are sent.
+    pub pace: Pace,
+    /// First levels of the topics.
+    pub topic_prefix: String,
+    /// Beginning of the Client Identifiers.
+    pub client_prefix: String,
+}
+
+/// Ordinary traffic, by the clients of a fleet from `first` on: subscribers, then publishers.
+pub struct Traffic {
+    plan: Plan,
+    first: Index,
+    topics: Vec<String>,
+    filters: Vec<String>,
+    publishers: Vec<Publisher>,
+    /// By receiver and publisher: see [`Traffic::track`].
+    tracks: Vec<Track>,
+    /// The last number that each member of a shared subscription has seen of each publisher, plus one.
+    member_next: Vec<u64>,
+    subscribed: usize,
+    started: Option<Time>,
+    scheduled: u64,
+    is_stopped: bool,
+    /// Publishers that may have something to publish.
+    ready: Vec<usize>,
+    is_ready: Vec<bool>,
+    payload: Vec<u8>,
+    /// How many deliveries there were, repetitions excluded.
+    pub delivered: u64,
+    /// How many messages were published.
+    pub published: u64,
+    /// How many connections ended or were refused.
+    pub disconnected: crate::ledger::Tally,
+    /// What was wrong.
+    pub violations: Violations,
+    /// How long deliveries took.
+    pub latency: Bins,
+}
+
+/// One publisher: its messages are numbered, and those from `base` on are on their way.
+#[derive(Clone, Debug, Default)]
+struct Publisher {
+    base: u64,
+    next: u64,
+    /// Where an open loop's schedule is.
+    allowed: u64,
+    /// Deliveries and acknowledgements that each message from `base` on still waits for, in a ring.
+    awaited: Vec<u32>,
+}
+
+impl Publisher {
+    fn slot(&self, sequence: u64) -> usize {
+        sequence as usize & (self.awaited.len() - 1)
+    }
+
+    /// Notes that a message is sent, and waits for `count` deliveries and acknowledgements.
+    fn sent(&mut self, count: u32) {
+        if (self.next - self.base) as usize == self.awaited.len() {
+            self.grow();
+        }
+        let slot = self.slot(self.next);
+        self.awaited[slot] = count;
+        self.next += 1;
+    }
+
+    fn grow(&mut self) {
+        let mut awaited = vec![0; (self.awaited.len() * 2).max(16)];
+        let mask = awaited.len() - 1;
+        for sequence in self.base..self.next {
+            awaited[sequence as usize & mask] = self.awaited[self.slot(sequence)];
+        }
+        self.awaited = awaited;
+    }
+
+    /// Notes one delivery or acknowledgement; says whether `base` moved.
+    fn arrived(&mut self, sequence: u64) -> bool {
+        if sequence < self.base || sequence >= self.next {
+            return false;
+        }
+        let slot = self.slot(sequence);
+        self.awaited[slot] = self.awaited[slot].saturating_sub(1);
+        let before = self.base;
+        while self.base < self.next && self.awaited[self.slot(self.base)] == 0 {
+            self.base += 1;
+        }
+        self.base != before
+    }
+
+    /// How many may be published now at this pace.
+    fn allowance(&self, pace: Pace) -> u64 {
+        match pace {
+            Pace::Window(window) => (self.base + window as u64).saturating_sub(self.next),
+            Pace::Rate(_) => self.allowed.saturating_sub(self.next),
+        }
+    }
+}
+
+impl Traffic {
+    /// How many clients `plan` takes.
+    pub fn clients(plan: &Plan) -> usize {
+        plan.publishers + plan.subscribers
+    }
+
+    /// Traffic that has not begun, by the clients from `first` on.
+    pub fn new(plan: Plan, first: Index, now: Time) -> Self {
+        let prefix = &plan.topic_prefix;
+        let filters = match plan.shape {
+            Shape::Pairs => (0..plan.publishers).map(|number| format!("{prefix}/{number}")).collect(),
+            Shape::FanOut => (0..plan.publishers).map(|number| format!("{prefix}/{number}")).collect(),
+            Shape::FanIn => vec![format!("{prefix}/+")],
+            Shape::Shared => vec![format!("$share/loadgen/{prefix}/+")],
+        };
+        let tracks = match plan.shape {
+            Shape::Pairs | Shape::Shared => plan.publishers,
+            Shape::FanIn | Shape::FanOut => plan.publishers * plan.subscribers,
+        };
+        let members = if plan.shape == Shape::Shared { plan.publishers * plan.subscribers } else { 0 };
+        Self {
+            first,
+            topics: (0..plan.publishers).map(|number| format!("{prefix}/{number}")).collect(),
+            filters,
+            publishers: vec![Publisher::default(); plan.publishers],
+            tracks: vec![Track::default(); tracks],
+            member_next: vec![0; members],
+            subscribed: 0,
+            started: None,
+            scheduled: 0,
+            is_stopped: false,
+            ready: Vec::new(),
+            is_ready: vec![false; plan.publishers],
+            payload: Vec::new(),
+            delivered: 0,
+            published: 0,
+            disconnected: Default::default(),
+            violations: Violations::default(),
+            latency: Bins::new(now),
+            plan,
+        }
+    }
+
+    /// The clients of this traffic.
+    pub fn range(&self) -> std::ops::Range<Index> {
+        self.first..self.first + Self::clients(&self.plan)
+    }
+
+    /// Opens the connection of `client`, one of [`Traffic::range`].
+    pub fn open(&self, fleet: &mut Fleet, client: Index, identity: &Identity) {
+        let id = format!("{}{}", self.plan.client_prefix, client - self.first);
+        fleet.open(client, &identity.connect(&id));
+    }
+
+    /// Whether all subscriptions are granted.
+    pub fn is_subscribed(&self) -> bool {
+        self.subscribed == self.plan.subscribers
+    }
+
+    /// Begins to publish.
+    pub fn start(&mut self, now: Time) {
+        self.started = Some(now);
+        (0..self.plan.publishers).for_each(|publisher| self.mark_ready(publisher));
+    }
+
+    /// Publishes nothing more.
+    pub fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    /// Whether everything that was published has arrived and is acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.publishers.iter().all(|publisher| publisher.base == publisher.next)
+    }
+
+    /// Gives up what is on its way, so that a closed loop goes on without it; says how much that was.
+    pub fn write_off(&mut self) -> u64 {
+        let mut count = 0;
+        for number in 0..self.publishers.len() {
+            let publisher = &mut self.publishers[number];
+            count += publisher.next - publisher.base;
+            publisher.base = publisher.next;
+            self.mark_ready(number);
+        }
+        count
+    }
+
+    /// How far an open loop is behind its schedule, in messages.
+    pub fn backlog(&self) -> u64 {
+        self.publishers.iter().map(|publisher| publisher.allowed.saturating_sub(publisher.next)).sum()
+    }
+
+    /// Counts what never arrived; the end of the run.
+    pub fn settle(&mut self) {
+        let per_publisher = (self.tracks.len() / self.plan.publishers).max(1);
+        for (position, track) in self.tracks.iter().enumerate() {
+            let publisher = position % self.plan.publishers;
+            let sent = self.publishers[publisher].next;
+            let receiver = if per_publisher > 1 { position / self.plan.publishers } else { publisher };
+            self.violations.lost.add_many(track.lost(sent), || {
+                let first = track.first_lost(sent).unwrap_or(sent);
+                format!("subscriber {receiver} misses {} of publisher {publisher}, from {first} on", track.lost(sent))
+            });
+        }
+    }
+
+    /// Publishes what is due; says when more will be.
+    pub fn on_time(&mut self, fleet: &mut Fleet, now: Time, stamper: &Stamper) -> Time {
+        let Some(started) = self.started else { return Time::NEVER };
+        let next = match self.plan.pace {
+            Pace::Rate(rate) if !self.is_stopped => self.schedule(started, rate, now),
+            _ => Time::NEVER,
+        };
+        let ready = std::mem::take(&mut self.ready);
+        for publisher in ready {
+            self.is_ready[publisher] = false;
+            self.publish_allowed(fleet, publisher, stamper, started);
+        }
+        next
+    }
+
+    /// Lets the publishers do what the schedule asks for up to now; gives the time of the next message.
+    fn schedule(&mut self, started: Time, rate: f64, now: Time) -> Time {
+        loop {
+            let due = due(started, rate, self.scheduled);
+            if due > now {
+                return due;
+            }
+            let publisher = (self.scheduled % self.plan.publishers as u64) as usize;
+            self.publishers[publisher].allowed += 1;
+            self.scheduled += 1;
+            self.mark_ready(publisher);
+        }
+    }
+
+    fn publish_allowed(&mut self, fleet: &mut Fleet, publisher: usize, stamper: &Stamper, started: Time) {
+        let client = self.first + self.plan.subscribers + publisher;
+        let deliveries = match self.plan.shape {
+            Shape::Pairs | Shape::Shared => 1,
+            Shape::FanIn | Shape::FanOut => self.plan.subscribers as u32,
+        };
+        let awaited = deliveries + u32::from(self.plan.qos.has_packet_id());
+        let closed_loop_at = fleet.clock().now();
+        while self.publishers[publisher].allowance(self.plan.pace) > 0 {
+            if self.is_stopped && matches!(self.plan.pace, Pace::Window(_)) {
+                return;
+            }
+            let sequence = self.publishers[publisher].next;
+            let at = match self.plan.pace {
+                Pace::Window(_) => closed_loop_at,
+                Pace::Rate(rate) => due(started, rate, sequence * self.plan.publishers as u64 + publisher as u64),
+            };
+            let stamp = Stamp { publisher: publisher as u32, sequence, at };
+            stamper.write(stamp, self.plan.payload_bytes, &mut self.payload);
+            let topic = self.topics[publisher].as_str();
+            let message = Message { topic, payload: &self.payload, qos: self.plan.qos, retain: false };
+            if !fleet.publish(client, &message, sequence) {
+                self.mark_ready(publisher); // It waits for the broker, and tries again in the next turn.
+                return;
+            }
+            self.publishers[publisher].sent(awaited);
+            self.published += 1;
+        }
+    }
+
+    fn mark_ready(&mut self, publisher: usize) {
+        if !self.is_ready[publisher] {
+            self.is_ready[publisher] = true;
+            self.ready.push(publisher);
+        }
+    }
+
+    /// Follows what happens to the clients of this traffic.
+    pub fn on_event(&mut self, fleet: &mut Fleet, client: Index, at: Time, event: &Event<'_>, stamper: &Stamper) {
+        let member = client - self.first;
+        let publisher = member.wrapping_sub(self.plan.subscribers);
+        match event {
+            Event::Connected { .. } if member < self.plan.subscribers => self.subscribe(fleet, client, member),
+            Event::Connected { .. } => {}
+            Event::Subscribed(None) => self.subscribed += 1,
+            Event::Subscribed(Some(reason)) => self.disconnected.add(|| format!("SUBACK, {reason}")),
+            Event::Message(publish) => self.on_message(member, at, publish, stamper),
+            Event::Acknowledged(sequence) => self.on_arrived(publisher, *sequence),
+            Event::Rejected(sequence, reason) => {
+                self.violations.lost.add(|| format!("publisher {publisher}, message {sequence}: {reason}"));
+                self.on_arrived(publisher, *sequence);
+            }
+            Event::Refused(reason) => self.disconnected.add(|| format!("CONNACK, {reason}")),
+            Event::Closed { cause, .. } => self.disconnected.add(|| (*cause).into()),
+        }
+    }
+
+    fn subscribe(&self, fleet: &mut Fleet, client: Index, member: usize) {
+        let options = SubscriptionOptions::new(self.plan.qos);
+        let filters: Vec<_> = match self.plan.shape {
+            Shape::Pairs => vec![(self.filters[member].as_str(), options)],
+            _ => self.filters.iter().map(|filter| (filter.as_str(), options)).collect(),
+        };
+        fleet.subscribe(client, &filters);
+    }
+
+    fn on_message(&mut self, member: usize, at: Time, publish: &Publish<'_>, stamper: &Stamper) {
+        let stamp = match stamper.read(publish.payload) {
+            Ok(stamp) => stamp,
+            Err(defect) => return self.violations.defect(defect, publish.topic),
+        };
+        let publisher = stamp.publisher as usize;
+        let is_mine = self.topics.get(publisher).is_some_and(|topic| topic == publish.topic)
+            && (self.plan.shape != Shape::Pairs || publisher == member)
+            && publish.qos == self.plan.qos;
+        if !is_mine {
+            let (topic, qos) = (publish.topic, publish.qos.as_u8());
+            self.violations.misdirected.add(|| format!("subscriber {member}: {topic} at QoS {qos}"));
+            return;
+        }
+        let track = self.track(member, publisher);
+        let mut sighting = self.tracks[track].see(stamp.sequence);
+        if self.plan.shape == Shape::Shared {
+            sighting = self.order_within_member(member, stamp, sighting);
+        }
+        let who = || format!("subscriber {member}, message {} of publisher {publisher}", stamp.sequence);
+        if self.violations.judge(sighting, publish.qos, publish.dup, who) {
+            self.delivered += 1;
+            self.latency.record(at, at.nanos_since(stamp.at));
+            self.on_arrived(publisher, stamp.sequence);
+        }
+    }
+
+    fn track(&self, member: usize, publisher: usize) -> usize {
+        match self.plan.shape {
+            Shape::Pairs | Shape::Shared => publisher,
+            Shape::FanIn | Shape::FanOut => member * self.plan.publishers + publisher,
+        }
+    }
+
+    /// In a shared subscription one member may be ahead of another, and is in order by itself.
+    fn order_within_member(&mut self, member: usize, stamp: Stamp, sighting: Sighting) -> Sighting {
+        if sighting == Sighting::Again {
+            return sighting;
+        }
+        let next = &mut self.member_next[member * self.plan.publishers + stamp.publisher as usize];
+        if stamp.sequence < *next {
+            return Sighting::Late;
+        }
+        *next = stamp.sequence + 1;
+        Sighting::New
+    }
+
+    fn on_arrived(&mut self, publisher: usize, sequence: u64) {
+        if self.publishers[publisher].arrived(sequence) && matches!(self.plan.pace, Pace::Window(_)) {
+            self.mark_ready(publisher);
+        }
+    }
+}
+
+/// When message `number` of a schedule is due.
+fn due(started: Time, rate: f64, number: u64) -> Time {
+    started + Duration::from_secs_f64(number as f64 / rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publisher_goes_on_when_the_oldest_message_has_arrived_everywhere() {
+        let mut publisher = Publisher::default();
+        let pace = Pace::Window(20);
+        while publisher.allowance(pace) > 0 {
+            publisher.sent(2);
+        }
+        assert_eq!(publisher.next, 20);
+        for sequence in 1..20 {
+            assert!(!publisher.arrived(sequence) && !publisher.arrived(sequence));
+        }
+        assert!(!publisher.arrived(0));
+        assert!(publisher.arrived(0));
+        assert_eq!(publisher.allowance(pace), 20);
+        assert!(!publisher.arrived(0), "long gone");
+    }
+
+    #[test]
+    fn a_schedule_does_not_drift() {
+        let due_at = |number| due(Time(5), 3.0, number).0;
+        assert_eq!(due_at(0), 5);
+        assert_eq!(due_at(3_000_000), 5 + 1_000_000 * 1_000_000_000);
+    }
+}
