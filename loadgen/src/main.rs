@@ -24,12 +24,14 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Scenario {
+    Storm(Box<scenario::storm::Storm>),
     Publish(scenario::publish::Publish),
 }
 
 fn main() -> ExitCode {
     let Arguments { common, scenario } = Arguments::parse();
     let passed = match scenario {
+        Scenario::Storm(storm) => storm.run(&common),
         Scenario::Publish(publish) => publish.run(&common),
     };
     match passed {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::engine::{Event, Fleet, Index, Time};
+use crate::engine::{Event, Index, Time};
 use crate::ledger::Tally;
 use crate::report::histogram;
 
@@ -52,18 +52,21 @@ impl Ramp {
         self.waiting.is_empty() && self.under_way == 0
     }
 
-    /// Opens those whose turn it is with `open`; says when to ask again.
-    pub fn on_time(&mut self, fleet: &mut Fleet, now: Time, mut open: impl FnMut(&mut Fleet, Index)) -> Time {
-        self.next = self.next.max(Time(now.0.saturating_sub(1_000_000_000))); // What was missed longer ago is forgiven.
-        while self.under_way < self.concurrency
-            && now >= self.next
-            && let Some(client) = self.waiting.pop_front()
-        {
-            self.next = self.next + self.interval;
-            self.under_way += 1;
-            self.is_under_way[client] = true;
-            open(fleet, client);
+    /// The next client to be opened now, if it is anybody's turn.
+    pub fn next_client(&mut self, now: Time) -> Option<Index> {
+        if self.under_way >= self.concurrency || now < self.next {
+            return None;
         }
+        let client = self.waiting.pop_front()?;
+        const FORGIVEN: u64 = 1_000_000_000;
+        self.next = self.next.max(Time(now.0.saturating_sub(FORGIVEN))) + self.interval; // A pause is not made up for.
+        self.under_way += 1;
+        self.is_under_way[client] = true;
+        Some(client)
+    }
+
+    /// When it may be somebody's turn without anything else happening.
+    pub fn next_time(&self) -> Time {
         if self.waiting.is_empty() || self.under_way >= self.concurrency { Time::NEVER } else { self.next }
     }
 

@@ -201,6 +201,11 @@ impl Fleet {
         }
     }
 
+    /// The Keep Alive in force for `client`.
+    pub fn keep_alive(&self, client: Index) -> Duration {
+        self.links[client].keep_alive
+    }
+
     /// When `client` last sent anything.
     pub fn last_sent(&self, client: Index) -> Time {
         self.links[client].last_sent
@@ -248,7 +253,7 @@ impl Fleet {
             self.on_ready(event.data.u64(), event.flags, driver);
         }
         self.events = events;
-        self.keep_alive();
+        self.send_pings();
         Ok(())
     }
 
@@ -374,7 +379,7 @@ impl Fleet {
         }
     }
 
-    fn keep_alive(&mut self) {
+    fn send_pings(&mut self) {
         let now = self.clock.now();
         if now < self.next_keep_alive {
             return;

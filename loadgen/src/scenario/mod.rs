@@ -1,3 +1,4 @@
 //! What a run does: one file for each subcommand.
 
 pub mod publish;
+pub mod storm;

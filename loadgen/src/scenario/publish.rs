@@ -199,8 +199,9 @@ impl Driver for Session {
     }
 
     fn on_time(&mut self, fleet: &mut Fleet, now: Time) -> Time {
-        let Self { traffic, ramp, identity, stamper } = self;
-        let ramp_next = ramp.on_time(fleet, now, |fleet, client| traffic.open(fleet, client, identity));
-        ramp_next.min(traffic.on_time(fleet, now, stamper))
+        while let Some(client) = self.ramp.next_client(now) {
+            self.traffic.open(fleet, client, &self.identity);
+        }
+        self.ramp.next_time().min(self.traffic.on_time(fleet, now, &self.stamper))
     }
 }

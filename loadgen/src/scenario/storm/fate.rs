@@ -10,7 +10,7 @@ use crate::stamp::Stamp;
 
 /// What is known of one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(super) enum Fate {
     /// It is connected: its will must not be heard.
     Alive,
     /// It was cut, and its will is due at that moment.
@@ -27,20 +27,20 @@ pub enum Fate {
 }
 
 /// What the watchers heard, and whether they should have.
-pub struct Wills {
+pub(super) struct Wills {
     fates: Vec<Fate>,
     topics: Vec<String>,
     qos: QoS,
     /// How often each watcher heard each device: watcher by watcher.
     heard: Vec<u8>,
     /// First deliveries of wills that were due, of all watchers.
-    pub delivered: u64,
+    pub(super) delivered: u64,
     /// When each of them came.
-    pub arrivals: Vec<Time>,
+    pub(super) arrivals: Vec<Time>,
     /// How long after it was due each of them came, in nanoseconds.
-    pub lateness: Histogram<u64>,
+    pub(super) lateness: Histogram<u64>,
     /// How long after its device was cut each of them came.
-    pub since_cut: Histogram<u64>,
+    pub(super) since_cut: Histogram<u64>,
     early: Tally,
     from_back: Tally,
     from_alive: Tally,
@@ -50,7 +50,7 @@ pub struct Wills {
 
 impl Wills {
     /// Wills of as many devices as there are `topics`, at `qos`, for `watchers`.
-    pub fn new(topics: Vec<String>, qos: QoS, watchers: usize) -> Self {
+    pub(super) fn new(topics: Vec<String>, qos: QoS, watchers: usize) -> Self {
         Self {
             fates: vec![Fate::Alive; topics.len()],
             heard: vec![0; topics.len() * watchers],
@@ -69,40 +69,40 @@ impl Wills {
     }
 
     /// The topic of each device's will.
-    pub fn topics(&self) -> &[String] {
+    pub(super) fn topics(&self) -> &[String] {
         &self.topics
     }
 
     /// What is known of `device`.
-    pub fn fate(&self, device: usize) -> Fate {
+    pub(super) fn fate(&self, device: usize) -> Fate {
         self.fates[device]
     }
 
     /// Notes that `device` is cut.
-    pub fn cut(&mut self, device: usize, at: Time, due: Time) {
+    pub(super) fn cut(&mut self, device: usize, at: Time, due: Time) {
         self.fates[device] = Fate::Cut { at, due };
     }
 
     /// Notes that the broker accepted `device` again.
-    pub fn came_back(&mut self, device: usize, at: Time) {
+    pub(super) fn came_back(&mut self, device: usize, at: Time) {
         if let Fate::Cut { due, .. } = self.fates[device] {
             self.fates[device] = if at < due { Fate::Back } else { Fate::BackLate };
         }
     }
 
     /// How many deliveries are due in all.
-    pub fn expected(&self) -> u64 {
+    pub(super) fn expected(&self) -> u64 {
         let cut = self.fates.iter().filter(|fate| matches!(fate, Fate::Cut { .. })).count();
         (cut * self.watchers()) as u64
     }
 
     /// The last moment at which a will is due.
-    pub fn last_due(&self) -> Option<Time> {
+    pub(super) fn last_due(&self) -> Option<Time> {
         self.due_times().last().copied()
     }
 
     /// When each will is due, in order.
-    pub fn due_times(&self) -> Vec<Time> {
+    pub(super) fn due_times(&self) -> Vec<Time> {
         let due = self.fates.iter().filter_map(|fate| match fate {
             Fate::Cut { due, .. } => Some(*due),
             _ => None,
@@ -113,13 +113,19 @@ impl Wills {
     }
 
     /// How many devices were back in time, and how many at about the moment when their will was due.
-    pub fn returned(&self) -> (usize, usize) {
+    pub(super) fn returned(&self) -> (usize, usize) {
         let count = |fate| self.fates.iter().filter(|other| **other == fate).count();
         (count(Fate::Back), count(Fate::BackLate))
     }
 
     /// Judges what `watcher` received; the stamp names the device and which of its connections the will is of.
-    pub fn on_will(&mut self, watcher: usize, at: Time, publish: &Publish<'_>, stamp: Result<Stamp, crate::stamp::Defect>) {
+    pub(super) fn on_will(
+        &mut self,
+        watcher: usize,
+        at: Time,
+        publish: &Publish<'_>,
+        stamp: Result<Stamp, crate::stamp::Defect>,
+    ) {
         let stamp = match stamp {
             Ok(stamp) => stamp,
             Err(defect) => return self.violations.defect(defect, publish.topic),
@@ -167,7 +173,7 @@ impl Wills {
     }
 
     /// Counts the wills that never came, and adds every check to `report`.
-    pub fn tell(mut self, is_strict: bool, report: &mut Report) {
+    pub(super) fn tell(mut self, is_strict: bool, report: &mut Report) {
         let devices = self.topics.len();
         for (position, heard) in self.heard.iter().enumerate() {
             let (watcher, device) = (position / devices, position % devices);

@@ -1,7 +1,9 @@
 //! `storm`: many clients with wills vanish, and watchers are to learn of each, once, and not before it is due.
 
 mod fate;
+mod retained;
 mod session;
+mod tell;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -112,7 +114,8 @@ impl FromStr for How {
 impl Storm {
     /// Session Expiry Interval in force.
     fn expiry(&self) -> Duration {
-        let default = if self.will_delay.is_zero() { Duration::ZERO } else { self.will_delay + Duration::from_secs(60) };
+        let default =
+            if self.will_delay.is_zero() { Duration::ZERO } else { self.will_delay + Duration::from_secs(60) };
         self.session_expiry.unwrap_or(default)
     }
 

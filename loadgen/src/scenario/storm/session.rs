@@ -1,0 +1,523 @@
+//! One storm from the first connection to the last check.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use willowmq::codec::{QoS, SubscriptionOptions, Will};
+
+use super::fate::{Fate, Wills};
+use super::retained::Aftermath;
+use super::{How, Storm};
+use crate::engine::{Driver, End, Event, Fleet, Index, Time};
+use crate::ledger::Tally;
+use crate::options::Identity;
+use crate::ramp::Ramp;
+use crate::run::{Run, Spent};
+use crate::stamp::{Stamp, Stamper};
+use crate::traffic::{Pace, Plan, Shape, Traffic};
+
+/// How many clients are cut before input is looked at again.
+const CUT_SLICE: usize = 64;
+/// How long it is watched whether anything is heard that must not be.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// The clients of the fleet, by what they do.
+pub(super) struct Roles {
+    devices: usize,
+    watchers: usize,
+    takeovers: usize,
+}
+
+impl Roles {
+    fn new(storm: &Storm) -> Self {
+        let takeovers = if storm.how == How::Takeover { storm.cut_and_back().0 } else { 0 };
+        Self { devices: storm.clients, watchers: storm.watchers, takeovers }
+    }
+
+    fn devices(&self) -> Range<Index> {
+        0..self.devices
+    }
+
+    fn watchers(&self) -> Range<Index> {
+        self.devices..self.devices + self.watchers
+    }
+
+    fn takeovers(&self) -> Range<Index> {
+        let first = self.watchers().end;
+        first..first + self.takeovers
+    }
+
+    /// The client that looks at what is retained afterwards.
+    fn late_watcher(&self) -> Index {
+        self.takeovers().end
+    }
+
+    /// The first client of ordinary traffic.
+    fn background(&self) -> Index {
+        self.late_watcher() + 1
+    }
+
+    /// The device that `client` is a connection of.
+    fn device_of(&self, client: Index) -> Option<usize> {
+        if self.devices().contains(&client) {
+            return Some(client);
+        }
+        self.takeovers().contains(&client).then(|| client - self.takeovers().start)
+    }
+}
+
+/// One storm from the first connection to the last check.
+pub(super) struct Session {
+    storm: Storm,
+    roles: Roles,
+    identity: Identity,
+    stamper: Stamper,
+    client_prefix: String,
+    filter: String,
+    ramp: Ramp,
+    traffic: Option<Traffic>,
+    wills: Wills,
+    aftermath: Aftermath,
+    subscribed: usize,
+    /// The next device to be cut, while it storms.
+    next_cut: usize,
+    cuts_end: usize,
+    storm_began: Option<Time>,
+    returns: VecDeque<(Time, usize)>,
+    /// Until when the wills of those who are back could still be heard.
+    silent_until: Time,
+    now: Time,
+    is_parting: bool,
+    disconnected: Tally,
+    payload: Vec<u8>,
+    latencies: Vec<(&'static str, hdrhistogram::Histogram<u64>)>,
+    baseline: Option<Spent>,
+    memory: Vec<(&'static str, u64)>,
+}
+
+impl Session {
+    /// How many clients `storm` takes.
+    pub(super) fn clients(storm: &Storm) -> usize {
+        Roles::new(storm).background() + storm.background.map_or(0, |_| 2 * storm.background_pairs)
+    }
+
+    pub(super) fn new(storm: &Storm, run: &Run) -> Self {
+        let roles = Roles::new(storm);
+        let fill = |template: &str, number: usize| {
+            template
+                .replace("{prefix}", &run.topic_prefix)
+                .replace("{client}", &format!("{}{number}", run.client_prefix))
+                .replace("{n}", &number.to_string())
+        };
+        let topics: Vec<String> = roles.devices().map(|device| fill(&storm.will_topic, device)).collect();
+        let traffic = storm.background.map(|rate| {
+            let plan = Plan {
+                shape: Shape::Pairs,
+                publishers: storm.background_pairs,
+                subscribers: storm.background_pairs,
+                qos: storm.background_qos,
+                payload_bytes: 100,
+                pace: Pace::Rate(rate),
+                topic_prefix: format!("{}/background", run.topic_prefix),
+                client_prefix: format!("{}background-", run.client_prefix),
+            };
+            Traffic::new(plan, roles.background(), run.now())
+        });
+        Self {
+            ramp: run.ramp(Self::clients(storm)),
+            aftermath: Aftermath::new(topics.len()),
+            wills: Wills::new(topics, storm.will_qos.min(storm.watcher_qos), storm.watchers),
+            filter: storm.filter.replace("{prefix}", &run.topic_prefix),
+            identity: run.identity.clone(),
+            stamper: run.stamper.clone(),
+            client_prefix: run.client_prefix.clone(),
+            traffic,
+            roles,
+            subscribed: 0,
+            next_cut: 0,
+            cuts_end: 0,
+            storm_began: None,
+            returns: VecDeque::new(),
+            silent_until: Time::default(),
+            now: run.now(),
+            is_parting: false,
+            disconnected: Tally::default(),
+            payload: Vec::new(),
+            latencies: Vec::new(),
+            baseline: None,
+            memory: Vec::new(),
+            storm: storm.clone(),
+        }
+    }
+
+    /// Connects the watchers, the ordinary traffic, and then the devices.
+    pub(super) fn connect(&mut self, run: &mut Run) -> Result<()> {
+        let from = run.now();
+        let background = self.traffic.as_ref().map_or(0..0, Traffic::range);
+        self.ramp.extend(self.roles.watchers().chain(background));
+        run.progress.phase("connecting", self.roles.devices as u64);
+        run.drive_patiently(self, |it| it.ramp.accepted as u64, Self::is_connected)?;
+        self.check_connected()?;
+        self.note_memory(run, "before")?;
+        self.ramp.extend(self.roles.devices());
+        while !run.drive(self, run.now() + Duration::from_millis(100), Self::is_connected)?
+            && self.ramp.failed.count == 0
+        {
+            run.progress.at(run.now(), self.ramp.accepted as u64, String::new);
+        }
+        self.check_connected()?;
+        run.end_phase("connect", from);
+        self.note_memory(run, "connected")
+    }
+
+    fn is_connected(&self) -> bool {
+        self.ramp.is_done()
+            && self.subscribed == self.storm.watchers
+            && self.traffic.as_ref().is_none_or(Traffic::is_subscribed)
+    }
+
+    fn check_connected(&self) -> Result<()> {
+        if self.ramp.failed.count > 0 {
+            bail!("{} clients could not connect: {}", self.ramp.failed.count, self.ramp.failed.examples.join("; "));
+        }
+        if !self.is_connected() {
+            bail!("the broker did not answer every CONNECT and SUBSCRIBE");
+        }
+        Ok(())
+    }
+
+    fn note_memory(&mut self, run: &Run, when: &'static str) -> Result<()> {
+        self.memory.extend(run.broker_memory()?.map(|bytes| (when, bytes)));
+        Ok(())
+    }
+
+    /// Lets ordinary traffic run alone, as a measure of what normal is.
+    pub(super) fn wait_before(&mut self, run: &mut Run) -> Result<()> {
+        let from = run.now();
+        if let Some(traffic) = &mut self.traffic {
+            traffic.start(from);
+        }
+        let cost = run.cost()?;
+        self.watch(run, "before", self.storm.before)?;
+        self.baseline = Some(run.spent_since(cost)?);
+        run.end_phase("before", from);
+        self.end_latency(run, "before");
+        Ok(())
+    }
+
+    fn watch(&mut self, run: &mut Run, name: &str, duration: Duration) -> Result<()> {
+        let from = run.now();
+        run.progress.phase(name, duration.as_millis() as u64);
+        while run.now() < from + duration {
+            let deadline = (from + duration).min(run.now() + Duration::from_millis(200));
+            run.drive(self, deadline, |_| false)?;
+            run.progress.at(run.now(), (run.now() - from).as_millis() as u64, String::new);
+        }
+        Ok(())
+    }
+
+    fn end_latency(&mut self, run: &Run, phase: &'static str) {
+        if let Some(traffic) = &mut self.traffic {
+            self.latencies.push((phase, traffic.latency.end_phase(run.now())));
+        }
+    }
+
+    /// Cuts the clients, and waits for the last will or until no more come.
+    pub(super) fn storm(&mut self, run: &mut Run) -> Result<()> {
+        let from = run.now();
+        let cost = run.cost()?;
+        self.begin_storm(from);
+        run.progress.phase("storm", self.cuts_end as u64 * self.storm.watchers as u64);
+        loop {
+            let before = self.wills.delivered;
+            let deadline = self.give_up_at(run);
+            while run.now() < deadline && !self.is_over() {
+                run.drive(self, deadline.min(run.now() + Duration::from_millis(100)), Self::is_over)?;
+                run.progress.at(run.now(), self.wills.delivered, || "wills heard".into());
+            }
+            if self.is_over() || (self.wills.delivered == before && self.are_cuts_done()) {
+                break;
+            }
+        }
+        let spent = run.spent_since(cost)?;
+        self.tell_cost(run, spent);
+        run.end_phase("storm", from);
+        self.end_latency(run, "during");
+        self.note_memory(run, "storm")
+    }
+
+    fn begin_storm(&mut self, now: Time) {
+        self.storm_began = Some(now);
+        self.cuts_end = self.storm.cut_and_back().0;
+        if self.storm.how == How::Takeover {
+            self.next_cut = self.cuts_end;
+            self.ramp.extend(self.roles.takeovers());
+        }
+    }
+
+    fn give_up_at(&self, run: &Run) -> Time {
+        self.wills.last_due().unwrap_or_default().max(run.now()) + run.options.patience
+    }
+
+    fn are_cuts_done(&self) -> bool {
+        self.next_cut == self.cuts_end && self.returns.is_empty() && self.ramp.is_done()
+    }
+
+    fn is_over(&self) -> bool {
+        self.are_cuts_done() && self.wills.delivered >= self.wills.expected() && self.now >= self.silent_until
+    }
+
+    fn tell_cost(&self, run: &mut Run, spent: Spent) {
+        let last = self.wills.arrivals.iter().max().copied();
+        let (Some(began), Some(last)) = (self.storm_began, last) else { return };
+        let mut arrivals = self.wills.arrivals.clone();
+        arrivals.sort_unstable();
+        let at = |share: f64| arrivals[((arrivals.len() - 1) as f64 * share) as usize].nanos_since(began) as f64 / 1e6;
+        run.report.lower("storm_to_last_will_ms", "first cut to last will", last.nanos_since(began) as f64 / 1e6, "ms");
+        if let Some(broker) = spent.broker {
+            let alone = self.baseline.and_then(|before| Some(before.broker?.as_secs_f64() / before.time.as_secs_f64()));
+            let beside = alone.unwrap_or(0.0) * spent.time.as_secs_f64();
+            let cpu = (broker.as_secs_f64() - beside).max(0.0) * 1e6 / self.wills.delivered as f64;
+            run.report.lower(
+                "broker_cpu_us_per_will",
+                "broker CPU per will, ordinary traffic's share taken off",
+                cpu,
+                "µs",
+            );
+        }
+        run.report.lower("storm_to_first_will_ms", "first cut to first will", at(0.0), "ms");
+        run.report.lower("storm_to_median_will_ms", "first cut to median will", at(0.5), "ms");
+        run.report.lower("storm_to_p99_will_ms", "first cut to 99 % of the wills", at(0.99), "ms");
+        let generator = spent.generator.as_secs_f64() * 1e6 / self.wills.delivered as f64;
+        run.report.figure("generator_cpu_us_per_will", "generator CPU per will", generator, "µs");
+        run.warn_if_busy(spent);
+    }
+
+    /// Watches how ordinary traffic is after the storm, and looks at what is retained.
+    pub(super) fn wait_after(&mut self, run: &mut Run) -> Result<()> {
+        let from = run.now();
+        self.watch(run, "after", self.storm.afterwards)?;
+        run.end_phase("after", from);
+        self.end_latency(run, "after");
+        self.note_memory(run, "after")?;
+        if let Some(traffic) = &mut self.traffic {
+            traffic.stop();
+            run.drive_patiently(
+                self,
+                |it| it.traffic.as_ref().map_or(0, |traffic| traffic.delivered),
+                |it| it.traffic.as_ref().is_none_or(Traffic::is_settled),
+            )?;
+        }
+        if self.storm.will_retain { self.look_at_retained(run) } else { Ok(()) }
+    }
+
+    /// Subscribes once more: every retained will is to be there; then removes them.
+    fn look_at_retained(&mut self, run: &mut Run) -> Result<()> {
+        self.ramp.extend([self.roles.late_watcher()]);
+        let expected = self.wills.expected() / self.storm.watchers as u64;
+        run.drive_patiently(self, |it| it.aftermath.seen(), |it| it.aftermath.seen() >= expected)?;
+        run.drive(self, run.now() + SILENCE / 4, |_| false)?; // For what must not come.
+        self.aftermath.begin_removal();
+        run.drive_patiently(self, |it| it.aftermath.removed(), |it| it.aftermath.is_removed())?;
+        Ok(())
+    }
+
+    /// Says goodbye as everybody who is left: none of their wills may be heard.
+    pub(super) fn part(&mut self, run: &mut Run) -> Result<()> {
+        let from = run.now();
+        self.is_parting = true;
+        for client in self.roles.devices().chain(self.roles.takeovers()) {
+            run.fleet.close(client, End::Disconnect);
+        }
+        run.drive(self, run.now() + SILENCE, |_| false)?;
+        for client in (self.roles.watchers().start..Self::clients(&self.storm)).rev() {
+            run.fleet.close(client, End::Disconnect);
+        }
+        run.end_phase("parting", from);
+        Ok(())
+    }
+
+    /// Adds everything that was found to the report.
+    pub(super) fn tell(self, run: &mut Run) {
+        super::tell::tell(self.into_findings(), run);
+    }
+
+    fn into_findings(self) -> super::tell::Findings {
+        super::tell::Findings {
+            began: self.storm_began.unwrap_or_default(),
+            wills: self.wills,
+            traffic: self.traffic,
+            latencies: self.latencies,
+            memory: self.memory,
+            aftermath: self.storm.will_retain.then_some(self.aftermath),
+            disconnected: self.disconnected,
+            refused: self.ramp.failed,
+            background_qos: self.storm.background_qos,
+            clients: self.storm.clients,
+        }
+    }
+
+    fn open(&mut self, fleet: &mut Fleet, client: Index) {
+        let Some(device) = self.roles.device_of(client) else {
+            return match &self.traffic {
+                Some(traffic) if traffic.range().contains(&client) => traffic.open(fleet, client, &self.identity),
+                _ => fleet.open(client, &self.identity.connect(&format!("{}watcher-{client}", self.client_prefix))),
+            };
+        };
+        let is_again = self.wills.fate(device) != Fate::Alive || self.roles.takeovers().contains(&client);
+        if self.roles.takeovers().contains(&client) {
+            self.wills.cut(device, self.now, self.now); // Its will is due as soon as the broker hears of this.
+        }
+        let stamp = Stamp { publisher: device as u32, sequence: u64::from(is_again), at: self.now };
+        self.stamper.write(stamp, self.storm.will_payload, &mut self.payload);
+        let id = format!("{}{device}", self.client_prefix);
+        let mut connect = self.identity.connect(&id);
+        connect.session_expiry_interval = self.storm.expiry().as_secs() as u32;
+        connect.clean_start = connect.session_expiry_interval == 0;
+        connect.will = Some(Will {
+            topic: &self.wills.topics()[device],
+            payload: &self.payload,
+            qos: self.storm.will_qos,
+            retain: self.storm.will_retain,
+            will_delay_interval: self.storm.will_delay.as_secs() as u32,
+            message_expiry_interval: None,
+            forwarded: Default::default(),
+        });
+        fleet.open(client, &connect);
+    }
+
+    fn cut_those_due(&mut self, fleet: &mut Fleet, now: Time) -> Time {
+        let Some(began) = self.storm_began else { return Time::NEVER };
+        for _ in 0..CUT_SLICE {
+            if self.next_cut == self.cuts_end {
+                return Time::NEVER;
+            }
+            let due = match self.storm.how {
+                How::Stagger(over) => began + over.mul_f64(self.next_cut as f64 / self.cuts_end as f64),
+                _ => began,
+            };
+            if due > now {
+                return due;
+            }
+            self.cut(fleet, self.next_cut);
+            self.next_cut += 1;
+        }
+        now
+    }
+
+    fn cut(&mut self, fleet: &mut Fleet, device: usize) {
+        let now = fleet.clock().now(); // Before it is cut, so that no will can seem early.
+        let gone = match self.storm.how {
+            How::Silent => {
+                fleet.mute(device);
+                fleet.last_sent(device) + fleet.keep_alive(device) * 3 / 2 // [MQTT-3.1.2-22]
+            }
+            How::Reset => {
+                fleet.close(device, End::Reset);
+                now
+            }
+            How::Close | How::Stagger(_) | How::Takeover => {
+                fleet.close(device, End::Close);
+                now
+            }
+        };
+        let due = gone + self.storm.delay();
+        self.wills.cut(device, now, due);
+        if self.comes_back(device) {
+            self.returns.push_back((now + self.storm.after, device));
+            self.silent_until = self.silent_until.max(due + SILENCE);
+        }
+    }
+
+    /// Spreads those who come back evenly over those who are cut.
+    fn comes_back(&self, device: usize) -> bool {
+        let (cut, back) = self.storm.cut_and_back();
+        (device + 1) * back / cut > device * back / cut
+    }
+
+    fn bring_back(&mut self, now: Time) -> Time {
+        while let Some((at, device)) = self.returns.front().copied() {
+            if at > now {
+                return at;
+            }
+            self.returns.pop_front();
+            self.ramp.extend([device]);
+        }
+        Time::NEVER
+    }
+
+    fn on_watcher_event(&mut self, fleet: &mut Fleet, client: Index, at: Time, event: &Event<'_>) {
+        match event {
+            Event::Connected { .. } => {
+                fleet.subscribe(client, &[(&self.filter, SubscriptionOptions::new(self.storm.watcher_qos))]);
+            }
+            Event::Subscribed(None) => self.subscribed += 1,
+            Event::Message(publish) => {
+                let stamp = self.stamper.read(publish.payload);
+                self.wills.on_will(client - self.roles.devices, at, publish, stamp);
+            }
+            Event::Closed { cause, .. } => self.disconnected.add(|| format!("a watcher: {cause}")),
+            _ => {}
+        }
+    }
+
+    fn on_late_watcher_event(&mut self, fleet: &mut Fleet, client: Index, event: &Event<'_>) {
+        match event {
+            Event::Connected { .. } => {
+                fleet.subscribe(client, &[(&self.filter, SubscriptionOptions::new(QoS::AtLeastOnce))]);
+            }
+            Event::Message(publish) => self.aftermath.on_message(publish, &self.stamper),
+            Event::Acknowledged(_) => self.aftermath.on_removed(),
+            Event::Closed { cause, .. } => self.disconnected.add(|| format!("the late watcher: {cause}")),
+            _ => {}
+        }
+    }
+
+    fn on_device_event(&mut self, device: usize, at: Time, event: &Event<'_>) {
+        match event {
+            // Those that come back, and not those that took over, whose will is due all the same.
+            Event::Connected { .. } if self.storm.how != How::Takeover => self.wills.came_back(device, at),
+            Event::Closed { cause, is_violation } => {
+                let is_expected = matches!(self.wills.fate(device), Fate::Cut { .. }) && !is_violation;
+                if !is_expected && !self.is_parting {
+                    self.disconnected.add(|| format!("device {device}: {cause}"));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Driver for Session {
+    fn on_event(&mut self, fleet: &mut Fleet, client: Index, at: Time, event: Event<'_>) {
+        self.ramp.on_event(client, &event);
+        if let Some(device) = self.roles.device_of(client) {
+            self.on_device_event(device, at, &event);
+        } else if self.roles.watchers().contains(&client) {
+            self.on_watcher_event(fleet, client, at, &event);
+        } else if client == self.roles.late_watcher() {
+            self.on_late_watcher_event(fleet, client, &event);
+        } else if let Some(traffic) = &mut self.traffic {
+            traffic.on_event(fleet, client, at, &event, &self.stamper);
+        }
+    }
+
+    fn on_time(&mut self, fleet: &mut Fleet, now: Time) -> Time {
+        self.now = now;
+        let mut next = self.cut_those_due(fleet, now).min(self.bring_back(now));
+        while let Some(client) = self.ramp.next_client(now) {
+            self.open(fleet, client);
+        }
+        next = next.min(self.ramp.next_time());
+        if now < self.silent_until {
+            next = next.min(self.silent_until);
+        }
+        self.aftermath.remove(fleet, self.roles.late_watcher(), self.wills.topics());
+        match &mut self.traffic {
+            Some(traffic) => next.min(traffic.on_time(fleet, now, &self.stamper)),
+            None => next,
+        }
+    }
+}
