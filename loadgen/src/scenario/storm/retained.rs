@@ -38,7 +38,7 @@ impl Aftermath {
 
     /// Notes what came.
     pub(super) fn on_message(&mut self, publish: &Publish<'_>, stamper: &Stamper) {
-        if self.next_removal.is_some() {
+        if self.is_removing() {
             return; // The removal is heard as well.
         }
         let stamp = stamper.read(publish.payload).ok();
@@ -55,6 +55,11 @@ impl Aftermath {
     /// From now on, retained wills are removed.
     pub(super) fn begin_removal(&mut self) {
         self.next_removal = Some(0);
+    }
+
+    /// Whether the removal has begun.
+    pub(super) fn is_removing(&self) -> bool {
+        self.next_removal.is_some()
     }
 
     /// Removes as many as the broker takes now, as `client`.

@@ -454,6 +454,7 @@ impl Session {
                 fleet.subscribe(client, &[(&self.filter, SubscriptionOptions::new(self.storm.watcher_qos))]);
             }
             Event::Subscribed(None) => self.subscribed += 1,
+            Event::Message(publish) if publish.payload.is_empty() && self.aftermath.is_removing() => {}
             Event::Message(publish) => {
                 let stamp = self.stamper.read(publish.payload);
                 self.wills.on_will(client - self.roles.devices, at, publish, stamp);
