@@ -14,6 +14,9 @@ use crate::shard::handshake::first_packet;
 use crate::shard::{Closed, ConnectionId, Origin};
 use crate::timer::Moment;
 
+/// Connections that have ended and are worked off in one turn: a close costs the kernel microseconds, which everybody
+/// else waits for.
+const ENDINGS_MAX: usize = 64;
 /// The want of descriptors is logged once in this time, not every [`ACCEPT_REST`].
 const EXHAUSTION_LOG: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -39,7 +42,10 @@ impl Worker {
                 }
             }
             Deadline::Linger(id) => {
-                if matches!(self.connections.get(id).map(|it| &it.stage), Some(Stage::Lingering)) {
+                if let Some(connection) = self.connections.get(id)
+                    && matches!(connection.stage, Stage::Lingering)
+                {
+                    connection.leave_output();
                     self.end(id.index);
                 }
             }
@@ -128,8 +134,7 @@ impl Worker {
             }
             Err(Ended::Cancelled) => {}
             Err(Ended::NoBuffers) => self.counters.buffer_shortages += 1,
-            Err(Ended::Fin) => self.on_fin(now, slot),
-            Err(Ended::Failed(errno)) => self.on_broken(now, slot, errno),
+            Err(ended @ (Ended::Fin | Ended::Failed(_))) => self.note_end(slot, ended),
         }
         if !armed {
             self.on_receive_ended(slot);
@@ -215,9 +220,34 @@ impl Worker {
         self.connections.at(id.index).receive(&mut self.io.ring);
     }
 
+    /// Puts the end of a connection on the queue of those that are worked off beside everything else: thousands may end
+    /// at once, and what others have sent meanwhile comes first.
+    fn note_end(&mut self, slot: u32, ended: Ended) {
+        let connection = self.connections.at(slot);
+        connection.ended = Some(ended);
+        self.endings.push_back(connection.id);
+    }
+
+    /// Works off some of the connections that have ended.
+    pub(super) fn take_endings(&mut self, now: Moment) {
+        for _ in 0..ENDINGS_MAX {
+            let Some(id) = self.endings.pop_front() else { return };
+            self.on_end(now, id);
+        }
+    }
+
+    /// A connection has ended, unless it is gone already.
+    pub(super) fn on_end(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        match connection.ended {
+            Some(Ended::Failed(errno)) => self.on_broken(now, id.index, errno),
+            _ => self.on_fin(now, id.index),
+        }
+        self.release_if_dead(id.index);
+    }
+
     fn on_fin(&mut self, now: Moment, slot: u32) {
         let connection = self.connections.at(slot);
-        connection.has_peer_ended = true;
         match connection.stage {
             Stage::Open => {
                 self.shard.on_closed(now, connection.id, Closed::Fin);
@@ -330,7 +360,6 @@ impl Worker {
             self.io.deadlines.arm(due, Deadline::Write(id));
             return;
         }
-        connection.abandon_output();
         self.counters.write_timeouts += 1;
         self.on_broken(now, id.index, Errno::TIMEDOUT);
         self.release_if_idle(id.index);

@@ -17,7 +17,7 @@ use rustix::net::{Shutdown, shutdown};
 
 use super::admission::Ticket;
 use super::handshake::{Handover, Handshake};
-use super::ring::Ring;
+use super::ring::{Ended, Ring};
 use crate::shard::ConnectionId;
 use crate::timer::{Moment, Wheel};
 
@@ -58,8 +58,8 @@ pub(crate) struct Connection {
     /// The shard wants no bytes for now.
     pub(crate) is_paused: bool,
     pub(crate) is_sending: bool,
-    /// The peer has sent its FIN.
-    pub(crate) has_peer_ended: bool,
+    /// How the peer's half ended, once it has: nothing more is received.
+    pub(crate) ended: Option<Ended>,
     pub(crate) has_write_timer: bool,
     /// When the send in flight began or last got on.
     pub(crate) progress_at: Moment,
@@ -109,7 +109,7 @@ impl Connections {
             receiving: Receiving::Off,
             is_paused: false,
             is_sending: false,
-            has_peer_ended: false,
+            ended: None,
             has_write_timer: false,
             progress_at: now,
         });
@@ -171,7 +171,7 @@ impl Connection {
 
     /// Begins to receive, unless it does, may not, or there is nothing more to come.
     pub(crate) fn receive(&mut self, ring: &mut Ring) {
-        if self.receiving == Receiving::Off && !self.is_paused && !self.has_peer_ended {
+        if self.receiving == Receiving::Off && !self.is_paused && self.ended.is_none() {
             ring.receive(self.socket.as_fd(), self.slot());
             self.receiving = Receiving::Armed;
         }
@@ -202,7 +202,7 @@ impl Connection {
         // Fails only where the connection is gone already, which the receive reports.
         let _ = shutdown(&self.socket, Shutdown::Write);
         self.is_paused = false;
-        if self.has_peer_ended {
+        if self.ended.is_some() {
             self.die(&mut io.ring);
         } else {
             self.stage = Stage::Lingering;
@@ -219,9 +219,10 @@ impl Connection {
         }
     }
 
-    /// Lets the kernel throw away what it has not sent, so that a peer that does not read costs nothing more.
-    pub(crate) fn abandon_output(&self) {
-        let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+    /// Lets the kernel go on with what it has not sent after the close, which is otherwise a reset: the peer is slow,
+    /// and there is something it should read.
+    pub(crate) fn leave_output(&self) {
+        let _ = socket2::SockRef::from(&self.socket).set_linger(None);
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct Worker {
     departures: Vec<VecDeque<Box<Handover>>>,
     /// Completions that were looked at out of turn, and put aside.
     aside: VecDeque<Completion>,
+    /// Connections that have ended, and wait for their turn.
+    pub(super) endings: VecDeque<ConnectionId>,
     /// The last turn took as many completions as it may; there may be more.
     is_flooded: bool,
 }
@@ -119,6 +121,7 @@ impl Worker {
             clock: *clock,
             departures: (0..shards).map(|_| VecDeque::new()).collect(),
             aside: VecDeque::new(),
+            endings: VecDeque::new(),
             is_flooded: false,
         })
     }
@@ -128,6 +131,7 @@ impl Worker {
         let now = self.clock.now(); // Read once a turn, so a turn is one moment.
         self.take_completions(now);
         self.take_letters(now);
+        self.take_endings(now);
         while let Some(deadline) = self.io.deadlines.pop_due(now) {
             self.on_deadline(now, deadline);
         }
@@ -160,7 +164,7 @@ impl Worker {
     pub(crate) fn rest(&self) -> Rest {
         if self.life == Life::Finished {
             Rest::Finished
-        } else if self.has_due_wills() || self.is_flooded || !self.aside.is_empty() {
+        } else if self.has_due_wills() || self.is_flooded || !self.aside.is_empty() || !self.endings.is_empty() {
             Rest::InExecutor
         } else if self.can_sleep() {
             Rest::InRing(self.time_to_sleep())
@@ -220,14 +224,19 @@ impl Worker {
         }
     }
 
+    /// Takes what has arrived, up to a batch. The kernel hands over some twenty arrivals at a time, in order: in a flood of connections
+    /// that end, everybody else's messages would wait behind the flood, so it is asked until it has no more.
     fn take_completions(&mut self, now: Moment) {
         let mut taken = 0;
         while taken < COMPLETIONS_MAX {
-            let Some(completion) = self.aside.pop_front().or_else(|| self.io.ring.next_completion()) else { break };
-            self.on_completion(now, completion);
-            taken += 1;
+            match self.aside.pop_front().or_else(|| self.io.ring.next_completion()) {
+                Some(completion) => self.on_completion(now, completion),
+                None if self.io.ring.has_more() => self.enter(Wait::No),
+                None => break,
+            }
+            taken += 1; // An entry into the kernel counts as well, so that this ends.
         }
-        self.is_flooded = taken == COMPLETIONS_MAX;
+        self.is_flooded = taken >= COMPLETIONS_MAX;
     }
 
     /// Hands over all that a connection has sent before now, since another one is about to take its Session over. A DISCONNECT that the
@@ -239,6 +248,9 @@ impl Worker {
         }
         while let Some(completion) = self.io.ring.next_completion() {
             self.take_if_of(now, older, completion);
+        }
+        if self.connections.get(older).is_some_and(|connection| connection.ended.is_some()) {
+            return self.on_end(now, older); // All that it sent was handed over before its end.
         }
         // What the ring has not received lies in the socket, and stays there until the next `enter`.
         let mut buffer = [0; 16 * 1024];

@@ -243,6 +243,11 @@ impl Ring {
         }
     }
 
+    /// Whether the kernel has more to hand over: it turns only so many arrivals into completions each time it is entered.
+    pub(crate) fn has_more(&mut self) -> bool {
+        self.uring.submission().taskrun()
+    }
+
     /// Moves what had to wait into the submission queue; true while some is left.
     fn refill(&mut self) -> bool {
         let mut queue = self.uring.submission();
