@@ -2,8 +2,10 @@
 //!
 //! In reading order: the [`engine`] moves packets for many clients in one thread; a [`stamp`] makes every payload tell
 //! whose it is; the [`ledger`] judges what arrives; a [`scenario`] decides what happens; a [`report`] is what comes out.
+//! To [`compare`] brokers, scenarios are run against each of them in turn.
 
 pub mod bins;
+pub mod compare;
 pub mod engine;
 pub mod ledger;
 pub mod options;

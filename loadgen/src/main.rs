@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use willowmq_loadgen::{options, scenario};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use willowmq_loadgen::{compare, options, scenario};
 
 /// Exit code when a check failed.
 const CHECK_FAILED: u8 = 1;
@@ -26,13 +26,16 @@ struct Arguments {
 enum Scenario {
     Storm(Box<scenario::storm::Storm>),
     Publish(scenario::publish::Publish),
+    Compare(compare::Compare),
 }
 
 fn main() -> ExitCode {
-    let Arguments { common, scenario } = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let Arguments { common, scenario } = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let passed = match scenario {
         Scenario::Storm(storm) => storm.run(&common),
         Scenario::Publish(publish) => publish.run(&common),
+        Scenario::Compare(compare) => compare.run(&common, &Arguments::command(), &matches),
     };
     match passed {
         Ok(true) => ExitCode::SUCCESS,

@@ -26,6 +26,12 @@ pub fn allow_descriptors(clients: usize) -> Result<()> {
     Ok(())
 }
 
+/// Raises the limit of open files as far as it goes, for the processes that this one starts.
+pub fn raise_descriptors() -> Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
 /// Fails when `clients` need more ports than `sources` have.
 pub fn check_ports(clients: usize, sources: Option<&Sources>) -> Result<()> {
     let Some(ports) = local_ports() else { return Ok(()) };

@@ -15,7 +15,7 @@ mod socket;
 mod sources;
 mod time;
 
-pub use limits::{allow_descriptors, check_ports};
+pub use limits::{allow_descriptors, check_ports, raise_descriptors};
 pub use link::Stage;
 pub use packets::{Event, Message};
 pub use socket::explain;

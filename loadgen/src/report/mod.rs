@@ -15,6 +15,7 @@ mod units;
 pub use html::{Group, write_page};
 pub use latency::{Latency, histogram};
 pub use summary::print_summary;
+pub(crate) use units::{number, quantity};
 
 use std::collections::BTreeMap;
 
@@ -208,7 +209,8 @@ impl Report {
 }
 
 impl Machine {
-    fn read() -> Self {
+    /// The machine that this runs on.
+    pub fn read() -> Self {
         let lines = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = lines.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Self {

@@ -12,7 +12,7 @@ const SIZES: [(f64, &str); 5] =
     [(1_099_511_627_776.0, "TiB"), (1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")];
 
 /// `value` with the unit that makes it easiest to read; three digits of it matter, except in whole numbers.
-pub(super) fn quantity(value: f64, unit: &str) -> String {
+pub(crate) fn quantity(value: f64, unit: &str) -> String {
     if !value.is_finite() {
         return NOTHING.into();
     }
@@ -58,7 +58,7 @@ fn size(bytes: f64) -> String {
 }
 
 /// A bare number: whole ones in full, others with three significant digits or more, thousands separated by commas.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return NOTHING.into();
     }

@@ -1,0 +1,75 @@
+//! `compare` as it is called, with brokers that are none.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn compare(arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_willowmq-loadgen");
+    Command::new(program).arg("compare").args(arguments).output().expect("the program of this package")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A file that does not outlive the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, contents: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("compare-test-{}-{name}", std::process::id()));
+        std::fs::write(&path, contents).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn brokers_that_end_at_once_are_missing_and_told() {
+    let [json, plan] = [("json", ""), ("toml", "[[scenario]]\nname = 's'\nargs = ['publish', '--warmup', '0']\n")]
+        .map(|(name, contents)| Scratch::new(name, contents));
+    let brokers = ["--broker-command", "a=sh -c 'echo no licence; exit 3'", "--broker-command", "b=false"];
+    let rest = ["--rounds", "2", "--plan", plan.path(), "--json", json.path(), "--duration", "10ms"];
+    let output = compare(&[&brokers[..], &rest].concat());
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(stderr(&output).contains("4 of 4 runs could not take place; the first, s of a"), "{output:?}");
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(table.contains("| s        | —"), "{table}");
+    assert!(table.contains("- s, a, round 1: could not run: the broker ended (exit status: 3); it said:"), "{table}");
+    let document: serde_json::Value = serde_json::from_slice(&std::fs::read(&json.0).unwrap()).unwrap();
+    assert_eq!(document["schema"], "willowmq-loadgen-compare/1");
+    assert_eq!(document["scenarios"][0]["runs"].as_array().unwrap().len(), 4);
+    assert_eq!(document["scenarios"][0]["arguments"][3], "--duration=10ms");
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_started() {
+    for (arguments, expected) in [
+        (&[][..], "there is no broker"),
+        (&["--broker-command", "a=no-such-broker"], "broker a: command: no-such-broker is not a program"),
+        (&["--broker-command", "a=sh", "--broker-command", "a=sh"], "two brokers are called a"),
+        (&["--broker-command", "a=sh", "--only", "nothing of the kind"], "no scenario is called that"),
+        (&["--broker-command", "a=sh", "--only", "pairs, QoS 0", "--baseline", "b"], "no broker is called that"),
+        (&["--broker-command", "a=sh", "--pid", "1"], "--pid is an option of single runs"),
+        (&["--plan", "/no/such/plan.toml"], "--plan /no/such/plan.toml"),
+    ] {
+        let output = compare(arguments);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_long_help_shows_a_plan() {
+    let output = compare(&["--help"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("[[broker]]"), "{output:?}");
+}
