@@ -30,12 +30,13 @@ enum Scenario {
 }
 
 fn main() -> ExitCode {
-    let matches = Arguments::command().get_matches();
+    let program = Arguments::command().mut_subcommand("compare", compare::hide_those_of_single_runs);
+    let matches = program.clone().get_matches();
     let Arguments { common, scenario } = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let passed = match scenario {
         Scenario::Storm(storm) => storm.run(&common),
         Scenario::Publish(publish) => publish.run(&common),
-        Scenario::Compare(compare) => compare.run(&common, &Arguments::command(), &matches),
+        Scenario::Compare(compare) => compare.run(&common, &program, &matches),
     };
     match passed {
         Ok(true) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command};
+use clap::{Arg, ArgMatches, Args, Command};
 
 use crate::options::Common;
 
@@ -13,18 +13,29 @@ const SHARED: [&str; 3] = ["json", "report", "quiet"];
 /// Options that `compare` gives to every run.
 const GIVEN: [&str; 6] = ["broker", "pid", "label", "json", "report", "quiet"];
 
+/// Takes the options that mean nothing to a comparison out of the help of `compare`.
+///
+/// They are there all the same, so that they can be refused with a reason.
+pub fn hide_those_of_single_runs(compare: Command) -> Command {
+    compare.args(those_of_single_runs().map(|option| option.hide(true)))
+}
+
+fn those_of_single_runs() -> impl Iterator<Item = Arg> {
+    let options = Common::augment_args(Command::new("common")).get_arguments().cloned().collect::<Vec<_>>();
+    options.into_iter().filter(|option| !SHARED.contains(&option.get_id().as_str()))
+}
+
 /// Refuses options of every scenario that mean nothing to a comparison.
 ///
 /// # Errors
 ///
 /// When there is one.
 pub(super) fn refuse_those_of_single_runs(matches: &ArgMatches) -> Result<()> {
-    let options = Common::augment_args(Command::new("common"));
-    let ids = options.get_arguments().map(|option| option.get_id().as_str()).filter(|id| !SHARED.contains(id));
-    match ids.into_iter().find(|id| is_given(matches, id)) {
-        Some(id) => bail!(
+    let found = those_of_single_runs().find(|option| is_given(matches, option.get_id().as_str()));
+    match found {
+        Some(option) => bail!(
             "--{} is an option of single runs: compare sets it itself, or it belongs into the args of a scenario",
-            id.replace('_', "-")
+            option.get_long().unwrap_or_default()
         ),
         None => Ok(()),
     }
@@ -80,12 +91,12 @@ fn remove_option(args: &mut Vec<String>, name: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Arg;
 
     /// A program like ours, with one scenario that takes a duration and one that does not.
     fn program() -> Command {
         let takes_duration = Command::new("publish").arg(Arg::new("duration").long("duration"));
-        let subcommands = [takes_duration, Command::new("storm"), Command::new("compare")];
+        let compare = hide_those_of_single_runs(Command::new("compare"));
+        let subcommands = [takes_duration, Command::new("storm"), compare];
         Common::augment_args(Command::new("loadgen").subcommand_required(true).subcommands(subcommands))
     }
 

@@ -27,6 +27,7 @@ mod table;
 mod tests;
 mod words;
 
+pub use arguments::hide_those_of_single_runs;
 pub use plan::{BrokerPlan, Plan, ScenarioPlan};
 pub use results::{ComparedBroker, ComparedFigure, ComparedScenario, Comparison, Run, SCHEMA, Spread};
 
@@ -177,8 +178,10 @@ fn finish(comparison: &mut Comparison, common: &Common) -> Result<bool> {
     }
     let missing = comparison.missing().count();
     if let Some((scenario, run)) = comparison.missing().next() {
-        let (error, runs) = (run.error.as_deref().unwrap_or_default(), comparison.runs().count());
-        bail!("{missing} of {runs} runs could not take place; the first, {} of {}: {error}", scenario.name, run.broker);
+        // The notes below the table have said why.
+        let error = run.error.as_deref().filter(|_| common.quiet).map(|error| format!(": {error}")).unwrap_or_default();
+        let (runs, scenario, broker) = (comparison.runs().count(), &scenario.name, &run.broker);
+        bail!("{missing} of {runs} runs could not take place; the first: {scenario}, {broker}{error}");
     }
     Ok(comparison.passed())
 }

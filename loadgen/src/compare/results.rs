@@ -68,7 +68,8 @@ pub struct Run {
     pub broker: String,
     /// The round, from 1.
     pub round: u32,
-    /// What was found. Values over time are kept only of the run in the middle, by the first headline.
+    /// What was found. Curves (values over time, and whole distributions) are kept only of the run of each broker that
+    /// is in the middle by the first headline.
     pub report: Option<Report>,
     /// Why nothing was found.
     pub error: Option<String>,
@@ -128,13 +129,14 @@ impl Comparison {
         self.scenarios.iter_mut().for_each(|scenario| scenario.summarize(&brokers, &self.baseline));
     }
 
-    /// Forgets values over time, except for those of the runs in the middle.
+    /// Forgets curves, which are most of a report, except for those of the runs in the middle.
     pub(super) fn shorten(&mut self) {
         for scenario in &mut self.scenarios {
             let kept: Vec<_> = self.brokers.iter().filter_map(|broker| scenario.middle(&broker.name)).collect();
             for (index, run) in scenario.runs.iter_mut().enumerate() {
                 if let Some(report) = run.report.as_mut().filter(|_| !kept.contains(&index)) {
                     report.series.clear();
+                    report.latencies.iter_mut().for_each(|latency| latency.curve.clear());
                 }
             }
         }

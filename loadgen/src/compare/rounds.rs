@@ -1,5 +1,5 @@
-//! The runs of a comparison, one after the other: every broker takes its turn in each scenario, so that whatever changes
-//! on the machine meanwhile meets all of them.
+//! The runs of a comparison, one after the other: every broker takes its turn in each scenario, so that whatever
+//! changes on the machine meanwhile meets all of them.
 
 use std::fs::{self, File};
 use std::io::IsTerminal;
@@ -61,8 +61,11 @@ impl Rounds<'_> {
         let mut broker = Broker::start(plan, broker::START, &self.interrupt)?;
         let found = self.generate(&broker, &plan.name, scenario);
         match broker.obituary() {
-            Some(obituary) if found.is_err() => found.context(obituary),
-            Some(obituary) => bail!(obituary),
+            // Results of a broker that did not survive them are none.
+            Some(obituary) => match found {
+                Ok(_) => bail!(obituary),
+                Err(error) => bail!("{error:#}; {obituary}"),
+            },
             None => found,
         }
     }

@@ -25,9 +25,10 @@ fn heading(comparison: &Comparison) -> String {
         None => broker.name.clone(),
     });
     format!(
-        "{}. Median (min–max) of {} rounds; × is the ratio to {}. {}, {} cores, Linux {}.\n\n",
+        "{}. Median (min–max) of {} round{}; × is the ratio to {}. {}, {} cores, Linux {}.\n\n",
         versions.collect::<Vec<_>>().join("; "),
         comparison.rounds,
+        if comparison.rounds == 1 { "" } else { "s" },
         comparison.baseline,
         machine.processor,
         machine.cores,
@@ -71,17 +72,26 @@ fn direction(figure: &ComparedFigure) -> &'static str {
 
 fn cell(comparison: &Comparison, figure: &ComparedFigure, spread: &Spread, is_baseline: bool) -> String {
     let (Some(median), Some(min), Some(max)) = (spread.median, spread.min, spread.max) else { return NOTHING.into() };
-    let [median, min, max] = [median, min, max].map(|value| quantity(value, &figure.unit));
-    let mut text = median;
+    let mut text = quantity(median, &figure.unit);
     if spread.count > 1 {
-        text += &format!(" ({min}–{max})");
+        text += &format!(" ({})", range(&text, [min, max].map(|value| quantity(value, &figure.unit))));
     }
     if spread.count < comparison.rounds {
         text += &format!(", {} of {}", spread.count, comparison.rounds);
     }
     match spread.ratio.filter(|_| !is_baseline) {
-        Some(ratio) => format!("{text} ×{}", number((ratio * 100.0).round() / 100.0)),
+        Some(ratio) if (0.1..100.0).contains(&ratio) => format!("{text} ×{ratio:.2}"),
+        Some(ratio) => format!("{text} ×{}", number(ratio)),
         None => text,
+    }
+}
+
+/// From the least to the greatest value; the unit is left out if it is that of `median`.
+fn range(median: &str, [min, max]: [String; 2]) -> String {
+    let unit = median.rfind(' ').map_or("", |from| &median[from..]);
+    match min.strip_suffix(unit).zip(max.strip_suffix(unit)) {
+        Some((min, max)) => format!("{min}–{max}"),
+        None => format!("{min}–{max}"),
     }
 }
 
@@ -173,11 +183,17 @@ mod tests {
         let values = [("a", 3.0), ("b", 8.0), ("a", 5.0), ("b", 8.5), ("a", 4.0), ("b", 7.0)];
         let comparison = comparison(&values.map(|(broker, value)| (broker, Some(report(value)))));
         let expected = [
-            "| Scenario | Figure | a                | b                      |",
-            "|----------|--------|------------------|------------------------|",
-            "| s        | CPU ↓  | 4 µs (3 µs–5 µs) | 8 µs (7 µs–8.50 µs) ×2 |",
+            "| Scenario | Figure | a          | b                   |",
+            "|----------|--------|------------|---------------------|",
+            "| s        | CPU ↓  | 4 µs (3–5) | 8 µs (7–8.50) ×2.00 |",
         ];
         assert_eq!(table(&comparison), expected);
+    }
+
+    #[test]
+    fn a_range_over_several_units_names_them() {
+        assert_eq!(range("1 ms", ["900 µs".into(), "2 ms".into()]), "900 µs–2 ms");
+        assert_eq!(range("7", ["5".into(), "9".into()]), "5–9");
     }
 
     #[test]
