@@ -1,4 +1,5 @@
 //! What a run does: one file for each subcommand.
 
+pub mod connect;
 pub mod publish;
 pub mod storm;
