@@ -149,6 +149,12 @@ impl Violations {
         }
     }
 
+    /// How often something was wrong that no level permits.
+    pub fn failures(&self) -> u64 {
+        let Self { lost, repeated, disordered, altered, misdirected, .. } = self;
+        [lost, repeated, disordered, altered, misdirected].iter().map(|tally| tally.count).sum()
+    }
+
     /// Adds what was found to `report`, for traffic at `qos`.
     ///
     /// The standard lets QoS 0 be lost: that is told, and fails only a run that is `strict`.

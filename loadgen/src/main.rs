@@ -28,6 +28,7 @@ enum Scenario {
     Connect(scenario::connect::Connect),
     Publish(scenario::publish::Publish),
     Compare(compare::Compare),
+    Retained(scenario::retained::Retained),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Scenario::Connect(connect) => connect.run(&common),
         Scenario::Publish(publish) => publish.run(&common),
         Scenario::Compare(compare) => compare.run(&common, &program, &matches),
+        Scenario::Retained(retained) => retained.run(&common),
     };
     match passed {
         Ok(true) => ExitCode::SUCCESS,

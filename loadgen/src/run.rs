@@ -172,18 +172,24 @@ impl Run {
 
     /// Adds what `count` units of work cost in `spent`, each called `unit`, to the report.
     pub fn tell_cost(&mut self, unit: &str, count: u64, spent: Spent) {
-        let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / count.max(1) as f64;
-        let name = unit.replace(' ', "_");
+        self.tell_broker_cost(unit, count, spent);
         if let Some(broker) = spent.broker {
-            let title = format!("broker CPU per {unit}");
-            self.report.lower(&format!("broker_cpu_us_per_{name}"), &title, each(broker), "µs");
             let share = broker.as_secs_f64() / spent.time.as_secs_f64() * 100.0;
             self.report.figure("broker_cpu_percent", "broker CPU, of one core", share, "%");
         }
-        let title = format!("generator CPU per {unit}");
-        self.report.figure(&format!("generator_cpu_us_per_{name}"), &title, each(spent.generator), "µs");
+        let each = spent.generator.as_secs_f64() * 1e6 / count.max(1) as f64;
+        let (name, title) = (unit.replace(' ', "_"), format!("generator CPU per {unit}"));
+        self.report.figure(&format!("generator_cpu_us_per_{name}"), &title, each, "µs");
         let busy = spent.generator.as_secs_f64() / spent.time.as_secs_f64();
         self.report.figure("generator_cpu_percent", "generator CPU, of its one core", busy * 100.0, "%");
+    }
+
+    /// Adds what `count` units of work cost the broker alone: for the second and later kinds of work of one run.
+    pub fn tell_broker_cost(&mut self, unit: &str, count: u64, spent: Spent) {
+        let Some(broker) = spent.broker else { return };
+        let each = broker.as_secs_f64() * 1e6 / count.max(1) as f64;
+        let (name, title) = (unit.replace(' ', "_"), format!("broker CPU per {unit}"));
+        self.report.lower(&format!("broker_cpu_us_per_{name}"), &title, each, "µs");
     }
 
     /// Warns if the generator had no time to spare in `spent` while the broker did.

@@ -3,3 +3,4 @@
 pub mod connect;
 pub mod publish;
 pub mod storm;
+pub mod retained;
