@@ -159,14 +159,33 @@ impl Violations {
     ///
     /// The standard lets QoS 0 be lost: that is told, and fails only a run that is `strict`.
     pub fn tell(self, qos: QoS, is_strict: bool, report: &mut Report) {
+        self.tell_by(|name| name.into(), |title| title.into(), qos, is_strict, report);
+    }
+
+    /// Adds what was found to `report` like [`Violations::tell`], for one `kind` of traffic among several.
+    pub fn tell_as(self, kind: &str, qos: QoS, is_strict: bool, report: &mut Report) {
+        self.tell_by(|name| format!("{kind}_{name}"), |title| format!("{kind}: {title}"), qos, is_strict, report);
+    }
+
+    fn tell_by(
+        self,
+        name: impl Fn(&str) -> String,
+        title: impl Fn(&str) -> String,
+        qos: QoS,
+        is_strict: bool,
+        report: &mut Report,
+    ) {
         let may_lose = qos == QoS::AtMostOnce && !is_strict;
-        report.check(self.lost.into_check("lost", "messages lost", may_lose));
-        report.check(self.repeated.into_check("repeated", "messages repeated", false));
-        report.check(self.repeated_dup.into_check("repeated_dup", "messages repeated with DUP at QoS 1", true));
-        report.check(self.disordered.into_check("disordered", "messages out of order", false));
-        report.check(self.altered.into_check("altered", "payloads altered", false));
-        report.check(self.misdirected.into_check("misdirected", "messages at another topic or level", false));
-        report.check(self.foreign.into_check("foreign", "messages of somebody else", true));
+        let mut check = |tally: Tally, n: &str, t: &str, permitted: bool| {
+            report.check(tally.into_check(&name(n), &title(t), permitted));
+        };
+        check(self.lost, "lost", "messages lost", may_lose);
+        check(self.repeated, "repeated", "messages repeated", false);
+        check(self.repeated_dup, "repeated_dup", "messages repeated with DUP at QoS 1", true);
+        check(self.disordered, "disordered", "messages out of order", false);
+        check(self.altered, "altered", "payloads altered", false);
+        check(self.misdirected, "misdirected", "messages at another topic or level", false);
+        check(self.foreign, "foreign", "messages of somebody else", true);
     }
 }
 

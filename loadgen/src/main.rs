@@ -25,6 +25,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Scenario {
     Storm(Box<scenario::storm::Storm>),
+    Churn(scenario::churn::Churn),
     Connect(scenario::connect::Connect),
     Publish(scenario::publish::Publish),
     Compare(compare::Compare),
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let Arguments { common, scenario } = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let passed = match scenario {
         Scenario::Storm(storm) => storm.run(&common),
+        Scenario::Churn(churn) => churn.run(&common),
         Scenario::Connect(connect) => connect.run(&common),
         Scenario::Publish(publish) => publish.run(&common),
         Scenario::Compare(compare) => compare.run(&common, &program, &matches),

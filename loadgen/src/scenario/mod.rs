@@ -1,5 +1,6 @@
 //! What a run does: one file for each subcommand.
 
+pub mod churn;
 pub mod connect;
 pub mod publish;
 pub mod storm;
