@@ -249,7 +249,9 @@ impl Driver for Crowd {
     }
 
     fn on_time(&mut self, fleet: &mut Fleet, now: Time) -> Time {
-        let Self { ramp, host, .. } = self;
-        ramp.on_time(fleet, now, |fleet, client| host.open(fleet, client))
+        while let Some(client) = self.ramp.next_client(now) {
+            self.host.open(fleet, client);
+        }
+        self.ramp.next_time()
     }
 }

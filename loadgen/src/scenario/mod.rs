@@ -3,5 +3,5 @@
 pub mod churn;
 pub mod connect;
 pub mod publish;
-pub mod storm;
 pub mod retained;
+pub mod storm;

@@ -265,11 +265,13 @@ impl Driver for Session {
 
     fn on_time(&mut self, fleet: &mut Fleet, now: Time) -> Time {
         let Self { cycles, traffic, ramp, identity, stamper, .. } = self;
-        let ramp_next = ramp.on_time(fleet, now, |fleet, client| match traffic {
-            Some(traffic) if traffic.range().contains(&client) => traffic.open(fleet, client, identity),
-            _ => cycles.open_watcher(fleet, client),
-        });
+        while let Some(client) = ramp.next_client(now) {
+            match traffic {
+                Some(traffic) if traffic.range().contains(&client) => traffic.open(fleet, client, identity),
+                _ => cycles.open_watcher(fleet, client),
+            }
+        }
         let traffic_next = traffic.as_mut().map_or(Time::NEVER, |traffic| traffic.on_time(fleet, now, stamper));
-        ramp_next.min(traffic_next).min(cycles.on_time(fleet, now))
+        ramp.next_time().min(traffic_next).min(cycles.on_time(fleet, now))
     }
 }

@@ -269,8 +269,9 @@ impl Driver for Session {
     }
 
     fn on_time(&mut self, fleet: &mut Fleet, now: Time) -> Time {
-        let Self { ramp, host, .. } = self;
-        let next = ramp.on_time(fleet, now, |fleet, client| host.open(fleet, client));
+        while let Some(client) = self.ramp.next_client(now) {
+            self.host.open(fleet, client);
+        }
         match self.work {
             Work::Store(_) | Work::Remove => {
                 (0..self.options.publishers).for_each(|client| self.publish(fleet, client));
@@ -278,6 +279,6 @@ impl Driver for Session {
             Work::LookUp => (0..self.options.readers).for_each(|reader| self.look_up(fleet, reader)),
             Work::Rest | Work::LookAtAll => {}
         }
-        next
+        self.ramp.next_time()
     }
 }
