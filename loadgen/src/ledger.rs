@@ -96,6 +96,13 @@ impl Tally {
         }
     }
 
+    /// Adds the cases of `other`.
+    pub fn absorb(&mut self, other: Self) {
+        self.count += other.count;
+        self.examples.extend(other.examples);
+        self.examples.truncate(EXAMPLES_MAX);
+    }
+
     /// The tally as a check called `name`.
     pub fn into_check(self, name: &str, title: &str, permitted: bool) -> Check {
         Check { name: name.into(), title: title.into(), count: self.count, permitted, examples: self.examples }
@@ -122,6 +129,17 @@ pub struct Violations {
 }
 
 impl Violations {
+    /// Adds what was wrong with `other` traffic.
+    pub fn absorb(&mut self, other: Self) {
+        self.lost.absorb(other.lost);
+        self.repeated.absorb(other.repeated);
+        self.repeated_dup.absorb(other.repeated_dup);
+        self.disordered.absorb(other.disordered);
+        self.altered.absorb(other.altered);
+        self.foreign.absorb(other.foreign);
+        self.misdirected.absorb(other.misdirected);
+    }
+
     /// Notes a payload that could not be read.
     pub fn defect(&mut self, defect: Defect, topic: &str) {
         match defect {

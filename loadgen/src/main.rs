@@ -30,6 +30,7 @@ enum Scenario {
     Publish(scenario::publish::Publish),
     Compare(compare::Compare),
     Retained(scenario::retained::Retained),
+    Soak(scenario::soak::Soak),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Scenario::Publish(publish) => publish.run(&common),
         Scenario::Compare(compare) => compare.run(&common, &program, &matches),
         Scenario::Retained(retained) => retained.run(&common),
+        Scenario::Soak(soak) => soak.run(&common),
     };
     match passed {
         Ok(true) => ExitCode::SUCCESS,

@@ -237,6 +237,15 @@ impl Traffic {
         self.publishers.iter().map(|publisher| publisher.allowed.saturating_sub(publisher.next)).sum()
     }
 
+    /// How many messages of an open loop were due before `at` and have not arrived everywhere, or were not even sent.
+    pub fn overdue(&self, at: Time) -> u64 {
+        let (Some(started), Pace::Rate(rate)) = (self.started, self.plan.pace) else { return 0 };
+        let due = ((at - started).as_secs_f64() * rate) as u64;
+        let publishers = self.plan.publishers as u64;
+        let of_publisher = |number: u64| (due + publishers - 1 - number) / publishers;
+        (0..).zip(&self.publishers).map(|(number, it)| of_publisher(number).saturating_sub(it.base)).sum()
+    }
+
     /// Counts what never arrived; the end of the run.
     pub fn settle(&mut self) {
         let per_publisher = (self.tracks.len() / self.plan.publishers).max(1);

@@ -5,49 +5,40 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use willowmq::codec::{
-    Connack, Connect, Disconnect, Packet, ProtocolVersion, ReasonCode, decode, encode, packet_length,
-};
+use willowmq::codec::{Connect, Disconnect, Packet, PacketKind, ProtocolVersion, ReasonCode, encode};
 
-/// The version that every broker speaks.
-const VERSION: ProtocolVersion = ProtocolVersion::V3_1_1;
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// No CONNACK of 3.1.1 is longer.
+/// A CONNACK's fixed header, its flags and its Reason Code, which are the same in all versions.
 const CONNACK_BYTES: usize = 4;
+/// The first byte of a CONNACK.
+const CONNACK: u8 = PacketKind::Connack.first_byte();
 
-/// Connects as an MQTT client and leaves again.
+/// Connects as an MQTT client and leaves again, in whichever version the broker speaks.
 ///
 /// # Errors
 ///
 /// When the broker does not accept the connection: not yet, perhaps.
 pub(super) fn ask(broker: SocketAddr) -> Result<()> {
+    ask_in(ProtocolVersion::V3_1_1, broker).or_else(|_| ask_in(ProtocolVersion::V5, broker))
+}
+
+fn ask_in(version: ProtocolVersion, broker: SocketAddr) -> Result<()> {
     let mut stream = TcpStream::connect_timeout(&broker, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let client_id = format!("loadgen-ready-{}", std::process::id());
-    send(&mut stream, &Packet::Connect(Box::new(Connect::new(VERSION, &client_id))))?;
+    send(&mut stream, version, &Packet::Connect(Box::new(Connect::new(version, &client_id))))?;
     let mut bytes = [0; CONNACK_BYTES];
     stream.read_exact(&mut bytes).context("no answer to CONNECT")?;
-    let reason = reason(&bytes)?;
-    ensure!(reason == ReasonCode::Success, "CONNECT was refused: {reason:?}");
-    send(&mut stream, &Packet::Disconnect(Disconnect::default()))
+    let [CONNACK, _, _, code] = bytes else { bail!("CONNECT was not answered by a CONNACK") };
+    ensure!(code == ReasonCode::Success.as_u8(), "CONNECT was refused with code {code}");
+    send(&mut stream, version, &Packet::Disconnect(Disconnect::default()))
 }
 
-fn send(stream: &mut TcpStream, packet: &Packet<'_>) -> Result<()> {
+fn send(stream: &mut TcpStream, version: ProtocolVersion, packet: &Packet<'_>) -> Result<()> {
     let mut bytes = Vec::new();
-    encode(packet, VERSION, &mut bytes);
+    encode(packet, version, &mut bytes);
     Ok(stream.write_all(&bytes)?)
-}
-
-fn reason(bytes: &[u8]) -> Result<ReasonCode> {
-    let is_whole = packet_length(bytes, CONNACK_BYTES).is_ok_and(|length| length == Some(bytes.len()));
-    match is_whole.then(|| decode(bytes, VERSION)) {
-        Some(Ok(Packet::Connack(connack))) => {
-            let Connack { reason, .. } = *connack;
-            Ok(reason)
-        }
-        _ => bail!("CONNECT was not answered by a CONNACK"),
-    }
 }
 
 #[cfg(test)]
@@ -55,7 +46,7 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    /// What [`ask`] says of a server that answers with `bytes`.
+    /// What [`ask_in`] says of a server that answers with `bytes`.
     fn asked(bytes: &'static [u8]) -> Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -65,7 +56,7 @@ mod tests {
             stream.write_all(bytes).unwrap();
             let _ = stream.read_to_end(&mut Vec::new());
         });
-        let answer = ask(address);
+        let answer = ask_in(ProtocolVersion::V5, address);
         server.join().unwrap();
         answer
     }

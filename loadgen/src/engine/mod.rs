@@ -91,6 +91,8 @@ pub struct Fleet {
     pool: Vec<Vec<u8>>,
     next_keep_alive: Time,
     is_interrupted: Arc<AtomicBool>,
+    /// Whether Ctrl-C ends [`Fleet::run`].
+    heeds_interrupt: bool,
     /// What stopped the machine from opening a connection: everything else ends as an event of one client.
     fault: Option<anyhow::Error>,
 }
@@ -125,6 +127,7 @@ impl Fleet {
             pool: Vec::new(),
             next_keep_alive: clock.now() + KEEP_ALIVE_INTERVAL,
             is_interrupted,
+            heeds_interrupt: true,
             fault: None,
         })
     }
@@ -142,6 +145,11 @@ impl Fleet {
     /// Whether Ctrl-C was pressed; a second one ends the process.
     pub fn is_interrupted(&self) -> bool {
         self.is_interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Leaves Ctrl-C to the driver, which asks for it with [`Fleet::is_interrupted`].
+    pub fn ignore_interrupt(&mut self) {
+        self.heeds_interrupt = false;
     }
 
     /// Begins to connect `client`, which has no connection.
@@ -231,7 +239,7 @@ impl Fleet {
                 self.flush();
                 return Ok(false);
             }
-            if self.is_interrupted() {
+            if self.heeds_interrupt && self.is_interrupted() {
                 bail!("interrupted");
             }
             self.turn(next.min(deadline), driver)?;

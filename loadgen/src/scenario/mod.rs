@@ -5,3 +5,4 @@ pub mod connect;
 pub mod publish;
 pub mod retained;
 pub mod storm;
+pub mod soak;

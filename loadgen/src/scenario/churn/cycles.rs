@@ -83,6 +83,8 @@ pub struct Cycles {
     is_stopped: bool,
     is_watched: bool,
     payload: Vec<u8>,
+    /// How many left after a complete cycle.
+    left: u64,
     /// How many cycles were begun.
     pub begun: u64,
     /// How many came to their end.
@@ -125,6 +127,7 @@ impl Cycles {
             is_stopped: false,
             is_watched: !plan.has_wills,
             payload: Vec::new(),
+            left: 0,
             begun: 0,
             completed: 0,
             connack: Bins::new(now),
@@ -153,7 +156,7 @@ impl Cycles {
         fleet.open(client, &self.identity.connect(&id));
     }
 
-    /// Whether the watcher hears everything from now on.
+    /// Whether the watcher hears everything; so it is where there are no wills.
     pub fn is_watched(&self) -> bool {
         self.is_watched
     }
@@ -293,11 +296,12 @@ impl Cycles {
 
     /// Ends a complete cycle, with DISCONNECT or without.
     fn leave(&mut self, fleet: &mut Fleet, client: usize, at: Time) {
-        let (parting, end) = if says_goodbye(self.completed, self.plan.clean_end) {
+        let (parting, end) = if says_goodbye(self.left, self.plan.clean_end) {
             (Parting::Goodbye, End::Disconnect)
         } else {
             (Parting::Vanished, End::Close)
         };
+        self.left += 1;
         self.online.add(at, -1.0);
         self.part(client, at, parting);
         fleet.close(self.first + client, end);
@@ -349,7 +353,10 @@ impl Cycles {
             Event::Message(publish) => self.wills.on_will(at, publish, self.stamper.read(publish.payload)),
             Event::Subscribed(Some(reason)) => self.disconnected.add(|| format!("watcher: SUBACK, {reason}")),
             Event::Refused(reason) => self.disconnected.add(|| format!("watcher: CONNACK, {reason}")),
-            Event::Closed { cause, .. } => self.disconnected.add(|| format!("watcher: {cause}")),
+            Event::Closed { cause, .. } => {
+                self.is_watched = false;
+                self.disconnected.add(|| format!("watcher: {cause}"));
+            }
             Event::Acknowledged(_) | Event::Rejected(..) => {}
         }
     }

@@ -1,6 +1,6 @@
 //! The wills of clients that come and go, connection by connection: which are owed, and which must not be heard.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use hdrhistogram::Histogram;
 use willowmq::codec::{Publish, QoS};
@@ -41,6 +41,9 @@ pub struct Wills {
     pasts: Vec<Past>,
     /// By client and connection: when it vanished.
     owed: HashMap<(usize, u64), Time>,
+    /// By client and present connection: heard before we know how, or that, it ended. Two connections are read in no
+    /// order, so the watcher may hear of an end before the client does.
+    ahead: HashSet<(usize, u64)>,
     /// How many were heard that were owed.
     pub heard: u64,
     /// From the end of the connection to the will, in nanoseconds.
@@ -56,6 +59,7 @@ impl Wills {
             pasts: vec![Past::default(); topics.len()],
             topics,
             owed: HashMap::new(),
+            ahead: HashSet::new(),
             heard: 0,
             latency: histogram(),
             from_parted: Tally::default(),
@@ -70,13 +74,18 @@ impl Wills {
 
     /// Notes how the present connection of `client` ended; the next one has the next number.
     pub fn part(&mut self, client: usize, at: Time, parting: Parting) {
-        let past = &mut self.pasts[client];
+        let connection = self.pasts[client].connection;
+        let was_heard = self.ahead.remove(&(client, connection));
         if parting == Parting::Vanished {
-            self.owed.insert((client, past.connection), at);
+            self.owed.insert((client, connection), at);
         }
+        if was_heard && parting != Parting::Unclear {
+            self.from_parted.add(|| format!("client {client}, connection {connection}"));
+        }
+        let past = &mut self.pasts[client];
         past.connection += 1;
-        past.vanished = past.vanished << 1 | u64::from(parting == Parting::Vanished);
-        past.unclear = past.unclear << 1 | u64::from(parting == Parting::Unclear);
+        past.vanished = past.vanished << 1 | u64::from(parting == Parting::Vanished || was_heard);
+        past.unclear = past.unclear << 1 | u64::from(parting == Parting::Unclear && !was_heard);
     }
 
     /// How many wills have not been heard yet.
@@ -112,7 +121,12 @@ impl Wills {
     fn on_not_owed(&mut self, client: usize, connection: u64, dup: bool) {
         let who = || format!("client {client}, connection {connection}");
         let past = &mut self.pasts[client];
-        let Some(ago) = past.connection.checked_sub(connection + 1) else { return self.from_parted.add(who) };
+        let Some(ago) = past.connection.checked_sub(connection + 1) else {
+            if connection > past.connection || !self.ahead.insert((client, connection)) {
+                self.from_parted.add(who);
+            }
+            return;
+        };
         let bit = if ago < REMEMBERED { 1 << ago } else { 0 };
         if past.unclear & bit != 0 {
             past.unclear &= !bit;
@@ -131,6 +145,9 @@ impl Wills {
 
     /// Counts the wills that never came, and adds every check to `report`.
     pub fn tell(mut self, report: &mut Report) {
+        for (client, connection) in self.ahead {
+            self.from_parted.add(|| format!("client {client}, connection {connection}"));
+        }
         for (client, connection) in self.owed.keys() {
             self.violations.lost.add(|| format!("client {client}, connection {connection}"));
         }
@@ -224,6 +241,23 @@ mod tests {
         let mut story = Story::new(&[Unclear]);
         story.hear(0);
         assert!(story.violated().is_empty());
+    }
+
+    #[test]
+    fn the_watcher_may_hear_first_that_a_connection_ended() {
+        for (parting, repetitions, violated) in [
+            (Some(Unclear), 0, &[][..]),
+            (Some(Unclear), 1, &["wills_repeated"]),
+            (Some(Goodbye), 0, &["wills_of_connected"]),
+            (Some(Vanished), 0, &["wills_lost", "wills_of_connected"]),
+            (None, 0, &["wills_of_connected"]),
+        ] {
+            let mut story = Story::new(&[]);
+            story.hear(0);
+            parting.into_iter().for_each(|parting| story.wills.part(0, Time(100), parting));
+            (0..repetitions).for_each(|_| story.hear(0));
+            assert_eq!(story.violated(), violated);
+        }
     }
 
     #[test]
