@@ -441,4 +441,27 @@ mod tests {
         assert_eq!(due_at(0), 5);
         assert_eq!(due_at(3_000_000), 5 + 1_000_000 * 1_000_000_000);
     }
+
+    #[test]
+    fn what_was_due_and_has_not_arrived_is_overdue() {
+        let plan = Plan {
+            shape: Shape::Pairs,
+            publishers: 2,
+            subscribers: 2,
+            qos: QoS::AtLeastOnce,
+            payload_bytes: 24,
+            pace: Pace::Rate(10.0),
+            topic_prefix: "t".into(),
+            client_prefix: "c".into(),
+        };
+        let second = 1_000_000_000;
+        let mut traffic = Traffic::new(plan, 0, Time(0));
+        assert_eq!(traffic.overdue(Time(5 * second)), 0, "it has not begun");
+        traffic.start(Time(second));
+        assert_eq!(traffic.overdue(Time(2 * second)), 10);
+        traffic.publishers[0].sent(1);
+        assert!(traffic.publishers[0].arrived(0));
+        assert_eq!(traffic.overdue(Time(2 * second)), 9);
+        assert_eq!(traffic.overdue(Time(second / 2)), 0);
+    }
 }

@@ -223,7 +223,9 @@ impl Retained {
         session.ask_for_all(run);
         session.work(run, Work::LookAtAll, 0)?;
         let deadline = run.now() + run.options.patience;
-        run.drive(session, deadline, |it| it.subscribed() > 0)?;
+        if !run.drive(session, deadline, |it| it.subscribed() > 0)? {
+            session.refused.add(|| format!("no SUBACK for {:?}", run.options.patience));
+        }
         session.linger(run, LINGER)?;
         session.shelf.end_look();
         Ok(())

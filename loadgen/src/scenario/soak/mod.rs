@@ -19,7 +19,7 @@ use crate::run::Run;
 use growth::Growth;
 use session::{Kind, Session};
 
-/// How often the broker's memory is looked at.
+/// How often the broker's memory is looked at, and at most how often it is said how things stand.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Everything at once for hours, with every promise checked throughout; Ctrl-C ends it early, with its report
@@ -91,32 +91,43 @@ impl Soak {
     }
 
     fn go_on(&self, run: &mut Run, session: &mut Session, record: &mut Record) -> Result<()> {
-        let (begin, cost) = (run.now(), run.cost()?);
-        let end = begin + self.duration;
-        let mut next_stock = begin + self.interval;
+        let cost = run.cost()?;
         run.progress.phase("soaking", self.duration.as_secs());
+        let reason = self.watch(run, session, record)?;
+        let now = run.now();
+        record.time = now - record.begin;
+        if let Some(reason) = reason {
+            run.report.warnings.push(format!("the soak ended after {:.0?}: {reason}", record.time));
+        }
+        record.delivered = session.delivered();
+        record.spent = run.spent_since(cost).ok(); // Without the broker's process there is no cost to tell.
+        run.end_phase("soak", record.begin);
+        Ok(())
+    }
+
+    /// Lets it go on to its end; says why, if that comes early.
+    fn watch(&self, run: &mut Run, session: &mut Session, record: &mut Record) -> Result<Option<&'static str>> {
+        let (end, warm) = (record.begin + self.duration, record.begin + self.warmup);
+        let interval = self.interval.max(MEMORY_INTERVAL);
+        let mut next_stock = record.begin + interval;
         while run.now() < end {
             let step = end.min(next_stock).min(run.now() + MEMORY_INTERVAL);
-            let reason = session.go_on(run, step)?;
-            let is_observed = record.see(run, begin + self.warmup).is_ok();
-            if run.now() >= next_stock {
-                next_stock = next_stock + self.interval;
-                self.take_stock(run, session, record);
+            let mut reason = session.go_on(run, step)?;
+            if record.see(run, warm).is_err() {
+                reason = reason.or(Some("the broker's process ended"));
             }
-            let reason = reason.or_else(|| session.reason_to_end(&run.fleet));
-            let reason = reason.or((!is_observed).then_some("the broker's process ended"));
-            if let Some(reason) = reason {
-                run.report.warnings.push(format!("the soak ended after {:.0?}: {reason}", run.now() - begin));
-                break;
+            if run.now() >= next_stock {
+                next_stock = next_stock + interval;
+                self.take_stock(run, session, record);
+                reason = reason.or_else(|| session.reason_to_end(&run.fleet));
+            }
+            if reason.is_some() {
+                return Ok(reason);
             }
             let (now, failures) = (run.now(), session.failures());
-            run.progress.at(now, (now - begin).as_secs(), || format!("{failures} violations"));
+            run.progress.at(now, (now - record.begin).as_secs(), || format!("{failures} violations"));
         }
-        record.time = run.now() - begin;
-        record.delivered = session.delivered();
-        record.spent = run.spent_since(cost).ok();
-        run.end_phase("soak", begin);
-        Ok(())
+        Ok(None)
     }
 
     /// Looks for what is overdue, and says how things stand where no progress bar does.
@@ -131,8 +142,10 @@ impl Soak {
     }
 
     fn tell(&self, run: &mut Run, session: Session, record: Record) {
-        let Session { kinds, mut cycles, keeper, overdue, .. } = session;
         let now = run.now();
+        let mut violations = record.violations;
+        violations.set(now, session.failures() as f64);
+        let Session { kinds, mut cycles, keeper, overdue, .. } = session;
         let seconds = record.time.as_secs_f64();
         run.report.higher("deliveries_per_second", "deliveries", record.delivered as f64 / seconds, "/s");
         self.tell_growth(&record.growth, run);
@@ -145,7 +158,7 @@ impl Soak {
         report.figure("wills_heard", "wills heard", cycles.wills.heard as f64, "");
         report.figure("retained_updates", "kept messages replaced", keeper.updates as f64, "");
         report.figure("retained_looks", "looks at kept messages", keeper.looks as f64, "");
-        report.series.push(record.violations.series(now, "violations", "violations", "Violations so far", ""));
+        report.series.push(violations.series(now, "violations", "violations", "Violations so far", ""));
         let online = std::mem::replace(&mut cycles.online, Gauge::new(now, 0.0));
         report.series.push(online.series(now, "connected", "clients that come and go", "Connected clients", ""));
         let connack = cycles.connack.end_phase(now);
