@@ -4,5 +4,5 @@ pub mod churn;
 pub mod connect;
 pub mod publish;
 pub mod retained;
-pub mod storm;
 pub mod soak;
+pub mod storm;

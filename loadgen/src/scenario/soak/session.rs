@@ -241,14 +241,14 @@ impl Driver for Session {
 
     fn on_time(&mut self, fleet: &mut Fleet, now: Time) -> Time {
         let Self { kinds, cycles, keeper, ramp, identity, stamper, .. } = self;
-        let ramp_next = ramp.on_time(fleet, now, |fleet, client| {
+        while let Some(client) = ramp.next_client(now) {
             match kinds.iter().find(|kind| kind.traffic.range().contains(&client)) {
                 Some(kind) => kind.traffic.open(fleet, client, identity),
                 None if cycles.range().contains(&client) => cycles.open_watcher(fleet, client),
                 None => keeper.open(fleet, client),
             }
-        });
-        let next = ramp_next.min(cycles.on_time(fleet, now)).min(keeper.on_time(fleet, now));
+        }
+        let next = ramp.next_time().min(cycles.on_time(fleet, now)).min(keeper.on_time(fleet, now));
         kinds.iter_mut().fold(next, |next, kind| next.min(kind.traffic.on_time(fleet, now, stamper)))
     }
 }
