@@ -8,7 +8,7 @@ use crate::engine::Time;
 use crate::report::{Series, histogram};
 
 /// One interval of a latency plot.
-const BIN: Duration = Duration::from_millis(100);
+const BIN: Duration = Duration::from_millis(25);
 /// A long run keeps no more intervals than this: neighbours are merged when they are too many.
 const BINS_MAX: usize = 4096;
 
@@ -121,11 +121,11 @@ mod tests {
         let ms = |value: u64| Time(value * 1_000_000);
         let mut bins = Bins::new(ms(0));
         bins.record(ms(10), 1_000);
-        bins.record(ms(99), 3_000);
-        bins.record(ms(150), 9_000);
-        let before = bins.end_phase(ms(160));
-        bins.record(ms(170), 5_000);
-        let after = bins.end_phase(ms(200));
+        bins.record(ms(24), 3_000);
+        bins.record(ms(35), 9_000);
+        let before = bins.end_phase(ms(36));
+        bins.record(ms(37), 5_000);
+        let after = bins.end_phase(ms(40));
         assert_eq!((before.len(), after.len()), (3, 1));
         assert_eq!(bins.bins().iter().map(|bin| bin.count).collect::<Vec<_>>(), [2, 1, 1]);
         assert!(bins.bins()[1].max >= 9_000);

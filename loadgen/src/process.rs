@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::engine::{Clock, Time};
 
 /// How often [`Sampler`] looks.
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
 /// A long run keeps no more samples than this: every other one is dropped when they are too many.
 const SAMPLES_MAX: usize = 4096;
 

@@ -99,7 +99,6 @@ fn the_long_help_shows_a_plan() {
 }
 
 #[test]
-#[ignore = "until every scenario of the suite is there"]
 fn the_standard_suite_is_accepted() {
     let output = compare(&["--broker-command", "a=false", "--rounds", "1"]);
     assert!(stderr(&output).contains("10 of 10 runs could not take place"), "{output:?}");

@@ -27,7 +27,9 @@ fn ask_in(version: ProtocolVersion, broker: SocketAddr) -> Result<()> {
     let mut stream = TcpStream::connect_timeout(&broker, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let client_id = format!("loadgen-ready-{}", std::process::id());
-    send(&mut stream, version, &Packet::Connect(Box::new(Connect::new(version, &client_id))))?;
+    let mut connect = Connect::new(version, &client_id);
+    connect.keep_alive = 30; // Some brokers refuse a client without.
+    send(&mut stream, version, &Packet::Connect(Box::new(connect)))?;
     let mut bytes = [0; CONNACK_BYTES];
     stream.read_exact(&mut bytes).context("no answer to CONNECT")?;
     let [CONNACK, _, _, code] = bytes else { bail!("CONNECT was not answered by a CONNACK") };

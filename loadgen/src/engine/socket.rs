@@ -29,7 +29,7 @@ pub(super) fn reset_on_close(socket: &Socket) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
 }
 
-/// What an error of [`connect`] means to the person at the terminal.
+/// What an error of a connection means to the person at the terminal.
 pub fn explain(error: &io::Error, target: SocketAddr) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::ADDRNOTAVAIL) => format!(

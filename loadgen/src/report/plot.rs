@@ -126,6 +126,7 @@ pub(super) fn over_time(mut lines: Vec<Line>, bands: &[Band], unit: &str, second
         let points = lines.iter_mut().flat_map(|line| &mut line.points);
         points.filter(|point| point.1 <= 0.0).for_each(|point| point.1 = f64::NAN);
     }
+    let bands = bands_around(&lines, bands);
     let moments = lines.iter().flat_map(|line| &line.points).map(|point| point.0);
     let x = Axis::seconds(moments.chain(bands.iter().flat_map(|band| [band.from_s, band.to_s])));
     let y = if wide { Axis::log(values(&lines), unit) } else { Axis::from_zero(values(&lines), unit) };
@@ -238,6 +239,16 @@ fn draw_lines(chart: &mut Chart<'_, '_>, lines: &[Line]) -> Drawn {
         }
     }
     Ok(())
+}
+
+/// The main phase alone where all of `lines` lies in it, so that a short storm fills its plot.
+fn bands_around<'a>(lines: &[Line], bands: &'a [Band]) -> &'a [Band] {
+    let Some(position) = bands.iter().position(|band| band.main) else { return bands };
+    let main = &bands[position];
+    let margin = (main.to_s - main.from_s) / 10.0;
+    let within = main.from_s - margin..=main.to_s + margin;
+    let mut moments = lines.iter().flat_map(|line| &line.points).map(|point| point.0);
+    if moments.all(|moment| within.contains(&moment)) { &bands[position..=position] } else { bands }
 }
 
 fn draw_line(chart: &mut Chart<'_, '_>, points: &[(f64, f64)], pen: Pen) -> Drawn {
