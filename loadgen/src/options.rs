@@ -13,6 +13,7 @@ use crate::stamp::STAMP_BYTES;
 
 /// What every scenario is told on the command line.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Broker, clients and results")]
 pub struct Common {
     /// Address of the broker
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", global = true)]

@@ -8,9 +8,10 @@ mod tell;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use willowmq::codec::QoS;
+use willowmq::topic::{TopicFilter, TopicName};
 
 use crate::options::{self, Common, Version};
 use crate::run::Run;
@@ -28,8 +29,8 @@ pub struct Storm {
     /// Level of the watchers' subscriptions
     #[arg(long, value_name = "QOS", default_value = "1", value_parser = options::qos)]
     pub watcher_qos: QoS,
-    /// Topic of a will; {n} becomes the client's number, {client} its Client Identifier, {prefix} the topic prefix
-    #[arg(long, value_name = "TEMPLATE", default_value = "{prefix}/{n}/status")]
+    /// Topic of a will; {i} becomes the client's number, {client} its Client Identifier, {prefix} the topic prefix
+    #[arg(long, value_name = "TEMPLATE", default_value = "{prefix}/{i}/status")]
     pub will_topic: String,
     /// What the watchers subscribe to; {prefix} becomes the topic prefix
     #[arg(long, value_name = "FILTER", default_value = "{prefix}/+/status")]
@@ -138,9 +139,10 @@ impl Storm {
         if common.mqtt != Version::V5 && !(self.will_delay.is_zero() && self.expiry().is_zero()) {
             bail!("--will-delay and --session-expiry take --mqtt 5");
         }
-        if !self.will_topic.contains("{n}") && !self.will_topic.contains("{client}") {
-            bail!("--will-topic contains {{n}} or {{client}}, so that wills can be told apart");
+        if !self.will_topic.contains("{i}") && !self.will_topic.contains("{client}") {
+            bail!("--will-topic contains {{i}} or {{client}}, so that wills can be told apart");
         }
+        self.check_filter()?;
         match self.how {
             How::Silent if common.keep_alive.is_zero() => bail!("--how silent takes a --keep-alive"),
             How::Takeover if !self.delay().is_zero() => {
@@ -156,6 +158,16 @@ impl Storm {
         if self.reconnect > 0.0 && self.after < self.delay() + margin && self.delay() < self.after + margin {
             bail!("--after is at least {margin:?} from the will's delay, so that it is clear which wills are due");
         }
+        Ok(())
+    }
+
+    /// The watchers have to hear the wills at all.
+    fn check_filter(&self) -> Result<()> {
+        let fill = |template: &str| template.replace("{prefix}", "p").replace("{i}", "0").replace("{client}", "c");
+        let (topic, filter) = (fill(&self.will_topic), fill(&self.filter));
+        let name = TopicName::parse(&topic).with_context(|| format!("--will-topic {}", self.will_topic))?;
+        let parsed = TopicFilter::parse(&filter).with_context(|| format!("--filter {}", self.filter))?;
+        ensure!(parsed.matches(name), "--filter {} does not match --will-topic {}", self.filter, self.will_topic);
         Ok(())
     }
 

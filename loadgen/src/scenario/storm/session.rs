@@ -109,7 +109,7 @@ impl Session {
             template
                 .replace("{prefix}", &run.topic_prefix)
                 .replace("{client}", &format!("{}{number}", run.client_prefix))
-                .replace("{n}", &number.to_string())
+                .replace("{i}", &number.to_string())
         };
         let topics: Vec<String> = roles.devices().map(|device| fill(&storm.will_topic, device)).collect();
         let traffic = storm.background.map(|rate| {
