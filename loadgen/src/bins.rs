@@ -17,6 +17,8 @@ const BINS_MAX: usize = 4096;
 pub struct Bin {
     /// When it began.
     pub from: Time,
+    /// When it ended.
+    pub to: Time,
     /// How many values it has.
     pub count: u64,
     /// Their median, in nanoseconds.
@@ -65,6 +67,7 @@ impl Bins {
         if !self.current.is_empty() {
             self.bins.push(Bin {
                 from: Time(self.end.0.saturating_sub(self.length.as_nanos() as u64)),
+                to: self.end.min(now),
                 count: self.current.len(),
                 p50: self.current.value_at_quantile(0.5),
                 p99: self.current.value_at_quantile(0.99),
@@ -86,6 +89,7 @@ impl Bins {
             let last = pair[pair.len() - 1];
             Bin {
                 from: pair[0].from,
+                to: last.to,
                 count: pair.iter().map(|bin| bin.count).sum(),
                 p50: pair[0].p50.max(last.p50),
                 p99: pair[0].p99.max(last.p99),

@@ -20,6 +20,8 @@ const POINTS: usize = 500;
 const NORMAL_FACTOR: u64 = 2;
 /// … or exceed it by no more than this.
 const NORMAL_MARGIN: Duration = Duration::from_millis(1);
+/// It has to stay normal for so long: a hiccup later on has another cause.
+const NORMAL_FOR: Duration = Duration::from_millis(500);
 
 /// What a storm has shown.
 pub(super) struct Findings {
@@ -104,12 +106,20 @@ fn tell_background(phases: &[(&'static str, Histogram<u64>)], traffic: &Traffic,
     ));
 }
 
-/// How long after `began` the 99 % of each interval stayed near what they were `before`, in nanoseconds.
+/// How long after `began` the 99 % of each interval came near what they were `before`, in nanoseconds, and stayed there
+/// for [`NORMAL_FOR`].
 fn back_to_normal(bins: &[Bin], before: u64, began: Time) -> Duration {
     let limit = (before * NORMAL_FACTOR).max(before + NORMAL_MARGIN.as_nanos() as u64);
-    let last = bins.iter().rposition(|bin| bin.from >= began && bin.p99 > limit);
-    let end = last.map(|last| bins.get(last + 1).map_or(bins[last].from, |next| next.from));
-    end.map_or(Duration::ZERO, |end| end - began)
+    let mut normal_since = began;
+    for bin in bins.iter().filter(|bin| bin.from >= began) {
+        if bin.from >= normal_since + NORMAL_FOR {
+            break;
+        }
+        if bin.p99 > limit {
+            normal_since = bin.to;
+        }
+    }
+    normal_since - began
 }
 
 #[cfg(test)]
@@ -117,11 +127,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn normal_is_when_no_later_interval_is_slow() {
-        let bin = |from: u64, p99_ms: u64| Bin { from: Time(from), count: 1, p50: 0, p99: p99_ms * 1_000_000, max: 0 };
-        let bins = [bin(0, 9), bin(100, 2), bin(200, 9), bin(300, 2), bin(400, 5), bin(500, 1)];
-        assert_eq!(back_to_normal(&bins, 1_000_000, Time(100)), Duration::from_nanos(400));
-        assert_eq!(back_to_normal(&bins, 4_000_000, Time(300)), Duration::ZERO);
+    fn normal_is_when_it_stays_so() {
+        let ms = |ms: u64| Time(ms * 1_000_000);
+        let bin = |from: u64, p99_ms: u64| {
+            let (from, to) = (ms(from), ms(from + 100));
+            Bin { from, to, count: 1, p50: 0, p99: p99_ms * 1_000_000, max: 0 }
+        };
+        let bins = [bin(0, 9), bin(100, 2), bin(200, 9), bin(300, 2), bin(400, 5), bin(500, 1), bin(1100, 9)];
+        let normal_after = |before_ms: u64, began| back_to_normal(&bins, before_ms * 1_000_000, ms(began)).as_millis();
+        assert_eq!(normal_after(1, 100), 400, "what comes half a second later is another story");
+        assert_eq!(normal_after(4, 300), 0);
         assert_eq!(back_to_normal(&[], 0, Time(0)), Duration::ZERO);
     }
 
