@@ -8,6 +8,7 @@ pub mod bins;
 pub mod compare;
 pub mod engine;
 pub mod gauge;
+pub mod kernel;
 pub mod ledger;
 pub mod options;
 pub mod process;

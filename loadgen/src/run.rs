@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::engine::{Clock, Driver, Fleet, Time};
+use crate::kernel::Drops;
 use crate::options::{Common, Identity};
 use crate::process::{Processes, Sampler, Usage, own_cpu};
 use crate::progress::Progress;
@@ -36,6 +37,7 @@ pub struct Run {
     /// What is found.
     pub report: Report,
     processes: Option<Processes>,
+    drops: Drops,
     sampler: Option<Sampler>,
 }
 
@@ -80,6 +82,7 @@ impl Run {
             options: options.clone(),
             stamper,
             processes,
+            drops: Drops::read(),
             sampler,
         })
     }
@@ -214,6 +217,9 @@ impl Run {
         self.progress.finish();
         self.report.duration_s = self.now().as_secs_f64();
         self.add_samples();
+        if self.fleet.is_local() {
+            self.report.warnings.extend(Drops::read().warnings_since(self.drops));
+        }
         if let Some(path) = &self.options.json {
             write_json(path, &self.report)?;
         }

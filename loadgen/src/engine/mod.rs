@@ -137,6 +137,11 @@ impl Fleet {
         self.clock
     }
 
+    /// Whether the broker is reached by loopback.
+    pub fn is_local(&self) -> bool {
+        self.route.target.ip().is_loopback()
+    }
+
     /// What `client` is doing.
     pub fn stage(&self, client: Index) -> Stage {
         self.links[client].stage
