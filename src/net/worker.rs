@@ -20,6 +20,8 @@ use crate::timer::{Moment, Wheel};
 const BUFFERS: u16 = 1024;
 /// Completions of one turn. A burst is worked off in batches, between which others have their turn.
 const COMPLETIONS_MAX: usize = 1024;
+/// The kernel is not asked for more once a turn has so many: what they ask for waits until the turn is over.
+const ASKING_MAX: usize = 64;
 /// Reads of 16 KiB from a connection that is about to be taken over: a client that floods it waits no longer than that.
 const CATCH_UP_READS: usize = 64;
 /// Letters taken from one peer in one turn.
@@ -225,18 +227,20 @@ impl Worker {
     }
 
     /// Takes what has arrived, up to a batch. The kernel hands over some twenty arrivals at a time, in order: in a flood of connections
-    /// that end, everybody else's messages would wait behind the flood, so it is asked until it has no more.
+    /// that end, everybody else's messages would wait behind the flood, so it is asked again while the batch is small.
     fn take_completions(&mut self, now: Moment) {
         let mut taken = 0;
         while taken < COMPLETIONS_MAX {
+            let ended = self.endings.len();
             match self.aside.pop_front().or_else(|| self.io.ring.next_completion()) {
                 Some(completion) => self.on_completion(now, completion),
-                None if self.io.ring.has_more() => self.enter(Wait::No),
+                None if taken < ASKING_MAX && self.io.ring.has_more() => self.enter(Wait::No),
                 None => break,
             }
-            taken += 1; // An entry into the kernel counts as well, so that this ends.
+            // An end only queues, and so does not count. An entry into the kernel does, so that this ends.
+            taken += usize::from(self.endings.len() == ended);
         }
-        self.is_flooded = taken >= COMPLETIONS_MAX;
+        self.is_flooded = taken >= ASKING_MAX;
     }
 
     /// Hands over all that a connection has sent before now, since another one is about to take its Session over. A DISCONNECT that the
