@@ -48,6 +48,9 @@ pub struct Common {
     /// Process of the broker, whose CPU time and memory are measured with those of its descendants; can be repeated
     #[arg(long, value_name = "PID", global = true)]
     pub pid: Vec<u32>,
+    /// CPU that the generator runs on, so that it does not get in the broker's way; can be repeated
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..1024), global = true)]
+    pub cpu: Vec<u16>,
     /// Give up when nothing happens for this long
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, global = true)]
     pub patience: Duration,

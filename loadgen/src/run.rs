@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 use crate::engine::{Clock, Driver, Fleet, Time};
 use crate::kernel::Drops;
 use crate::options::{Common, Identity};
@@ -67,6 +69,7 @@ impl Run {
     ///
     /// When an option makes no sense, or the machine does not allow that many clients.
     pub fn new(scenario: &str, options: &Common, clients: usize) -> Result<Self> {
+        pin_to(&options.cpu)?;
         let clock = Clock::start();
         let stamper = Stamper::random();
         let processes = if options.pid.is_empty() { None } else { Some(Processes::find(&options.pid)?) };
@@ -267,6 +270,16 @@ impl Run {
         let peak = samples.iter().map(|(_, usage)| usage.memory_bytes).max().unwrap_or(0);
         self.report.lower("broker_memory_peak_bytes", "broker memory, peak", peak as f64, "B");
     }
+}
+
+/// Lets this thread, and those that it starts, run on `cpus` only; on any where there are none.
+fn pin_to(cpus: &[u16]) -> Result<()> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|cpu| set.set(usize::from(*cpu)));
+    sched_setaffinity(None, &set).with_context(|| format!("--cpu {cpus:?}: this process may not run there"))
 }
 
 fn write_json(path: &Path, report: &Report) -> Result<()> {

@@ -9,9 +9,9 @@ use clap::{Arg, ArgMatches, Args, Command};
 use crate::options::Common;
 
 /// Options of every scenario that `compare` has as well, in its own meaning.
-const SHARED: [&str; 3] = ["json", "report", "quiet"];
+const SHARED: [&str; 4] = ["json", "report", "quiet", "cpu"];
 /// Options that `compare` gives to every run.
-const GIVEN: [&str; 6] = ["broker", "pid", "label", "json", "report", "quiet"];
+const GIVEN: [&str; 7] = ["broker", "pid", "label", "json", "report", "quiet", "cpu"];
 
 /// Takes the options that mean nothing to a comparison out of the help of `compare`.
 ///

@@ -97,6 +97,7 @@ impl Compare {
             generator: std::env::current_exe().context("the path of this program")?,
             interrupt,
             is_quiet: common.quiet,
+            cpus: &common.cpu,
         };
         let mut comparison = compare(&rounds, baseline)?;
         finish(&mut comparison, common)

@@ -24,6 +24,8 @@ pub(super) struct Rounds<'a> {
     pub(super) generator: PathBuf,
     pub(super) interrupt: Interrupt,
     pub(super) is_quiet: bool,
+    /// Where the generator runs.
+    pub(super) cpus: &'a [u16],
 }
 
 /// One run that is to take place; indices into the plan, and the round from 1.
@@ -76,6 +78,7 @@ impl Rounds<'_> {
         command
             .args([format!("--broker={}", broker.address()), format!("--pid={}", broker.pid())])
             .args(["--quiet".into(), format!("--label={label}"), format!("--json={}", json.display())])
+            .args(self.cpus.iter().map(|cpu| format!("--cpu={cpu}")))
             .args(&scenario.args)
             .stdout(Stdio::null())
             .stderr(File::create(&output)?);
@@ -149,7 +152,7 @@ mod tests {
                     [[scenario]]\nname = 's'\nargs = ['publish']";
         let plan: Plan = text.parse().unwrap();
         let (generator, interrupt) = ("false".into(), Interrupt::default());
-        let rounds = Rounds { plan: &plan, count: 1, generator, interrupt, is_quiet: true };
+        let rounds = Rounds { plan: &plan, count: 1, generator, interrupt, is_quiet: true, cpus: &[] };
         let mut errors = Vec::new();
         rounds.run(|_, run| errors.push((run.broker, run.error.unwrap())));
         assert_eq!(errors.iter().map(|(broker, _)| broker.as_str()).collect::<Vec<_>>(), ["a", "b"]);

@@ -19,7 +19,7 @@ use crate::stamp::{Stamp, Stamper};
 use crate::traffic::{Pace, Plan, Shape, Traffic};
 
 /// How many clients are cut before input is looked at again.
-const CUT_SLICE: usize = 64;
+const CUT_SLICE: usize = 16;
 /// How long it is watched whether anything is heard that must not be.
 const SILENCE: Duration = Duration::from_secs(1);
 
