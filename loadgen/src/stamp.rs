@@ -19,8 +19,8 @@ use crate::engine::Time;
 /// The smallest payload that has room for a stamp.
 pub const STAMP_BYTES: usize = 24;
 
-/// Noise is repeated after this many bytes.
-const NOISE_BYTES: usize = 1 << 16;
+/// Noise is repeated after this many bytes: few enough to stay in the first-level cache.
+const NOISE_BYTES: usize = 1 << 12;
 
 /// What is written at the beginning of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
