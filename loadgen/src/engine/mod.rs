@@ -194,7 +194,8 @@ impl Fleet {
 
     /// Ends the connection of `client`, if it has one.
     pub fn close(&mut self, client: Index, end: End) {
-        if end == End::Disconnect && self.links[client].stage == Stage::Online {
+        // A client may send before its CONNACK has come. (§3.1.4)
+        if end == End::Disconnect && matches!(self.links[client].stage, Stage::AwaitConnack | Stage::Online) {
             let link = &mut self.links[client];
             let disconnect = willowmq::codec::Disconnect::new(ReasonCode::Success);
             encode(&Packet::Disconnect(disconnect), link.version, &mut link.output);

@@ -156,7 +156,17 @@ impl Fleet {
     }
 
     fn on_packet<D: Driver>(&mut self, client: Index, at: Time, packet: &Packet<'_>, driver: &mut D) {
+        match (self.links[client].stage, packet) {
+            (Stage::AwaitConnack, Packet::Connack(_)) | (Stage::Online, _) => {}
+            (_, other) => {
+                let what = format!("{} instead of a CONNACK", other.kind()); // [MQTT-3.2.0-1]
+                return self.on_violation(client, at, &what, driver);
+            }
+        }
         match packet {
+            Packet::Connack(_) if self.links[client].stage == Stage::Online => {
+                self.on_violation(client, at, "a second CONNACK", driver); // [MQTT-3.2.0-2]
+            }
             Packet::Connack(connack) => self.on_connack(client, at, connack, driver),
             Packet::Publish(publish) => self.on_publish(client, at, publish, driver),
             Packet::Puback(ack) => match self.links[client].outgoing.on_puback(ack.packet_id) {

@@ -38,6 +38,7 @@ pub fn explain(error: &io::Error, target: SocketAddr) -> String {
         ),
         Some(Errno::MFILE) => "the limit of open files of this process is reached (ulimit -n)".into(),
         Some(Errno::NFILE) => "the limit of open files of this machine is reached (fs.file-max)".into(),
+        Some(Errno::CONNRESET | Errno::PIPE) => "reset by the broker".into(),
         Some(Errno::NOBUFS | Errno::NOMEM) => format!("the kernel has no memory for more sockets: {error}"),
         _ => format!("cannot connect to {target}: {error}"),
     }
