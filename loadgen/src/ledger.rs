@@ -91,8 +91,8 @@ impl Tally {
     /// Counts `count` more cases, told as one.
     pub fn add_many(&mut self, count: u64, example: impl FnOnce() -> String) {
         self.count += count;
-        if count > 0 && self.examples.len() < EXAMPLES_MAX {
-            self.examples.push(example());
+        if count > 0 {
+            self.note(example);
         }
     }
 
@@ -101,6 +101,13 @@ impl Tally {
         self.count += other.count;
         self.examples.extend(other.examples);
         self.examples.truncate(EXAMPLES_MAX);
+    }
+
+    /// Keeps `example` for a case that is counted elsewhere.
+    pub fn note(&mut self, example: impl FnOnce() -> String) {
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(example());
+        }
     }
 
     /// The tally as a check called `name`.
@@ -126,6 +133,10 @@ pub struct Violations {
     pub foreign: Tally,
     /// A level or topic that was not asked for.
     pub misdirected: Tally,
+    /// Live, and with RETAIN set. [MQTT-3.3.1-9]
+    pub retain_flag: Tally,
+    /// Sent, and never acknowledged, on a connection that lasted.
+    pub unacknowledged: Tally,
 }
 
 impl Violations {
@@ -138,6 +149,8 @@ impl Violations {
         self.altered.absorb(other.altered);
         self.foreign.absorb(other.foreign);
         self.misdirected.absorb(other.misdirected);
+        self.retain_flag.absorb(other.retain_flag);
+        self.unacknowledged.absorb(other.unacknowledged);
     }
 
     /// Notes a payload that could not be read.
@@ -169,8 +182,9 @@ impl Violations {
 
     /// How often something was wrong that no level permits.
     pub fn failures(&self) -> u64 {
-        let Self { lost, repeated, disordered, altered, misdirected, .. } = self;
-        [lost, repeated, disordered, altered, misdirected].iter().map(|tally| tally.count).sum()
+        let Self { lost, repeated, disordered, altered, misdirected, retain_flag, unacknowledged, .. } = self;
+        let failures = [lost, repeated, disordered, altered, misdirected, retain_flag, unacknowledged];
+        failures.iter().map(|tally| tally.count).sum()
     }
 
     /// Adds what was found to `report`, for traffic at `qos`.
@@ -203,6 +217,8 @@ impl Violations {
         check(self.disordered, "disordered", "messages out of order", false);
         check(self.altered, "altered", "payloads altered", false);
         check(self.misdirected, "misdirected", "messages at another topic or level", false);
+        check(self.retain_flag, "retain_flag", "live messages with RETAIN set", false);
+        check(self.unacknowledged, "unacknowledged", "messages without an acknowledgement", false);
         check(self.foreign, "foreign", "messages of somebody else", true);
     }
 }

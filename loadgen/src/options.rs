@@ -1,12 +1,13 @@
 //! What every scenario is told on the command line.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use willowmq::codec::{Connect, ProtocolVersion, QoS};
+use willowmq::topic::TopicName;
 
 use crate::engine::{Route, Sources};
 use crate::stamp::STAMP_BYTES;
@@ -43,7 +44,7 @@ pub struct Common {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one, global = true)]
     pub connect_concurrency: usize,
     /// Connections opened per second at most
-    #[arg(long, value_name = "RATE", value_parser = positive, global = true)]
+    #[arg(long, value_name = "RATE", value_parser = rate, global = true)]
     pub connect_rate: Option<f64>,
     /// Process of the broker, whose CPU time and memory are measured with those of its descendants; can be repeated
     #[arg(long, value_name = "PID", global = true)]
@@ -117,6 +118,26 @@ impl Identity {
 }
 
 impl Common {
+    /// Finds out before a run what would make it worthless afterwards.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be written, a topic is none, or there is no patience at all.
+    pub fn check(&self) -> Result<()> {
+        for (option, path) in [("--json", &self.json), ("--report", &self.report)] {
+            if let Some(path) = path.as_deref().filter(|path| *path != Path::new("-")) {
+                check_writable(path).with_context(|| format!("{option} {}", path.display()))?;
+            }
+        }
+        if let Some(prefix) = &self.topic_prefix {
+            TopicName::parse(prefix).map_err(|error| anyhow!("--topic-prefix {prefix}: {error}"))?;
+        }
+        if self.patience.is_zero() {
+            bail!("--patience is more than 0: no broker answers at once");
+        }
+        Ok(())
+    }
+
     /// Who the clients say they are.
     ///
     /// # Errors
@@ -181,9 +202,26 @@ pub fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number above 0".into())
 }
 
+/// Parses so many per second, in bounds within which a schedule can be kept.
+pub fn rate(text: &str) -> Result<f64, String> {
+    const MIN: f64 = 1e-3;
+    const MAX: f64 = 1e7;
+    let rate = text.parse::<f64>().ok().filter(|rate| (MIN..=MAX).contains(rate));
+    rate.ok_or_else(|| format!("expected a number from {MIN} to {MAX}"))
+}
+
 /// Parses a count above zero.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "expected a whole number above 0".into())
+    const MAX: usize = u32::MAX as usize; // A client's number has 32 bits.
+    let count = text.parse().ok().filter(|count| (1..=MAX).contains(count));
+    count.ok_or_else(|| format!("expected a whole number from 1 to {MAX}"))
+}
+
+/// Fails if `path` cannot be written; leaves what is there alone.
+fn check_writable(path: &Path) -> std::io::Result<()> {
+    let is_new = !path.exists();
+    std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+    if is_new { std::fs::remove_file(path) } else { Ok(()) }
 }
 
 /// Parses a share from 0 to 1, or a percentage.

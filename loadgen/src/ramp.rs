@@ -65,6 +65,19 @@ impl Ramp {
         Some(client)
     }
 
+    /// Counts those that have not been accepted after all this time as failed.
+    pub fn give_up(&mut self) {
+        let unanswered = self.is_under_way.iter().enumerate().filter(|(_, is_under_way)| **is_under_way);
+        for (client, _) in unanswered {
+            self.failed.add(|| format!("client {client}: no CONNACK"));
+        }
+        let waiting = self.waiting.len() as u64;
+        self.failed.add_many(waiting, || format!("{waiting} clients whose turn never came"));
+        self.is_under_way.fill(false);
+        self.waiting.clear();
+        self.under_way = 0;
+    }
+
     /// When it may be somebody's turn without anything else happening.
     pub fn next_time(&self) -> Time {
         if self.waiting.is_empty() || self.under_way >= self.concurrency { Time::NEVER } else { self.next }

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::engine::{Clock, Driver, Fleet, Time};
 use crate::kernel::Drops;
+use crate::ledger::Tally;
 use crate::options::{Common, Identity};
 use crate::process::{Processes, Sampler, Usage, own_cpu};
 use crate::progress::Progress;
@@ -72,7 +73,11 @@ impl Run {
         pin_to(&options.cpu)?;
         let clock = Clock::start();
         let stamper = Stamper::random();
-        let processes = if options.pid.is_empty() { None } else { Some(Processes::find(&options.pid)?) };
+        // Nobody else knows topics with a random name.
+        let stamper = if options.topic_prefix.is_none() { stamper.alone() } else { stamper };
+        options.check()?;
+        let processes =
+            if options.pid.is_empty() { None } else { Some(Processes::find(&options.pid).context("--pid")?) };
         let sampler = processes.clone().map(|processes| Sampler::start(processes, clock));
         let name = stamper.key() & 0xFF_FFFF;
         Ok(Self {
@@ -135,6 +140,35 @@ impl Run {
                 return Ok(false);
             }
         }
+    }
+
+    /// Opens the connections of a ramp, and waits until everybody `is_subscribed`.
+    ///
+    /// # Errors
+    ///
+    /// When a connection or subscription is refused, as the ramp or `refused` tells, or not answered in time.
+    pub fn connect_patiently<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        ramp: impl Fn(&D) -> &Ramp,
+        is_subscribed: impl Fn(&D) -> bool,
+        refused: impl Fn(&D) -> &Tally,
+    ) -> Result<()> {
+        // One refusal is enough to know that the run cannot take place; the others are waited for as examples.
+        let has_failed = |it: &D| ramp(it).failed.count > 0 || refused(it).count > 0;
+        let is_done = |it: &D| ramp(it).is_done() && (is_subscribed(it) || has_failed(it));
+        let is_answered = self.drive_patiently(driver, |it| ramp(it).accepted as u64, is_done)?;
+        for tally in [&ramp(driver).failed, refused(driver)] {
+            if tally.count > 0 {
+                bail!("{} could not connect and subscribe: {}", clients(tally.count), tally.examples.join("; "));
+            }
+        }
+        if is_answered { Ok(()) } else { bail!(self.no_answer()) }
+    }
+
+    /// Says that the patience is over.
+    pub fn no_answer(&self) -> String {
+        format!("the broker did not answer every CONNECT and SUBSCRIBE for {:?} (--patience)", self.options.patience)
     }
 
     /// What has been spent so far.
@@ -280,6 +314,11 @@ fn pin_to(cpus: &[u16]) -> Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().for_each(|cpu| set.set(usize::from(*cpu)));
     sched_setaffinity(None, &set).with_context(|| format!("--cpu {cpus:?}: this process may not run there"))
+}
+
+/// `count` clients, for people.
+pub fn clients(count: u64) -> String {
+    if count == 1 { "a client".into() } else { format!("{count} clients") }
 }
 
 fn write_json(path: &Path, report: &Report) -> Result<()> {

@@ -38,7 +38,7 @@ pub struct Stamp {
 pub enum Defect {
     /// It is not of this run: something else publishes here, or an older run left it.
     Foreign,
-    /// Its stamp is of this run, and what follows is not what was sent.
+    /// It is not what was sent: its stamp is of this run, or nobody else publishes here.
     Altered,
 }
 
@@ -46,6 +46,8 @@ pub enum Defect {
 #[derive(Clone)]
 pub struct Stamper {
     key: u64,
+    /// What a payload is whose stamp is not of this run.
+    unknown: Defect,
     noise: std::sync::Arc<[u8]>,
 }
 
@@ -57,7 +59,17 @@ impl Stamper {
 
     fn with_key(key: u64) -> Self {
         let noise = (0..2 * NOISE_BYTES as u64).map(|position| (mix(position % NOISE_BYTES as u64) >> 32) as u8);
-        Self { key, noise: noise.collect() }
+        Self { key, unknown: Defect::Foreign, noise: noise.collect() }
+    }
+
+    /// A stamper for topics at which nobody else publishes: what is not of this run was altered on its way.
+    pub fn alone(self) -> Self {
+        Self { unknown: Defect::Altered, ..self }
+    }
+
+    /// A stamper for topics at which others may publish as well.
+    pub fn among_others(self) -> Self {
+        Self { unknown: Defect::Foreign, ..self }
     }
 
     /// The key, for names that must not meet those of another run.
@@ -82,13 +94,13 @@ impl Stamper {
 
     /// Reads the stamp of `payload`, and compares everything else with what was sent.
     pub fn read(&self, payload: &[u8]) -> Result<Stamp, Defect> {
-        let Some((head, noise)) = payload.split_first_chunk::<STAMP_BYTES>() else { return Err(Defect::Foreign) };
+        let Some((head, noise)) = payload.split_first_chunk::<STAMP_BYTES>() else { return Err(self.unknown) };
         let u32_at = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         let stamp = Stamp { publisher: u32_at(4), sequence: u64_at(8), at: Time(u64_at(16)) };
         let check = self.check(stamp, payload.len());
         if check != u32_at(0) {
-            return Err(Defect::Foreign);
+            return Err(self.unknown);
         }
         let is_whole = noise.chunks(NOISE_BYTES).all(|chunk| chunk == self.noise(check, chunk.len()));
         if is_whole { Ok(stamp) } else { Err(Defect::Altered) }
@@ -145,5 +157,6 @@ mod tests {
         assert_eq!(stamper.read(&payload[..99]), Err(Defect::Foreign));
         assert_eq!(stamper.read(&[]), Err(Defect::Foreign));
         assert_eq!(Stamper::with_key(2).read(&payload), Err(Defect::Foreign));
+        assert_eq!(Stamper::with_key(2).alone().read(&payload), Err(Defect::Altered));
     }
 }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use willowmq::codec::{Publish, QoS, SubscriptionOptions};
 
 use crate::bins::Bins;
-use crate::engine::{Event, Fleet, Index, Message, Time};
+use crate::engine::{Event, Fleet, Index, Message, Stage, Time};
 use crate::ledger::{Sighting, Track, Violations};
 use crate::options::Identity;
 use crate::stamp::{Stamp, Stamper};
@@ -54,6 +54,16 @@ pub struct Plan {
     pub topic_prefix: String,
     /// Beginning of the Client Identifiers.
     pub client_prefix: String,
+}
+
+impl Plan {
+    /// What client number `member` of the traffic is, for people.
+    fn who(&self, member: usize) -> String {
+        match member.checked_sub(self.subscribers) {
+            None => format!("subscriber {member}"),
+            Some(publisher) => format!("publisher {publisher}"),
+        }
+    }
 }
 
 /// Ordinary traffic, by the clients of a fleet from `first` on: subscribers, then publishers.
@@ -246,17 +256,25 @@ impl Traffic {
         (0..).zip(&self.publishers).map(|(number, it)| of_publisher(number).saturating_sub(it.base)).sum()
     }
 
-    /// Counts what never arrived; the end of the run.
-    pub fn settle(&mut self) {
-        let per_publisher = (self.tracks.len() / self.plan.publishers).max(1);
+    /// Counts what never arrived, and what was never acknowledged; the end of the run, before connections are closed.
+    pub fn settle(&mut self, fleet: &Fleet) {
         for (position, track) in self.tracks.iter().enumerate() {
             let publisher = position % self.plan.publishers;
             let sent = self.publishers[publisher].next;
-            let receiver = if per_publisher > 1 { position / self.plan.publishers } else { publisher };
+            let receiver = match self.plan.shape {
+                Shape::Pairs => format!("subscriber {publisher} misses"),
+                Shape::FanIn | Shape::FanOut => format!("subscriber {} misses", position / self.plan.publishers),
+                Shape::Shared => "the subscribers miss".into(),
+            };
             self.violations.lost.add_many(track.lost(sent), || {
                 let first = track.first_lost(sent).unwrap_or(sent);
-                format!("subscriber {receiver} misses {} of publisher {publisher}, from {first} on", track.lost(sent))
+                format!("{receiver} {} of publisher {publisher}, from {first} on", track.lost(sent))
             });
+        }
+        for publisher in 0..self.plan.publishers {
+            let client = self.first + self.plan.subscribers + publisher;
+            let count = if fleet.stage(client) == Stage::Online { fleet.unacknowledged(client) as u64 } else { 0 };
+            self.violations.unacknowledged.add_many(count, || format!("publisher {publisher}: {count}"));
         }
     }
 
@@ -338,7 +356,8 @@ impl Traffic {
             Event::Message(publish) => self.on_message(member, at, publish, stamper),
             Event::Acknowledged(sequence) => self.on_arrived(publisher, *sequence),
             Event::Rejected(sequence, reason) => {
-                self.violations.lost.add(|| format!("publisher {publisher}, message {sequence}: {reason}"));
+                // It will be missed where it should have arrived, and is counted there.
+                self.violations.lost.note(|| format!("publisher {publisher}, message {sequence}: {reason}"));
                 self.on_arrived(publisher, *sequence);
             }
             Event::Refused(reason) => self.disconnected.add(|| format!("CONNACK, {reason}")),
@@ -361,13 +380,17 @@ impl Traffic {
             Err(defect) => return self.violations.defect(defect, publish.topic),
         };
         let publisher = stamp.publisher as usize;
-        let is_mine = self.topics.get(publisher).is_some_and(|topic| topic == publish.topic)
+        let is_mine = member < self.plan.subscribers
+            && self.topics.get(publisher).is_some_and(|topic| topic == publish.topic)
             && (self.plan.shape != Shape::Pairs || publisher == member)
             && publish.qos == self.plan.qos;
         if !is_mine {
             let (topic, qos) = (publish.topic, publish.qos.as_u8());
-            self.violations.misdirected.add(|| format!("subscriber {member}: {topic} at QoS {qos}"));
+            self.violations.misdirected.add(|| format!("{}: {topic} at QoS {qos}", self.plan.who(member)));
             return;
+        }
+        if publish.retain {
+            self.violations.retain_flag.add(|| format!("subscriber {member}, {}", publish.topic));
         }
         let track = self.track(member, publisher);
         let mut sighting = self.tracks[track].see(stamp.sequence);

@@ -88,6 +88,7 @@ impl Compare {
         arguments::refuse_those_of_single_runs(matches)?;
         let plan = self.plan(program)?;
         let baseline = plan.baseline(self.baseline.as_deref())?;
+        common.check()?;
         let interrupt = Interrupt::watch()?;
         // Brokers inherit the limit, and a storm takes many connections.
         raise_descriptors()?;

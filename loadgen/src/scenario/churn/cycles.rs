@@ -187,6 +187,11 @@ impl Cycles {
         self.incomplete.count + self.disconnected.count + self.violations.failures() + self.wills.failures()
     }
 
+    /// Connections that were lost or refused while nothing was to be done.
+    pub fn disconnected(&self) -> &Tally {
+        &self.disconnected
+    }
+
     fn due(&self, started: Time, cycle: u64) -> Time {
         started + Duration::from_secs_f64(cycle as f64 / self.plan.rate)
     }

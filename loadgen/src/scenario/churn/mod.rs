@@ -5,7 +5,7 @@ pub mod wills;
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use willowmq::codec::QoS;
 
@@ -28,7 +28,7 @@ pub struct Churn {
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = options::at_least_one)]
     pub clients: usize,
     /// Cycles begun per second, on a schedule that waits for nobody as long as a client is away
-    #[arg(long, value_name = "RATE", default_value = "500", value_parser = options::positive)]
+    #[arg(long, value_name = "RATE", default_value = "500", value_parser = options::rate)]
     pub rate: f64,
     /// How long clients come and go
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = options::duration)]
@@ -46,7 +46,7 @@ pub struct Churn {
     #[arg(long, value_name = "FRACTION", default_value = "50%", value_parser = options::fraction)]
     pub clean_end: f64,
     /// Ordinary traffic beside it: messages per second in all; the broker's cost per cycle includes it
-    #[arg(long, value_name = "RATE", value_parser = options::positive)]
+    #[arg(long, value_name = "RATE", value_parser = options::rate)]
     pub background: Option<f64>,
     /// Level of the ordinary traffic
     #[arg(long, value_name = "QOS", default_value = "0", value_parser = options::qos)]
@@ -206,17 +206,22 @@ impl Session {
         Self { cycles, traffic, ramp, identity, stamper, before: None, memory_before: None, memory_after: None }
     }
 
-    fn is_ready(&self) -> bool {
-        self.ramp.is_done() && self.cycles.is_watched() && self.traffic.as_ref().is_none_or(Traffic::is_subscribed)
+    fn is_subscribed(&self) -> bool {
+        self.cycles.is_watched() && self.traffic.as_ref().is_none_or(Traffic::is_subscribed)
     }
 
     /// Connects those who stay: the ordinary traffic and the watcher.
     fn connect(&mut self, run: &mut Run) -> Result<()> {
         let from = run.now();
-        run.drive_patiently(self, |it| it.ramp.accepted as u64, Self::is_ready)?;
-        if self.ramp.failed.count > 0 || !self.is_ready() {
-            bail!("could not connect and subscribe: {}", self.ramp.failed.examples.join("; "));
-        }
+        run.connect_patiently(
+            self,
+            |it| &it.ramp,
+            Self::is_subscribed,
+            |it| match &it.traffic {
+                Some(traffic) if traffic.disconnected.count > 0 => &traffic.disconnected,
+                _ => it.cycles.disconnected(),
+            },
+        )?;
         run.end_phase("connect", from);
         Ok(())
     }
@@ -245,7 +250,7 @@ impl Session {
         run.drive_patiently(self, progress, is_settled)?;
         let deadline = run.now() + LINGER;
         run.drive(self, deadline, |_| false)?;
-        self.traffic.iter_mut().for_each(Traffic::settle);
+        self.traffic.iter_mut().for_each(|traffic| traffic.settle(&run.fleet));
         self.memory_after = run.broker_memory()?;
         run.end_phase("settle", from);
         Ok(())

@@ -79,6 +79,9 @@ impl Retained {
     /// When the run could not take place.
     pub fn run(&self, common: &Common) -> Result<bool> {
         let mut run = Run::new("retained", common, self.clients())?;
+        if !self.filter.contains("{prefix}") {
+            run.stamper = run.stamper.among_others(); // The readers hear other publishers as well.
+        }
         let mut session = Session::new(self.clone(), &run);
         session.connect(&mut run)?;
         for step in STEPS {

@@ -128,11 +128,7 @@ impl Session {
     fn open(&mut self, run: &mut Run, clients: std::ops::Range<Index>) -> anyhow::Result<()> {
         self.ramp = run.ramp(self.options.clients());
         self.ramp.extend(clients);
-        run.drive_patiently(self, |it| it.ramp.accepted as u64, |it| it.ramp.is_done())?;
-        if self.ramp.failed.count > 0 || !self.ramp.is_done() {
-            anyhow::bail!("could not connect: {}", self.ramp.failed.examples.join("; "));
-        }
-        Ok(())
+        run.connect_patiently(self, |it| &it.ramp, |_| true, |it| &it.ramp.failed)
     }
 
     /// Does `work` until `units` of it are done; gives how many are.

@@ -29,7 +29,7 @@ pub struct Soak {
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = options::duration)]
     pub duration: Duration,
     /// Messages published per second, over all kinds of traffic: pairs at QoS 0, 1 and 2, fan-in, fan-out, shared
-    #[arg(long, value_name = "RATE", default_value = "600", value_parser = options::positive)]
+    #[arg(long, value_name = "RATE", default_value = "600", value_parser = options::rate)]
     pub rate: f64,
     /// Publishers of each kind of traffic
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = options::at_least_one)]
@@ -41,7 +41,7 @@ pub struct Soak {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = options::at_least_one)]
     pub churn_clients: usize,
     /// How many of them come per second
-    #[arg(long, value_name = "RATE", default_value = "10", value_parser = options::positive)]
+    #[arg(long, value_name = "RATE", default_value = "10", value_parser = options::rate)]
     pub churn_rate: f64,
     /// How long they stay
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = options::duration)]
@@ -53,7 +53,7 @@ pub struct Soak {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = options::at_least_one)]
     pub topics: usize,
     /// Kept messages replaced per second
-    #[arg(long, value_name = "RATE", default_value = "10", value_parser = options::positive)]
+    #[arg(long, value_name = "RATE", default_value = "10", value_parser = options::rate)]
     pub update_rate: f64,
     /// From one look at the kept messages to the next
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = options::duration)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use willowmq::codec::QoS;
 
 use super::Soak;
@@ -138,10 +138,16 @@ impl Session {
     /// Connects those who stay, and begins.
     pub(super) fn start(&mut self, run: &mut Run) -> Result<()> {
         let from = run.now();
-        run.drive_patiently(self, |it| it.ramp.accepted as u64, Self::is_ready)?;
-        if self.ramp.failed.count > 0 || !self.is_ready() {
-            bail!("could not connect and subscribe: {}", self.ramp.failed.examples.join("; "));
-        }
+        run.connect_patiently(
+            self,
+            |it| &it.ramp,
+            Self::is_subscribed,
+            |it| {
+                let traffic = it.kinds.iter().map(|kind| &kind.traffic.disconnected);
+                let mut all = traffic.chain([&it.keeper.disconnected, it.cycles.disconnected()]);
+                all.find(|tally| tally.count > 0).unwrap_or(&it.keeper.disconnected)
+            },
+        )?;
         run.end_phase("connect", from);
         let now = run.now();
         self.kinds.iter_mut().for_each(|kind| kind.traffic.start(now));
@@ -150,9 +156,8 @@ impl Session {
         Ok(())
     }
 
-    fn is_ready(&self) -> bool {
-        let is_subscribed = self.kinds.iter().all(|kind| kind.traffic.is_subscribed());
-        self.ramp.is_done() && self.cycles.is_watched() && is_subscribed
+    fn is_subscribed(&self) -> bool {
+        self.cycles.is_watched() && self.kinds.iter().all(|kind| kind.traffic.is_subscribed())
     }
 
     /// Why the soak has to end before its time, if it has to.
@@ -202,7 +207,7 @@ impl Session {
         self.keeper.stop();
         let progress = |it: &Self| it.delivered() + it.cycles.completed + it.cycles.wills.heard + it.keeper.looks;
         run.drive_patiently(self, progress, Self::is_settled)?;
-        self.kinds.iter_mut().for_each(|kind| kind.traffic.settle());
+        self.kinds.iter_mut().for_each(|kind| kind.traffic.settle(&run.fleet));
         run.end_phase("settle", from);
         Ok(())
     }

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use willowmq::codec::{Publish, QoS};
 
 use crate::engine::Time;
-use crate::ledger::{Tally, Violations};
+use crate::ledger::{Sighting, Tally, Violations};
 use crate::report::{Report, histogram};
 use crate::stamp::Stamp;
 
@@ -24,6 +24,37 @@ pub(super) enum Fate {
     Back,
     /// It was back, and its will was due at about that time: either is right.
     BackLate,
+    /// It was back, and its will, which has no delay, must be heard all the same.
+    BackAfter {
+        /// When it was cut, and its will was due.
+        at: Time,
+    },
+}
+
+impl Fate {
+    /// When it was cut and when its will was due, if the will must be heard.
+    fn owed(self) -> Option<(Time, Time)> {
+        match self {
+            Self::Cut { at, due } => Some((at, due)),
+            Self::BackAfter { at } => Some((at, at)),
+            Self::Alive | Self::Back | Self::BackLate => None,
+        }
+    }
+
+    /// Whether its will must be heard.
+    pub(super) fn is_owed(self) -> bool {
+        self.owed().is_some()
+    }
+
+    /// Whether it was never cut.
+    pub(super) fn is_alive(self) -> bool {
+        self == Self::Alive
+    }
+
+    /// Whether it was cut and is not back.
+    pub(super) fn is_away(self) -> bool {
+        matches!(self, Self::Cut { .. })
+    }
 }
 
 /// What the watchers heard, and whether they should have.
@@ -33,6 +64,7 @@ pub(super) struct Wills {
     qos: QoS,
     /// How often each watcher heard each device: watcher by watcher.
     heard: Vec<u8>,
+    last_due: Time,
     /// First deliveries of wills that were due, of all watchers.
     pub(super) delivered: u64,
     /// When each of them came.
@@ -56,6 +88,7 @@ impl Wills {
             heard: vec![0; topics.len() * watchers],
             topics,
             qos,
+            last_due: Time::default(),
             delivered: 0,
             arrivals: Vec::new(),
             lateness: histogram(),
@@ -81,33 +114,34 @@ impl Wills {
     /// Notes that `device` is cut.
     pub(super) fn cut(&mut self, device: usize, at: Time, due: Time) {
         self.fates[device] = Fate::Cut { at, due };
+        self.last_due = self.last_due.max(due);
     }
 
     /// Notes that the broker accepted `device` again.
-    pub(super) fn came_back(&mut self, device: usize, at: Time) {
-        if let Fate::Cut { due, .. } = self.fates[device] {
-            self.fates[device] = if at < due { Fate::Back } else { Fate::BackLate };
+    pub(super) fn came_back(&mut self, device: usize, back: Time) {
+        if let Fate::Cut { at, due } = self.fates[device] {
+            self.fates[device] = match () {
+                () if at == due => Fate::BackAfter { at }, // Whatever the broker learned first. [MQTT-3.1.4-3]
+                () if back < due => Fate::Back,
+                () => Fate::BackLate,
+            };
         }
     }
 
     /// How many deliveries are due in all.
     pub(super) fn expected(&self) -> u64 {
-        let cut = self.fates.iter().filter(|fate| matches!(fate, Fate::Cut { .. })).count();
-        (cut * self.watchers()) as u64
+        let owed = self.fates.iter().filter(|fate| fate.is_owed()).count();
+        (owed * self.watchers()) as u64
     }
 
-    /// The last moment at which a will is due.
-    pub(super) fn last_due(&self) -> Option<Time> {
-        self.due_times().last().copied()
+    /// The last moment at which a will is due, or would be if its device were not back.
+    pub(super) fn last_due(&self) -> Time {
+        self.last_due
     }
 
     /// When each will is due, in order.
     pub(super) fn due_times(&self) -> Vec<Time> {
-        let due = self.fates.iter().filter_map(|fate| match fate {
-            Fate::Cut { due, .. } => Some(*due),
-            _ => None,
-        });
-        let mut due: Vec<Time> = due.collect();
+        let mut due: Vec<Time> = self.fates.iter().filter_map(|fate| Some(fate.owed()?.1)).collect();
         due.sort_unstable();
         due
     }
@@ -116,6 +150,11 @@ impl Wills {
     pub(super) fn returned(&self) -> (usize, usize) {
         let count = |fate| self.fates.iter().filter(|other| **other == fate).count();
         (count(Fate::Back), count(Fate::BackLate))
+    }
+
+    /// Notes what `device` received, though it has no subscription.
+    pub(super) fn on_stray(&mut self, device: usize, publish: &Publish<'_>) {
+        self.violations.misdirected.add(|| format!("device {device}: {}", publish.topic));
     }
 
     /// Judges what `watcher` received; the stamp names the device and which of its connections the will is of.
@@ -143,29 +182,35 @@ impl Wills {
 
     fn judge(&mut self, watcher: usize, device: usize, at: Time, dup: bool, connection: u64) {
         let who = || format!("device {device}, heard by watcher {watcher}");
-        let (cut, due) = match self.fates[device] {
-            Fate::Cut { at, due } if connection == 0 => (at, due),
-            Fate::BackLate if connection == 0 => return, // Either is right.
-            Fate::Back if connection == 0 => return self.from_back.add(who),
-            _ => return self.from_alive.add(who),
+        let (cut, due) = match (self.fates[device], self.fates[device].owed()) {
+            (Fate::Alive, _) => return self.from_alive.add(who),
+            _ if connection > 0 => return self.from_alive.add(who),
+            (Fate::Back, _) => return self.from_back.add(who),
+            (_, Some(owed)) => owed,
+            _ => {
+                self.is_first(watcher, device, dup); // Once or not at all: both are right.
+                return;
+            }
         };
         if at < due {
             self.early.add(|| format!("device {device}, {:?} before it was due", due - at));
         }
-        let heard = &mut self.heard[watcher * self.topics.len() + device];
-        *heard = heard.saturating_add(1);
-        if *heard > 1 {
-            let tally = if dup && self.qos == QoS::AtLeastOnce {
-                &mut self.violations.repeated_dup
-            } else {
-                &mut self.violations.repeated
-            };
-            return tally.add(who);
+        if !self.is_first(watcher, device, dup) {
+            return;
         }
         self.delivered += 1;
         self.arrivals.push(at);
         self.lateness.saturating_record(at.nanos_since(due).max(1));
         self.since_cut.saturating_record(at.nanos_since(cut).max(1));
+    }
+
+    /// Notes that `watcher` heard `device`; says whether for the first time.
+    fn is_first(&mut self, watcher: usize, device: usize, dup: bool) -> bool {
+        let heard = &mut self.heard[watcher * self.topics.len() + device];
+        let sighting = if *heard == 0 { Sighting::New } else { Sighting::Again };
+        *heard = heard.saturating_add(1);
+        let who = || format!("device {device}, heard by watcher {watcher}");
+        self.violations.judge(sighting, self.qos, dup, who)
     }
 
     fn watchers(&self) -> usize {
@@ -177,7 +222,7 @@ impl Wills {
         let devices = self.topics.len();
         for (position, heard) in self.heard.iter().enumerate() {
             let (watcher, device) = (position / devices, position % devices);
-            if *heard == 0 && matches!(self.fates[device], Fate::Cut { .. }) {
+            if *heard == 0 && self.fates[device].is_owed() {
                 self.violations.lost.add(|| format!("device {device}, not heard by watcher {watcher}"));
             }
         }
@@ -285,6 +330,22 @@ mod tests {
         story.wills.came_back(0, Time(300));
         story.hear(0, 0, 201);
         assert!(story.violated().is_empty(), "either is right");
+    }
+
+    #[test]
+    fn a_will_without_delay_is_due_whenever_its_client_is_back() {
+        let mut story = Story::new();
+        story.wills.cut(0, Time(100), Time(100));
+        story.wills.came_back(0, Time(300));
+        assert_eq!(story.wills.expected(), 1);
+        assert_eq!(story.violated(), ["wills_lost"]);
+
+        let mut story = Story::new();
+        story.wills.cut(0, Time(100), Time(200));
+        story.hear(0, 0, 201);
+        story.wills.came_back(0, Time(300));
+        story.hear(0, 0, 301);
+        assert_eq!(story.violated(), ["wills_repeated"], "either is right, both are not");
     }
 
     #[test]

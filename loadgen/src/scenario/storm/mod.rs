@@ -64,7 +64,7 @@ pub struct Storm {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = options::duration)]
     pub after: Duration,
     /// Ordinary traffic beside the storm: messages per second in all
-    #[arg(long, value_name = "RATE", value_parser = options::positive)]
+    #[arg(long, value_name = "RATE", value_parser = options::rate)]
     pub background: Option<f64>,
     /// Level of the ordinary traffic
     #[arg(long, value_name = "QOS", default_value = "0", value_parser = options::qos)]
@@ -179,7 +179,11 @@ impl Storm {
     pub fn run(&self, common: &Common) -> Result<bool> {
         self.check(common)?;
         let mut run = Run::new("storm", common, Session::clients(self))?;
+        if !self.filter.contains("{prefix}") {
+            run.stamper = run.stamper.among_others(); // The watchers hear other publishers as well.
+        }
         let mut session = Session::new(self, &run);
+        session.check_topics()?;
         session.connect(&mut run)?;
         session.wait_before(&mut run)?;
         session.storm(&mut run)?;

@@ -14,6 +14,7 @@ pub(super) struct Aftermath {
     seen: u64,
     not_marked: Tally,
     altered: Tally,
+    misdirected: Tally,
     /// The next topic to be emptied; `None` until the removal begins.
     next_removal: Option<usize>,
     removed: usize,
@@ -26,6 +27,7 @@ impl Aftermath {
             seen: 0,
             not_marked: Tally::default(),
             altered: Tally::default(),
+            misdirected: Tally::default(),
             next_removal: None,
             removed: 0,
         }
@@ -37,14 +39,18 @@ impl Aftermath {
     }
 
     /// Notes what came.
-    pub(super) fn on_message(&mut self, publish: &Publish<'_>, stamper: &Stamper) {
+    pub(super) fn on_message(&mut self, publish: &Publish<'_>, stamper: &Stamper, topics: &[String]) {
         if self.is_removing() {
             return; // The removal is heard as well.
         }
-        let stamp = stamper.read(publish.payload).ok();
-        let Some(copies) = stamp.and_then(|stamp| self.copies.get_mut(stamp.publisher as usize)) else {
+        let Ok(stamp) = stamper.read(publish.payload) else {
             return self.altered.add(|| format!("on {}", publish.topic));
         };
+        let device = stamp.publisher as usize;
+        if topics.get(device).is_none_or(|topic| topic != publish.topic) {
+            return self.misdirected.add(|| format!("device {device}, on {}", publish.topic));
+        }
+        let copies = &mut self.copies[device];
         *copies = copies.saturating_add(1);
         self.seen += 1;
         if !publish.retain {
@@ -96,7 +102,7 @@ impl Aftermath {
         for (device, copies) in self.copies.iter().enumerate() {
             let who = || format!("device {device}");
             match (wills.fate(device), copies) {
-                (Fate::Cut { .. }, 0) => missing.add(who),
+                (fate, 0) if fate.is_owed() => missing.add(who),
                 (Fate::Alive | Fate::Back, 1..) => unexpected.add(who),
                 (_, 2..) => repeated.add(who),
                 _ => {}
@@ -106,6 +112,7 @@ impl Aftermath {
         report.check(repeated.into_check("retained_repeated", "retained wills sent twice", false));
         report.check(unexpected.into_check("retained_unexpected", "retained wills of clients that are alive", false));
         report.check(self.not_marked.into_check("retained_flag", "retained wills without RETAIN", false));
+        report.check(self.misdirected.into_check("retained_misdirected", "retained wills at another topic", false));
         report.check(self.altered.into_check("retained_altered", "retained wills with another payload", false));
     }
 }

@@ -4,17 +4,18 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use willowmq::codec::{QoS, SubscriptionOptions, Will};
+use willowmq::topic::{TopicFilter, TopicName};
 
-use super::fate::{Fate, Wills};
+use super::fate::Wills;
 use super::retained::Aftermath;
 use super::{How, Storm};
 use crate::engine::{Driver, End, Event, Fleet, Index, Time};
 use crate::ledger::Tally;
 use crate::options::Identity;
 use crate::ramp::Ramp;
-use crate::run::{Run, Spent};
+use crate::run::{Run, Spent, clients};
 use crate::stamp::{Stamp, Stamper};
 use crate::traffic::{Pace, Plan, Shape, Traffic};
 
@@ -152,40 +153,75 @@ impl Session {
         }
     }
 
+    /// Finds out before the run whether the watchers could hear the wills at all.
+    pub(super) fn check_topics(&self) -> Result<()> {
+        let Some(topic) = self.wills.topics().first() else { return Ok(()) };
+        let name = TopicName::parse(topic).map_err(|error| anyhow!("--will-topic: {topic}: {error}"))?;
+        let filter = TopicFilter::parse(&self.filter).map_err(|error| anyhow!("--filter {}: {error}", self.filter))?;
+        if !filter.matches(name) {
+            bail!("--filter {} does not match the topics of --will-topic, such as {topic}", self.filter);
+        }
+        Ok(())
+    }
+
     /// Connects the watchers, the ordinary traffic, and then the devices.
     pub(super) fn connect(&mut self, run: &mut Run) -> Result<()> {
         let from = run.now();
         let background = self.traffic.as_ref().map_or(0..0, Traffic::range);
         self.ramp.extend(self.roles.watchers().chain(background));
         run.progress.phase("connecting", self.roles.devices as u64);
-        run.drive_patiently(self, |it| it.ramp.accepted as u64, Self::is_connected)?;
-        self.check_connected()?;
+        run.connect_patiently(
+            self,
+            |it| &it.ramp,
+            Self::is_subscribed,
+            |it| match &it.traffic {
+                Some(traffic) if traffic.disconnected.count > 0 => &traffic.disconnected,
+                _ => &it.disconnected,
+            },
+        )?;
         self.note_memory(run, "before")?;
-        self.ramp.extend(self.roles.devices());
-        while !run.drive(self, run.now() + Duration::from_millis(100), Self::is_connected)?
-            && self.ramp.failed.count == 0
-        {
-            run.progress.at(run.now(), self.ramp.accepted as u64, String::new);
-        }
-        self.check_connected()?;
+        self.connect_devices(run)?;
         run.end_phase("connect", from);
         self.note_memory(run, "connected")
     }
 
-    fn is_connected(&self) -> bool {
-        self.ramp.is_done()
-            && self.subscribed == self.storm.watchers
-            && self.traffic.as_ref().is_none_or(Traffic::is_subscribed)
+    fn is_subscribed(&self) -> bool {
+        self.subscribed == self.storm.watchers && self.traffic.as_ref().is_none_or(Traffic::is_subscribed)
     }
 
-    fn check_connected(&self) -> Result<()> {
-        if self.ramp.failed.count > 0 {
-            bail!("{} clients could not connect: {}", self.ramp.failed.count, self.ramp.failed.examples.join("; "));
+    fn connect_devices(&mut self, run: &mut Run) -> Result<()> {
+        self.ramp.extend(self.roles.devices());
+        let is_over = |it: &Self| it.ramp.is_done() || it.ramp.failed.count > 0;
+        if !self.drive_shown(run, |it| it.ramp.accepted as u64, is_over)? {
+            bail!(run.no_answer());
         }
-        if !self.is_connected() {
-            bail!("the broker did not answer every CONNECT and SUBSCRIBE");
+        let Tally { count, examples } = &self.ramp.failed;
+        if *count > 0 {
+            bail!("{} could not connect: {}", clients(*count), examples.join("; "));
         }
         Ok(())
+    }
+
+    /// Runs until it `is_over`, or until nothing has happened for as long as the patience lasts, and shows how far it is.
+    fn drive_shown(&mut self, run: &mut Run, shown: fn(&Self) -> u64, is_over: fn(&Self) -> bool) -> Result<bool> {
+        let mut progress = self.progress();
+        let mut deadline = self.give_up_at(run);
+        while run.now() < deadline {
+            if run.drive(self, deadline.min(run.now() + Duration::from_millis(100)), is_over)? {
+                return Ok(true);
+            }
+            run.progress.at(run.now(), shown(self), String::new);
+            if self.progress() != progress {
+                progress = self.progress();
+                deadline = self.give_up_at(run);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Changes as long as anything happens.
+    fn progress(&self) -> u64 {
+        self.wills.delivered + self.next_cut as u64 + self.ramp.accepted as u64 + self.ramp.failed.count
     }
 
     fn note_memory(&mut self, run: &Run, when: &'static str) -> Result<()> {
@@ -230,16 +266,8 @@ impl Session {
         let cost = run.cost()?;
         self.begin_storm(from);
         run.progress.phase("storm", self.cuts_end as u64 * self.storm.watchers as u64);
-        loop {
-            let before = self.wills.delivered;
-            let deadline = self.give_up_at(run);
-            while run.now() < deadline && !self.is_over() {
-                run.drive(self, deadline.min(run.now() + Duration::from_millis(100)), Self::is_over)?;
-                run.progress.at(run.now(), self.wills.delivered, || "wills heard".into());
-            }
-            if self.is_over() || (self.wills.delivered == before && self.are_cuts_done()) {
-                break;
-            }
+        if !self.drive_shown(run, |it| it.wills.delivered, Self::is_over)? {
+            self.ramp.give_up();
         }
         let spent = run.spent_since(cost)?;
         self.tell_cost(run, spent);
@@ -257,8 +285,14 @@ impl Session {
         }
     }
 
+    /// When the patience ends if nothing happens from now on, other than what is planned.
     fn give_up_at(&self, run: &Run) -> Time {
-        self.wills.last_due().unwrap_or_default().max(run.now()) + run.options.patience
+        let next_cut = match (self.storm.how, self.storm_began) {
+            (How::Stagger(over), Some(began)) => began + over,
+            _ => Time::default(),
+        };
+        let last_return = self.returns.back().map_or(Time::default(), |(at, _)| *at);
+        self.wills.last_due().max(next_cut).max(last_return).max(run.now()) + run.options.patience
     }
 
     fn are_cuts_done(&self) -> bool {
@@ -310,6 +344,7 @@ impl Session {
                 |it| it.traffic.as_ref().is_none_or(Traffic::is_settled),
             )?;
         }
+        self.traffic.iter_mut().for_each(|traffic| traffic.settle(&run.fleet));
         if self.storm.will_retain { self.look_at_retained(run) } else { Ok(()) }
     }
 
@@ -366,7 +401,7 @@ impl Session {
                 _ => fleet.open(client, &self.identity.connect(&format!("{}watcher-{client}", self.client_prefix))),
             };
         };
-        let is_again = self.wills.fate(device) != Fate::Alive || self.roles.takeovers().contains(&client);
+        let is_again = !self.wills.fate(device).is_alive() || self.roles.takeovers().contains(&client);
         if self.roles.takeovers().contains(&client) {
             self.wills.cut(device, self.now, self.now); // Its will is due as soon as the broker hears of this.
         }
@@ -454,6 +489,7 @@ impl Session {
                 fleet.subscribe(client, &[(&self.filter, SubscriptionOptions::new(self.storm.watcher_qos))]);
             }
             Event::Subscribed(None) => self.subscribed += 1,
+            Event::Subscribed(Some(reason)) => self.disconnected.add(|| format!("a watcher: SUBACK, {reason}")),
             Event::Message(publish) if publish.payload.is_empty() && self.aftermath.is_removing() => {}
             Event::Message(publish) => {
                 let stamp = self.stamper.read(publish.payload);
@@ -469,7 +505,7 @@ impl Session {
             Event::Connected { .. } => {
                 fleet.subscribe(client, &[(&self.filter, SubscriptionOptions::new(QoS::AtLeastOnce))]);
             }
-            Event::Message(publish) => self.aftermath.on_message(publish, &self.stamper),
+            Event::Message(publish) => self.aftermath.on_message(publish, &self.stamper, self.wills.topics()),
             Event::Acknowledged(_) => self.aftermath.on_removed(),
             Event::Closed { cause, .. } => self.disconnected.add(|| format!("the late watcher: {cause}")),
             _ => {}
@@ -478,10 +514,11 @@ impl Session {
 
     fn on_device_event(&mut self, device: usize, at: Time, event: &Event<'_>) {
         match event {
+            Event::Message(publish) => self.wills.on_stray(device, publish),
             // Those that come back, and not those that took over, whose will is due all the same.
             Event::Connected { .. } if self.storm.how != How::Takeover => self.wills.came_back(device, at),
             Event::Closed { cause, is_violation } => {
-                let is_expected = matches!(self.wills.fate(device), Fate::Cut { .. }) && !is_violation;
+                let is_expected = self.wills.fate(device).is_away() && !is_violation;
                 if !is_expected && !self.is_parting {
                     self.disconnected.add(|| format!("device {device}: {cause}"));
                 }

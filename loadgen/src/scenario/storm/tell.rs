@@ -38,13 +38,10 @@ pub(super) struct Findings {
 }
 
 /// Writes it into the report.
-pub(super) fn tell(mut findings: Findings, run: &mut Run) {
+pub(super) fn tell(findings: Findings, run: &mut Run) {
     let is_strict = run.options.strict;
     let report = &mut run.report;
     tell_wills(&findings, report);
-    if let Some(traffic) = &mut findings.traffic {
-        traffic.settle();
-    }
     if let Some(traffic) = findings.traffic {
         tell_background(&findings.latencies, &traffic, findings.began, report);
         report.check(traffic.disconnected.clone().into_check("background_lost", "ordinary connections lost", false));
