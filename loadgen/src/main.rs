@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use willowmq_loadgen::{compare, options, scenario};
+use willowmq_loadgen::{compare, options, report, scenario};
 
 /// Exit code when a check failed.
 const CHECK_FAILED: u8 = 1;
@@ -31,6 +31,8 @@ enum Scenario {
     Compare(compare::Compare),
     Retained(scenario::retained::Retained),
     Soak(scenario::soak::Soak),
+    /// Print the JSON Schema of what `--json` writes
+    Schema,
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Scenario::Compare(compare) => compare.run(&common, &program, &matches),
         Scenario::Retained(retained) => retained.run(&common),
         Scenario::Soak(soak) => soak.run(&common),
+        Scenario::Schema => print_schema(),
     };
     match passed {
         Ok(true) => ExitCode::SUCCESS,
@@ -54,4 +57,9 @@ fn main() -> ExitCode {
             ExitCode::from(CANNOT_RUN)
         }
     }
+}
+
+fn print_schema() -> anyhow::Result<bool> {
+    println!("{}", serde_json::to_string_pretty(&schemars::schema_for!(report::Report))?);
+    Ok(true)
 }
