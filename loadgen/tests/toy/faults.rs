@@ -1,0 +1,105 @@
+//! What a toy broker does wrong.
+
+/// How often something goes wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum When {
+    /// The standard is obeyed.
+    #[default]
+    Never,
+    /// The first time, the (1 + n)th, the (1 + 2 n)th …
+    Each(u64),
+    /// The nth time.
+    Once(u64),
+    /// From the nth time on.
+    From(u64),
+}
+
+/// Something that can go wrong, and how many chances it has had.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fault {
+    when: When,
+    chances: u64,
+}
+
+impl Fault {
+    /// Whether it goes wrong this time.
+    pub(crate) fn strikes(&mut self) -> bool {
+        self.chances += 1;
+        match self.when {
+            When::Never => false,
+            When::Each(n) => (self.chances - 1).is_multiple_of(n),
+            When::Once(n) => self.chances == n,
+            When::From(n) => self.chances >= n,
+        }
+    }
+}
+
+/// A fault that strikes the first time and each nth from then on.
+pub(crate) fn each(n: u64) -> Fault {
+    Fault { when: When::Each(n), chances: 0 }
+}
+
+/// A fault that strikes the nth time.
+pub(crate) fn once(n: u64) -> Fault {
+    Fault { when: When::Once(n), chances: 0 }
+}
+
+/// A fault that strikes from the nth time on.
+pub(crate) fn from(n: u64) -> Fault {
+    Fault { when: When::From(n), chances: 0 }
+}
+
+/// What a toy broker does wrong; by default nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    // Chances: wills that are to be published.
+    pub(crate) drop_will: Fault,
+    pub(crate) repeat_will: Fault,
+    // Chances: connections that end without DISCONNECT.
+    pub(crate) early_will: Fault,
+    // Chances: clients that are back before their will is due.
+    pub(crate) will_of_returned: Fault,
+    // Chances: DISCONNECTs.
+    pub(crate) will_after_disconnect: Fault,
+    // Chances: CONNECTs with a will.
+    pub(crate) will_of_connected: Fault,
+    pub(crate) retain_will_of_connected: Fault,
+
+    // Chances: deliveries of live messages.
+    pub(crate) drop_message: Fault,
+    pub(crate) repeat_message: Fault,
+    pub(crate) repeat_with_dup: Fault,
+    pub(crate) swap_messages: Fault,
+    pub(crate) flip_first_byte: Fault,
+    pub(crate) flip_last_byte: Fault,
+    pub(crate) wrong_topic: Fault,
+    pub(crate) wrong_qos: Fault,
+    pub(crate) retain_flag_on_live: Fault,
+    pub(crate) malformed_packet: Fault,
+    // Chances: publications.
+    pub(crate) deliver_to_stranger: Fault,
+
+    // Chances: messages that are to be retained.
+    pub(crate) forget_retained: Fault,
+    // Chances: deliveries of retained messages.
+    pub(crate) repeat_retained: Fault,
+    pub(crate) no_retain_flag: Fault,
+    pub(crate) flip_retained: Fault,
+    pub(crate) retained_at_wrong_topic: Fault,
+
+    // Chances: CONNECTs.
+    pub(crate) no_connack: Fault,
+    pub(crate) connack_twice: Fault,
+    pub(crate) refuse_connect: Fault,
+    // Chances: SUBSCRIBEs.
+    pub(crate) no_suback: Fault,
+    pub(crate) refuse_subscribe: Fault,
+    // Chances: PUBLISHes that arrive.
+    pub(crate) refuse_publish: Fault,
+    pub(crate) no_ack: Fault,
+    pub(crate) ack_twice: Fault,
+    // Chances: packets that arrive.
+    pub(crate) close_connection: Fault,
+    pub(crate) reset_connection: Fault,
+    pub(crate) stall: Fault,
+}

@@ -1,0 +1,14 @@
+//! The load generator against a toy broker: a correct one passes, and everything that it is made to do wrong is found
+//! out by the check that is meant for it.
+
+mod bad;
+mod broker;
+mod deliver;
+mod faults;
+mod json;
+mod net;
+mod options;
+mod publish;
+mod run;
+mod storm;
+mod storm_faults;

@@ -1,0 +1,188 @@
+//! The toy broker's sockets: one thread, over epoll.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+use socket2::SockRef;
+use willowmq::codec::{decode, packet_length};
+use willowmq_loadgen::engine::raise_descriptors;
+
+use crate::broker::{Broker, ConnectionId};
+use crate::faults::Faults;
+
+/// How often wills and Keep Alives are looked at; how long the broker may take to stop.
+const TICK: Duration = Duration::from_millis(10);
+/// Stands for the listener where connections have their numbers.
+const LISTENER: ConnectionId = 0;
+/// No client sends a larger packet.
+const PACKET_BYTES_MAX: usize = 1 << 20;
+
+/// A toy broker that runs until it is dropped.
+pub(crate) struct Toy {
+    pub(crate) address: SocketAddr,
+    is_stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Toy {
+    /// Starts a broker with these faults.
+    pub(crate) fn start(faults: Faults) -> Self {
+        raise_descriptors().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_stopped);
+        let thread = std::thread::spawn(move || Server::new(listener, faults).unwrap().run(&stop).unwrap());
+        Self { address, is_stopped, thread: Some(thread) }
+    }
+}
+
+impl Drop for Toy {
+    fn drop(&mut self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().expect("it is dropped once").join();
+        if !std::thread::panicking() {
+            ended.expect("the toy broker has no bugs of its own");
+        }
+    }
+}
+
+struct Connection {
+    socket: TcpStream,
+    input: Vec<u8>,
+}
+
+struct Server {
+    listener: TcpListener,
+    epoll: OwnedFd,
+    connections: BTreeMap<ConnectionId, Connection>,
+    last_id: ConnectionId,
+    broker: Broker,
+}
+
+impl Server {
+    fn new(listener: TcpListener, faults: Faults) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
+        let broker = Broker::new(faults);
+        Ok(Self { listener, epoll, connections: BTreeMap::new(), last_id: LISTENER, broker })
+    }
+
+    fn run(&mut self, is_stopped: &AtomicBool) -> io::Result<()> {
+        let mut next_tick = Instant::now();
+        while !is_stopped.load(Ordering::Relaxed) {
+            if self.broker.is_stalled {
+                std::thread::park_timeout(TICK);
+                continue;
+            }
+            self.turn()?;
+            if Instant::now() >= next_tick {
+                self.broker.on_time(Instant::now());
+                next_tick = Instant::now() + TICK;
+            }
+            self.flush();
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let is_blocked = self.broker.out.values().any(|bytes| !bytes.is_empty());
+        let timeout = if is_blocked { Duration::from_millis(1) } else { TICK };
+        let timeout = rustix::time::Timespec::try_from(timeout).expect("it is short");
+        let mut events = Vec::with_capacity(64);
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) | Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in events {
+            match event.data.u64() {
+                LISTENER => self.accept()?,
+                connection => self.read(connection),
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        while let Ok((socket, _)) = self.listener.accept() {
+            socket.set_nonblocking(true)?;
+            socket.set_nodelay(true)?;
+            self.last_id += 1;
+            epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(self.last_id), epoll::EventFlags::IN)?;
+            self.connections.insert(self.last_id, Connection { socket, input: Vec::new() });
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let mut bytes = [0; 16 << 10];
+        match connection.socket.read(&mut bytes) {
+            Ok(count @ 1..) => {
+                connection.input.extend_from_slice(&bytes[..count]);
+                self.handle_packets(id);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => {
+                self.connections.remove(&id);
+                self.broker.on_closed(id, Instant::now());
+            }
+        }
+    }
+
+    /// Hands over the packets that are complete, up to one that is refused.
+    fn handle_packets(&mut self, id: ConnectionId) {
+        while let Some(connection) = self.connections.get_mut(&id) {
+            let Ok(length) = packet_length(&connection.input, PACKET_BYTES_MAX) else { return self.close(id, false) };
+            let Some(length) = length.filter(|length| *length <= connection.input.len()) else { return };
+            let packet: Vec<u8> = connection.input.drain(..length).collect();
+            let Ok(packet) = decode(&packet, self.broker.version(id)) else { return self.close(id, false) };
+            self.broker.on_packet(id, &packet, Instant::now());
+            self.close_those_asked_for();
+        }
+    }
+
+    fn close_those_asked_for(&mut self) {
+        for (id, is_reset) in std::mem::take(&mut self.broker.closes) {
+            self.flush();
+            self.close(id, is_reset);
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId, is_reset: bool) {
+        let Some(connection) = self.connections.remove(&id) else { return };
+        if is_reset {
+            let _ = SockRef::from(&connection.socket).set_linger(Some(Duration::ZERO));
+        }
+        self.broker.on_closed(id, Instant::now());
+    }
+
+    /// Writes what the kernel takes.
+    fn flush(&mut self) {
+        for (id, bytes) in &mut self.broker.out {
+            let Some(connection) = self.connections.get_mut(id) else {
+                bytes.clear(); // It is gone.
+                continue;
+            };
+            while !bytes.is_empty() {
+                match connection.socket.write(bytes) {
+                    Ok(count) => drop(bytes.drain(..count)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => bytes.clear(), // Reading tells.
+                }
+            }
+        }
+        self.broker.out.retain(|_, bytes| !bytes.is_empty());
+        if !self.broker.closes.is_empty() {
+            self.close_those_asked_for();
+        }
+    }
+}

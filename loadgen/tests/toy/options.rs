@@ -1,0 +1,74 @@
+//! Options that make no sense are refused at once, by name.
+
+use crate::run::run;
+
+/// Each of `mistakes` ends with exit code 2 and a message that contains the text beside it.
+fn all_are_told(mistakes: &[(&str, &str)]) {
+    for (arguments, expected) in mistakes {
+        let outcome = run(arguments);
+        assert_eq!(outcome.code, Some(2), "{arguments}: {outcome:?}");
+        assert!(outcome.stderr.contains(expected), "{arguments}: {outcome:?}");
+        assert!(!outcome.stderr.contains("panicked"), "{arguments}: {outcome:?}");
+    }
+}
+
+#[test]
+fn of_every_scenario() {
+    all_are_told(&[
+        ("", "Usage"),
+        ("publish --broker nowhere", "--broker nowhere"),
+        ("publish --keep-alive 1500ms", "--keep-alive"),
+        ("publish --keep-alive 20h", "--keep-alive"),
+        ("publish --password-file /etc/hostname", "--username"),
+        ("publish --username a --password-file /no/such/file", "--password-file /no/such/file"),
+        ("publish --source ::1", "--source"),
+        ("publish --source 127.0.0.9-127.0.0.1", "--source"),
+        ("publish --connect-rate 1e-300", "--connect-rate"),
+        ("publish --connect-rate 0", "--connect-rate"),
+        ("publish --connect-concurrency 0", "--connect-concurrency"),
+        ("publish --patience 0", "--patience"),
+        ("publish --patience soon", "--patience"),
+        ("publish --mqtt 2", "--mqtt"),
+        ("publish --topic-prefix a/+/b", "--topic-prefix"),
+        ("publish --topic-prefix #", "--topic-prefix"),
+    ]);
+}
+
+#[test]
+fn of_publish() {
+    all_are_told(&[
+        ("publish --publishers 0", "--publishers"),
+        ("publish --publishers 99999999999999", "--publishers"),
+        ("publish --publishers 2 --subscribers 3", "--publishers"),
+        ("publish --rate 10 --window 10", "--window"),
+        ("publish --rate 1e-300", "--rate"),
+        ("publish --rate 1e300", "--rate"),
+        ("publish --qos 3", "--qos"),
+        ("publish --payload 23", "--payload"),
+        ("publish --shape star", "--shape"),
+        ("publish --duration 0", "--duration"),
+    ]);
+}
+
+#[test]
+fn of_storm() {
+    all_are_told(&[
+        ("storm --clients 18446744073709551615", "--clients"),
+        ("storm --clients 4000000000", "open files"),
+        ("storm --will-delay 1500ms", "--will-delay"),
+        ("storm --will-delay 5s --mqtt 3.1.1", "--will-delay"),
+        ("storm --session-expiry 5s --mqtt 3.1.1", "--session-expiry"),
+        ("storm --will-topic {prefix}/status", "--will-topic"),
+        ("storm --will-topic {n}/#", "--will-topic"),
+        ("storm --filter a/#/b", "--filter"),
+        ("storm --filter {prefix}/+", "--filter"),
+        ("storm --how silent --keep-alive 0", "--keep-alive"),
+        ("storm --how quietly", "--how"),
+        ("storm --how takeover --will-delay 5s", "--will-delay"),
+        ("storm --how takeover --reconnect 50%", "--reconnect"),
+        ("storm --how silent --reconnect 50%", "--reconnect"),
+        ("storm --reconnect 50% --will-delay 5s --after 5s", "--after"),
+        ("storm --reconnect 150%", "--reconnect"),
+        ("storm --background 0", "--background"),
+    ]);
+}

@@ -1,0 +1,108 @@
+//! `storm` with a broker that does nothing wrong, and with the three faults that matter most.
+
+use willowmq_loadgen::report::{Check, Report};
+
+use crate::faults::{Faults, each, once};
+use crate::run::{all_pass, run_with};
+
+/// A small storm without long pauses; other arguments follow.
+macro_rules! storm {
+    ($rest:literal) => {
+        concat!("storm --clients 300 --before 20ms --afterwards 20ms --patience 1s ", $rest)
+    };
+}
+pub(crate) use storm;
+
+#[test]
+fn every_way_to_vanish_passes() {
+    all_pass(&[
+        storm!("--how close"),
+        storm!("--how reset"),
+        storm!("--how takeover"),
+        storm!("--how stagger=300ms"),
+        storm!("--how silent --keep-alive 2s"),
+        storm!("--how close --mqtt 3.1.1"),
+        storm!("--how reset --mqtt 3.1.1"),
+        storm!("--how takeover --mqtt 3.1.1"),
+        storm!("--how stagger=300ms --mqtt 3.1.1"),
+        storm!("--how silent --keep-alive 2s --mqtt 3.1.1"),
+    ]);
+}
+
+#[test]
+fn delays_and_returns_pass() {
+    all_pass(&[
+        storm!("--will-delay 1s"),
+        storm!("--will-delay 1s --how silent --keep-alive 2s"),
+        storm!("--will-delay 1s --session-expiry 0"),
+        storm!("--will-delay 60s --session-expiry 1s"),
+        storm!("--will-delay 2s --reconnect 50% --after 300ms"),
+        storm!("--will-delay 2s --reconnect 100% --after 300ms --how stagger=300ms"),
+        storm!("--will-delay 1s --reconnect 50% --after 1600ms"),
+        storm!("--reconnect 50% --after 600ms"),
+        storm!("--reconnect 50% --after 600ms --mqtt 3.1.1"),
+    ]);
+}
+
+#[test]
+fn levels_watchers_and_parts_of_the_fleet_pass() {
+    all_pass(&[
+        storm!("--will-qos 0 --watchers 3"),
+        storm!("--will-qos 2 --watcher-qos 2 --watchers 2"),
+        storm!("--will-qos 2 --watcher-qos 1"),
+        storm!("--will-qos 1 --watcher-qos 0 --mqtt 3.1.1"),
+        storm!("--fraction 40%"),
+        storm!("--fraction 0"),
+        storm!("--fraction 40% --how takeover"),
+        storm!("--will-topic {prefix}/{client} --filter {prefix}/#"),
+        storm!("--will-payload 24"),
+        storm!("--connect-rate 2000 --connect-concurrency 7"),
+    ]);
+}
+
+#[test]
+fn retained_wills_and_ordinary_traffic_pass() {
+    all_pass(&[
+        storm!("--will-retain"),
+        storm!("--will-retain --mqtt 3.1.1"),
+        storm!("--will-retain --fraction 40% --will-qos 0"),
+        storm!("--will-retain --fraction 40% --how takeover"),
+        storm!("--will-retain --will-delay 2s --reconnect 50% --after 300ms"),
+        storm!("--background 500"),
+        storm!("--background 500 --background-qos 1 --mqtt 3.1.1"),
+        storm!("--background 500 --background-qos 2 --background-pairs 3 --how takeover"),
+    ]);
+}
+
+#[test]
+fn each_hundredth_will_that_is_dropped_is_missed() {
+    let report = failed(Faults { drop_will: each(100), ..Faults::default() }, storm!(""));
+    assert_eq!(counts(&report), [("wills_lost", 3)]);
+}
+
+#[test]
+fn one_will_that_is_repeated_is_noticed() {
+    let report = failed(Faults { repeat_will: once(123), ..Faults::default() }, storm!(""));
+    assert_eq!(counts(&report), [("wills_repeated", 1)]);
+}
+
+#[test]
+fn one_will_that_is_early_is_noticed() {
+    let report = failed(Faults { early_will: once(123), ..Faults::default() }, storm!("--will-delay 1s"));
+    assert_eq!(counts(&report), [("wills_early", 1)]);
+}
+
+/// Runs it; the run is to fail.
+fn failed(faults: Faults, arguments: &str) -> Report {
+    let outcome = run_with(faults, arguments);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let report = outcome.report();
+    assert!(!report.passed);
+    report
+}
+
+/// The checks that were violated.
+fn counts(report: &Report) -> Vec<(&str, u64)> {
+    let violated = report.checks.iter().filter(|check| check.count > 0);
+    violated.map(|Check { name, count, .. }| (name.as_str(), *count)).collect()
+}
