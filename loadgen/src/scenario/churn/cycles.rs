@@ -251,6 +251,9 @@ impl Cycles {
             Err(defect) => return self.violations.defect(defect, publish.topic),
         };
         let Some(stamp) = stamp else { return };
+        if publish.retain {
+            self.violations.retain_flag.add(|| format!("client {client}"));
+        }
         let Client { cycle, step, has_failed, .. } = self.clients[client];
         match step {
             Step::Awaiting { is_received: false, is_acknowledged } if stamp.sequence == cycle => {
@@ -383,6 +386,7 @@ impl Cycles {
             "messages of cycles at another topic or level",
             false,
         );
+        check(violations.retain_flag, "cycle_messages_retain_flag", "live messages of cycles with RETAIN set", false);
         check(violations.foreign, "cycle_messages_foreign", "messages of somebody else", true);
         check(self.disconnected, "cycles_disconnected", "connections lost while nothing was to be done", false);
         if self.plan.has_wills {

@@ -109,6 +109,9 @@ impl Wills {
             let (topic, qos) = (publish.topic, publish.qos.as_u8());
             return self.violations.misdirected.add(|| format!("{topic} at QoS {qos}"));
         }
+        if publish.retain {
+            self.violations.retain_flag.add(|| format!("client {client}"));
+        }
         match self.owed.remove(&(client, stamp.sequence)) {
             Some(since) => {
                 self.heard += 1;
@@ -161,6 +164,7 @@ impl Wills {
         check(self.from_parted, "wills_of_connected", "wills of clients that were connected or said goodbye", false);
         check(violations.altered, "wills_altered", "wills with another payload", false);
         check(violations.misdirected, "wills_misdirected", "wills at another topic or level", false);
+        check(violations.retain_flag, "wills_retain_flag", "live wills with RETAIN set", false);
         check(violations.foreign, "wills_foreign", "messages of somebody else", true);
     }
 }

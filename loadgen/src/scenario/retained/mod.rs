@@ -143,6 +143,7 @@ impl Retained {
         run.report.latency(Latency::new("lookup", title, CHART, &session.latency));
         run.warn_if_busy(spent);
         session.linger(run, LINGER)?;
+        session.miss_subacks(session.asked);
         session.shelf.end_look();
         Ok(())
     }
@@ -189,6 +190,7 @@ impl Retained {
         let (first, last) = session.arrivals.unwrap_or((run.now(), run.now()));
         let found = session.shelf.found();
         session.linger(run, LINGER)?;
+        session.miss_subacks(1);
         session.shelf.end_look();
         Ok(Look { found, first: first - from, last: last - from, cpu })
     }

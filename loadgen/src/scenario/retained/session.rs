@@ -32,6 +32,8 @@ pub(super) struct Session {
     published: Vec<Time>,
     payload: Vec<u8>,
     readers: Vec<Reader>,
+    /// SUBSCRIBEs of the present look, and those that were answered.
+    pub(super) asked: u64,
     subscribed: usize,
     /// From SUBSCRIBE or PUBLISH to the answer, in nanoseconds.
     pub(super) latency: Histogram<u64>,
@@ -100,6 +102,7 @@ impl Session {
             published: vec![Time::default(); options.topics],
             payload: Vec::new(),
             readers: vec![Reader::default(); options.readers],
+            asked: 0,
             subscribed: 0,
             latency: histogram(),
             arrivals: None,
@@ -134,7 +137,7 @@ impl Session {
     /// Does `work` until `units` of it are done; gives how many are.
     pub(super) fn work(&mut self, run: &mut Run, work: Work, units: u64) -> anyhow::Result<u64> {
         self.work = work;
-        (self.next, self.done, self.subscribed, self.arrivals) = (0, 0, 0, None);
+        (self.next, self.done, self.asked, self.subscribed, self.arrivals) = (0, 0, 0, 0, None);
         self.latency.reset();
         let is_done = |it: &Self| it.done >= units || it.disconnected.count > 0;
         run.drive_patiently(self, |it| it.done, is_done)?;
@@ -154,6 +157,14 @@ impl Session {
     /// Whether the last work came to every topic.
     pub(super) fn came_to_all(&self) -> bool {
         (self.next..self.options.topics).all(|topic| !self.shelf.is_kept(topic))
+    }
+
+    /// Counts the SUBSCRIBEs of the present look that were not answered.
+    pub(super) fn miss_subacks(&mut self, asked: u64) {
+        let missing = asked.saturating_sub(self.subscribed as u64);
+        if self.disconnected.count == 0 {
+            self.refused.add_many(missing, || format!("no SUBACK for {missing} SUBSCRIBEs"));
+        }
     }
 
     /// How many SUBSCRIBEs of the present look were granted.
@@ -190,6 +201,7 @@ impl Session {
             if !fleet.publish(client, &message, self.next as u64) {
                 return; // It waits for the broker, and tries again in the next turn.
             }
+            self.shelf.doubt(self.next);
             self.published[self.next] = at;
             self.next += 1;
         }
@@ -214,6 +226,7 @@ impl Session {
         }
         let Some(topic) = (self.next..self.options.topics).find(|topic| self.shelf.is_kept(*topic)) else { return };
         self.next = topic + 1;
+        self.asked += 1;
         self.shelf.ask(topic, reader);
         let asked = fleet.clock().now();
         self.readers[reader] = Reader { topic: Some(topic), asked, awaits_suback: true, awaits_message: true };
@@ -247,11 +260,15 @@ impl Driver for Session {
         match event {
             Event::Acknowledged(topic) => self.on_acknowledged(client, fleet, topic as usize, at),
             Event::Rejected(topic, reason) => {
+                self.shelf.trust(topic as usize);
                 self.refused.add(|| format!("{}: {reason}", self.shelf.topics()[topic as usize]));
                 self.done += 1;
             }
             Event::Subscribed(None) => self.on_subscribed(fleet, client),
-            Event::Subscribed(Some(reason)) => self.refused.add(|| format!("SUBACK, {reason}")),
+            Event::Subscribed(Some(reason)) => {
+                self.subscribed += 1;
+                self.refused.add(|| format!("SUBACK, {reason}"));
+            }
             Event::Message(publish) => {
                 let stamp = self.stamper.read(publish.payload);
                 let reader = client.wrapping_sub(self.options.publishers);

@@ -15,6 +15,8 @@ pub struct Shelf {
     qos: QoS,
     /// The number of the message that is kept at each topic.
     kept: Vec<Option<u64>>,
+    /// Whether something was published to each topic that is not acknowledged, so that more than one answer is right.
+    is_unclear: Vec<bool>,
     /// Who looks at each topic in the present look.
     asked: Vec<Option<usize>>,
     seen: Vec<bool>,
@@ -33,6 +35,7 @@ impl Shelf {
             topics,
             qos,
             kept: vec![None; count],
+            is_unclear: vec![false; count],
             asked: vec![None; count],
             seen: vec![false; count],
             found: 0,
@@ -51,16 +54,27 @@ impl Shelf {
     /// Notes that message `sequence` is kept at `topic`, or nothing.
     pub fn keep(&mut self, topic: usize, sequence: Option<u64>) {
         self.kept[topic] = sequence;
+        self.is_unclear[topic] = false;
     }
 
-    /// Whether anything is kept at `topic`.
+    /// Notes that something else was published to `topic`.
+    pub fn doubt(&mut self, topic: usize) {
+        self.is_unclear[topic] = true;
+    }
+
+    /// Notes that the broker refused it.
+    pub fn trust(&mut self, topic: usize) {
+        self.is_unclear[topic] = false;
+    }
+
+    /// Whether anything is kept at `topic`, without a doubt.
     pub fn is_kept(&self, topic: usize) -> bool {
-        self.kept[topic].is_some()
+        self.kept[topic].is_some() && !self.is_unclear[topic]
     }
 
     /// At how many topics something is kept.
     pub fn kept(&self) -> u64 {
-        self.kept.iter().flatten().count() as u64
+        (0..self.topics.len()).filter(|topic| self.is_kept(*topic)).count() as u64
     }
 
     /// How many of the kept messages the present look has found.
@@ -112,6 +126,7 @@ impl Shelf {
     fn judge(&mut self, topic: usize, publish: &Publish<'_>, sequence: u64) -> Option<usize> {
         let who = || publish.topic.to_owned();
         match self.kept[topic] {
+            _ if self.is_unclear[topic] => return None,
             None => {
                 self.not_removed.add(who);
                 return None;
@@ -132,7 +147,7 @@ impl Shelf {
     /// Ends a look: counts what was looked for and not found.
     pub fn end_look(&mut self) {
         for topic in 0..self.topics.len() {
-            if let (Some(reader), Some(_), false) = (self.asked[topic], self.kept[topic], self.seen[topic]) {
+            if let (Some(reader), true, false) = (self.asked[topic], self.is_kept(topic), self.seen[topic]) {
                 self.violations.lost.add(|| format!("{}, looked for by reader {reader}", self.topics[topic]));
             }
         }
@@ -219,6 +234,14 @@ mod tests {
         let mut story = Story::new();
         assert_eq!(story.hear(0, 0, 5, true), Some(0));
         assert_eq!((story.shelf.found(), story.shelf.kept()), (1, 1));
+        assert!(story.violated().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_may_be_kept_or_not() {
+        let mut story = Story::new();
+        [0, 1].into_iter().for_each(|topic| story.shelf.doubt(topic));
+        assert_eq!((story.shelf.kept(), story.hear(0, 1, 7, true)), (0, None));
         assert!(story.violated().is_empty());
     }
 
