@@ -5,40 +5,53 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::faults::{Faults, from, once};
-use crate::run::{Outcome, run, run_against, run_with};
+use crate::run::{Outcome, at_once, run, run_against, run_with};
 use crate::storm::storm;
 
-const PUBLISH: &str = "publish --warmup 0 --duration 100ms --publishers 4 --patience 1s";
+const PUBLISH: &str = "publish --warmup 0 --duration 100ms --publishers 4";
+const CHURN: &str = "churn --clients 4 --duration 100ms --will";
+const SOAK: &str = "soak --duration 100ms --publishers 2";
+const RETAINED: &str = "retained --topics 10";
 const CORRECT: fn() -> Faults = Faults::default;
 
 /// The run could not take place, for a reason that contains `expected`.
 fn assert_cannot_run(outcome: &Outcome, expected: &str) {
-    assert_eq!(outcome.code, Some(2), "{outcome:?}");
-    assert!(outcome.stderr.contains(expected), "{outcome:?}");
-    assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
+    assert!(cannot_run(outcome, expected), "expected {expected:?}: {outcome:?}");
+}
+
+fn cannot_run(outcome: &Outcome, expected: &str) -> bool {
+    outcome.code == Some(2) && outcome.stderr.contains(expected) && !outcome.stderr.contains("panicked")
+}
+
+/// With these faults and arguments, a run cannot take place, and says why.
+fn none_can_run(stories: &[(Faults, &str)], expected: &str) {
+    at_once(stories, |(faults, arguments)| {
+        let outcome = run_with(*faults, &format!("{arguments} --patience 1s"));
+        (!cannot_run(&outcome, expected)).then(|| format!("{arguments}: expected {expected:?}: {outcome:?}"))
+    });
 }
 
 #[test]
 fn nobody_listens() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // Nobody, from here on.
     let begun = Instant::now();
-    for arguments in ["storm --patience 60s", "publish --patience 60s"] {
-        let outcome = run_against(free, arguments);
+    for scenario in ["storm", "publish", "churn --will", "soak", "retained"] {
+        let outcome = run_against(free, &format!("{scenario} --patience 60s"));
         assert_cannot_run(&outcome, &format!("cannot connect to {free}: Connection refused"));
     }
-    assert!(begun.elapsed() < Duration::from_secs(20), "the patience is for brokers that may still answer");
+    assert!(begun.elapsed() < Duration::from_secs(30), "the patience is for brokers that may still answer");
 }
 
 #[test]
 fn a_broker_that_refuses() {
-    for (nth, arguments) in [(1, PUBLISH), (1, storm!("")), (100, storm!(""))] {
-        let outcome = run_with(Faults { refuse_connect: from(nth), ..CORRECT() }, arguments);
-        assert_cannot_run(&outcome, "CONNACK, not authorized");
-    }
-    for arguments in [PUBLISH, storm!("")] {
-        let outcome = run_with(Faults { refuse_subscribe: from(1), ..CORRECT() }, arguments);
-        assert_cannot_run(&outcome, "SUBACK, not authorized");
-    }
+    let refuses_all = Faults { refuse_connect: from(1), ..CORRECT() };
+    let refuses_more = Faults { refuse_connect: from(100), ..CORRECT() };
+    let stories = [(refuses_all, PUBLISH), (refuses_all, storm!("")), (refuses_more, storm!(""))];
+    none_can_run(&stories, "CONNACK, not authorized");
+    none_can_run(&[(refuses_all, CHURN), (refuses_all, SOAK), (refuses_all, RETAINED)], "CONNACK, not authorized");
+    let refuses_subscriptions = Faults { refuse_subscribe: from(1), ..CORRECT() };
+    let scenarios = [PUBLISH, storm!(""), CHURN, SOAK].map(|arguments| (refuses_subscriptions, arguments));
+    none_can_run(&scenarios, "SUBACK, not authorized");
 }
 
 #[test]
@@ -47,18 +60,20 @@ fn a_broker_that_does_not_answer() {
     let silent_later = Faults { no_connack: from(100), ..CORRECT() };
     let silent_at_subscribe = Faults { no_suback: from(1), ..CORRECT() };
     let deaf = Faults { stall: from(1), ..CORRECT() };
-    for (faults, arguments) in [
+    let stories = [
         (silent, PUBLISH),
         (silent, storm!("")),
+        (silent, CHURN),
+        (silent, SOAK),
+        (silent, RETAINED),
         (silent_later, storm!("")),
         (silent_at_subscribe, PUBLISH),
         (silent_at_subscribe, storm!("")),
+        (silent_at_subscribe, CHURN),
+        (silent_at_subscribe, SOAK),
         (deaf, PUBLISH),
-    ] {
-        let outcome = run_with(faults, arguments);
-        assert_cannot_run(&outcome, "did not answer");
-        assert!(outcome.stderr.contains("--patience"), "{outcome:?}");
-    }
+    ];
+    none_can_run(&stories, "did not answer every CONNECT and SUBSCRIBE for 1s (--patience)");
 }
 
 #[test]
@@ -104,6 +119,8 @@ fn files_that_cannot_be_written_are_told_before_the_run() {
     for option in ["--json", "--report"] {
         // Nobody listens, so a run that had begun would fail for another reason.
         let outcome = run(&format!("{PUBLISH} --broker {free} {option} /no/such/folder/file"));
+        assert_cannot_run(&outcome, &format!("{option} /no/such/folder/file: No such file"));
+        let outcome = run(&format!("compare --broker-command a=sh {option} /no/such/folder/file"));
         assert_cannot_run(&outcome, &format!("{option} /no/such/folder/file: No such file"));
     }
 }

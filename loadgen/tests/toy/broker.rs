@@ -274,7 +274,9 @@ impl Broker {
 
     fn retain(&mut self, message: &Message) {
         if message.payload.is_empty() {
-            self.retained.remove(&message.topic); // [MQTT-3.3.1-6]
+            if !self.faults.forget_removal.strikes() {
+                self.retained.remove(&message.topic); // [MQTT-3.3.1-6]
+            }
         } else if !self.faults.forget_retained.strikes() {
             self.retained.insert(message.topic.clone(), message.clone());
         }

@@ -81,6 +81,8 @@ pub(crate) struct Faults {
 
     // Chances: messages that are to be retained.
     pub(crate) forget_retained: Fault,
+    // Chances: retained messages that are to be removed.
+    pub(crate) forget_removal: Fault,
     // Chances: deliveries of retained messages.
     pub(crate) repeat_retained: Fault,
     pub(crate) no_retain_flag: Fault,

@@ -1,15 +1,25 @@
 //! What `--json` writes is what the types say, and `schema` describes all of it.
 
+use std::sync::OnceLock;
+
 use serde_json::Value;
 use willowmq_loadgen::report::{Report, SCHEMA};
 
 use crate::faults::{Faults, once};
-use crate::run::{run, run_with};
+use crate::net::Toy;
+use crate::run::{Outcome, run, run_with};
 use crate::storm::storm;
+
+/// A run whose report has all its parts.
+fn outcome() -> &'static Outcome {
+    static OUTCOME: OnceLock<Outcome> = OnceLock::new();
+    let faults = Faults { repeat_will: once(7), ..Faults::default() };
+    OUTCOME.get_or_init(|| run_with(faults, storm!("--background 500")))
+}
 
 #[test]
 fn the_report_is_read_again_as_it_was_written() {
-    let outcome = run_with(Faults { repeat_will: once(7), ..Faults::default() }, storm!("--background 500"));
+    let outcome = outcome();
     let report: Report = outcome.report();
     assert_eq!(report.schema, SCHEMA);
     assert_eq!(report.scenario, "storm");
@@ -20,8 +30,21 @@ fn the_report_is_read_again_as_it_was_written() {
 }
 
 #[test]
+fn the_page_and_the_summary_show_the_same_run() {
+    let toy = Toy::start(Faults { repeat_message: once(7), ..Faults::default() });
+    let page = std::env::temp_dir().join(format!("loadgen-test-{}.html", std::process::id()));
+    let arguments = "publish --warmup 50ms --duration 100ms --publishers 2 --label toy";
+    let outcome = run(&format!("{arguments} --broker {} --report {}", toy.address, page.display()));
+    let html = std::fs::read_to_string(&page).unwrap();
+    std::fs::remove_file(&page).unwrap();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stdout.contains("publish · toy") && outcome.stdout.contains("FAILED"), "{outcome:?}");
+    assert!(html.contains("publish · toy") && html.contains("messages repeated"));
+}
+
+#[test]
 fn the_schema_describes_every_field_of_a_report() {
-    let outcome = run_with(Faults { repeat_will: once(7), ..Faults::default() }, storm!("--background 500"));
+    let outcome = outcome();
     let printed = run("schema");
     assert_eq!(printed.code, Some(0), "{printed:?}");
     let schema: Value = serde_json::from_str(&printed.stdout).unwrap();

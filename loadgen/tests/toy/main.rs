@@ -3,12 +3,15 @@
 
 mod bad;
 mod broker;
+mod churn;
+mod connect;
 mod deliver;
 mod faults;
 mod json;
 mod net;
 mod options;
 mod publish;
+mod retained;
 mod run;
 mod storm;
 mod storm_faults;

@@ -14,7 +14,7 @@ use crate::net::Toy;
 /// No run takes longer than this; one that does hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How many runs go on at the same time: they wait more than they compute.
-const AT_ONCE: usize = 10;
+const AT_ONCE: usize = 24;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ pub(crate) fn run_with(faults: Faults, arguments: &str) -> Outcome {
 /// A correct broker passes with all of `arguments`.
 pub(crate) fn all_pass(arguments: &[&str]) {
     at_once(arguments, |arguments| {
-        let outcome = run_with(Faults::default(), arguments);
+        let outcome = run_with(Faults::default(), &format!("{arguments} --patience 10s"));
         let is_right = outcome.code == Some(0) && outcome.violated().is_empty();
         (!is_right).then(|| format!("{arguments}\n    {}", outcome.shown()))
     });
@@ -124,14 +124,15 @@ pub(crate) fn permitted<'a>(faults: Faults, arguments: &'a str, violated: &'a [&
 /// Each fault is found out, by the checks that are meant for it and no others.
 pub(crate) fn all_found(stories: &[Story<'_>]) {
     at_once(stories, |story| {
-        let outcome = run_with(story.faults, story.arguments);
+        // What is lost is waited for.
+        let outcome = run_with(story.faults, &format!("{} --patience 700ms", story.arguments));
         let is_right = outcome.code == Some(story.code) && outcome.violated() == story.violated;
         (!is_right).then(|| format!("{}\n    expected {:?}: {}", story.arguments, story.violated, outcome.shown()))
     });
 }
 
 /// Tells every one of `stories` in which `told` finds something wrong.
-fn at_once<S: Sync>(stories: &[S], told: impl Fn(&S) -> Option<String> + Sync) {
+pub(crate) fn at_once<S: Sync>(stories: &[S], told: impl Fn(&S) -> Option<String> + Sync) {
     let mut wrong = Vec::new();
     for some in stories.chunks(AT_ONCE) {
         std::thread::scope(|scope| {

@@ -8,11 +8,11 @@ const CORRECT: Fn = Faults::default;
 type Fn = fn() -> Faults;
 
 #[test]
-fn wills_that_are_not_due_are_told_by_their_reason() {
+fn wills_that_are_not_due_lost_or_repeated_are_told() {
     all_found(&[
         fault(
             Faults { will_of_returned: once(5), ..CORRECT() },
-            storm!("--will-delay 2s --reconnect 50% --after 300ms"),
+            storm!("--will-delay 1s --reconnect 50% --after 300ms"),
             &["wills_of_returned"],
         ),
         fault(Faults { will_of_connected: once(5), ..CORRECT() }, storm!(""), &["wills_of_connected"]),
@@ -28,7 +28,7 @@ fn wills_that_are_not_due_are_told_by_their_reason() {
         ),
         fault(
             Faults { early_will: once(5), ..CORRECT() },
-            storm!("--will-delay 2s --reconnect 100% --after 300ms"),
+            storm!("--will-delay 1s --reconnect 100% --after 300ms"),
             &["wills_early"],
         ),
         // Those who come back later than their will was due do not take it along.
@@ -38,12 +38,6 @@ fn wills_that_are_not_due_are_told_by_their_reason() {
             storm!("--will-delay 1s --reconnect 100% --after 1600ms"),
             &["wills_repeated"],
         ),
-    ]);
-}
-
-#[test]
-fn lost_and_repeated_wills_are_told() {
-    all_found(&[
         fault(Faults { drop_message: each(100), ..CORRECT() }, storm!("--watchers 2"), &["wills_lost"]),
         fault(Faults { drop_will: each(100), ..CORRECT() }, storm!("--how takeover"), &["wills_lost"]),
         fault(Faults { drop_will: each(100), ..CORRECT() }, storm!("--how silent --keep-alive 2s"), &["wills_lost"]),
@@ -62,7 +56,7 @@ fn lost_and_repeated_wills_are_told() {
 }
 
 #[test]
-fn wills_that_are_not_what_was_left_are_told() {
+fn wills_that_were_not_left_and_connections_that_fail_are_told() {
     all_found(&[
         fault(Faults { flip_last_byte: once(50), ..CORRECT() }, storm!(""), &["wills_lost", "wills_altered"]),
         fault(
@@ -80,11 +74,29 @@ fn wills_that_are_not_what_was_left_are_told() {
         fault(Faults { retain_flag_on_live: once(50), ..CORRECT() }, storm!(""), &["wills_retain_flag"]),
         fault(Faults { deliver_to_stranger: once(50), ..CORRECT() }, storm!("--fraction 40%"), &["wills_misdirected"]),
         fault(Faults { malformed_packet: once(300), ..CORRECT() }, storm!(""), &["disconnected", "wills_lost"]),
+        fault(Faults { no_connack: once(350), ..CORRECT() }, storm!("--how takeover"), &["refused"]),
+        fault(
+            Faults { no_connack: once(350), ..CORRECT() },
+            storm!("--will-delay 1s --reconnect 50% --after 300ms"),
+            &["refused", "wills_lost"],
+        ),
+        fault(Faults { refuse_connect: once(350), ..CORRECT() }, storm!("--how takeover"), &["refused", "wills_lost"]),
+        fault(
+            Faults { refuse_connect: once(302), ..CORRECT() },
+            storm!("--will-retain"),
+            &["retained_missing", "refused"],
+        ),
     ]);
 }
 
 #[test]
-fn retained_wills_are_compared_with_what_happened() {
+fn retained_wills_and_ordinary_traffic_are_checked_as_well() {
+    // The first deliveries are those of ordinary traffic, before the storm.
+    macro_rules! beside {
+        ($rest:literal) => {
+            concat!("storm --clients 50 --before 200ms --afterwards 20ms --background 500 ", $rest)
+        };
+    }
     all_found(&[
         fault(Faults { forget_retained: once(50), ..CORRECT() }, storm!("--will-retain"), &["retained_missing"]),
         fault(Faults { repeat_retained: once(50), ..CORRECT() }, storm!("--will-retain"), &["retained_repeated"]),
@@ -104,36 +116,6 @@ fn retained_wills_are_compared_with_what_happened() {
             storm!("--will-retain --fraction 40%"),
             &["retained_unexpected"],
         ),
-    ]);
-}
-
-#[test]
-fn connections_that_fail_during_the_storm_are_told() {
-    all_found(&[
-        fault(Faults { no_connack: once(350), ..CORRECT() }, storm!("--how takeover"), &["refused"]),
-        fault(
-            Faults { no_connack: once(350), ..CORRECT() },
-            storm!("--will-delay 2s --reconnect 50% --after 300ms"),
-            &["refused", "wills_lost"],
-        ),
-        fault(Faults { refuse_connect: once(350), ..CORRECT() }, storm!("--how takeover"), &["refused", "wills_lost"]),
-        fault(
-            Faults { refuse_connect: once(302), ..CORRECT() },
-            storm!("--will-retain"),
-            &["retained_missing", "refused"],
-        ),
-    ]);
-}
-
-#[test]
-fn ordinary_traffic_beside_a_storm_is_checked_as_well() {
-    // The first deliveries are those of ordinary traffic, before the storm.
-    macro_rules! beside {
-        ($rest:literal) => {
-            concat!("storm --clients 50 --before 200ms --afterwards 20ms --patience 1s --background 500 ", $rest)
-        };
-    }
-    all_found(&[
         fault(Faults { drop_message: once(9), ..CORRECT() }, beside!("--background-qos 1"), &["lost"]),
         permitted(Faults { drop_message: once(9), ..CORRECT() }, beside!("--background-qos 0"), &["lost"]),
         fault(Faults { drop_message: once(9), ..CORRECT() }, beside!("--background-qos 0 --strict"), &["lost"]),
