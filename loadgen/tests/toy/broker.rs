@@ -65,6 +65,8 @@ pub(crate) struct Broker {
     pub(crate) closes: Vec<(ConnectionId, bool)>,
     /// Nothing is read any more.
     pub(crate) is_stalled: bool,
+    /// It ends, and its connections with it.
+    pub(crate) is_dead: bool,
 }
 
 impl Broker {
@@ -83,6 +85,7 @@ impl Broker {
         if self.faults.stall.strikes() {
             self.is_stalled = true;
         }
+        self.is_dead |= self.faults.die.strikes();
         if let Some(client) = self.clients.get_mut(&connection) {
             client.last_heard = now;
         }

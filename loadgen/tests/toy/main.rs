@@ -3,6 +3,7 @@
 
 mod bad;
 mod broker;
+mod chaos;
 mod churn;
 mod connect;
 mod deliver;

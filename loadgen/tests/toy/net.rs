@@ -78,7 +78,7 @@ impl Server {
 
     fn run(&mut self, is_stopped: &AtomicBool) -> io::Result<()> {
         let mut next_tick = Instant::now();
-        while !is_stopped.load(Ordering::Relaxed) {
+        while !is_stopped.load(Ordering::Relaxed) && !self.broker.is_dead {
             if self.broker.is_stalled {
                 std::thread::park_timeout(TICK);
                 continue;

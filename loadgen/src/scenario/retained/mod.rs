@@ -144,7 +144,7 @@ impl Retained {
         run.warn_if_busy(spent);
         session.linger(run, LINGER)?;
         session.miss_subacks(session.asked);
-        session.shelf.end_look();
+        session.end_look();
         Ok(())
     }
 
@@ -191,7 +191,7 @@ impl Retained {
         let found = session.shelf.found();
         session.linger(run, LINGER)?;
         session.miss_subacks(1);
-        session.shelf.end_look();
+        session.end_look();
         Ok(Look { found, first: first - from, last: last - from, cpu })
     }
 
@@ -232,7 +232,7 @@ impl Retained {
             session.refused.add(|| format!("no SUBACK for {:?}", run.options.patience));
         }
         session.linger(run, LINGER)?;
-        session.shelf.end_look();
+        session.end_look();
         Ok(())
     }
 }

@@ -159,6 +159,13 @@ impl Session {
         (self.next..self.options.topics).all(|topic| !self.shelf.is_kept(topic))
     }
 
+    /// Ends a look. Where a connection was lost in the middle of it, messages are not.
+    pub(super) fn end_look(&mut self) {
+        if self.disconnected.count == 0 {
+            self.shelf.end_look();
+        }
+    }
+
     /// Counts the SUBSCRIBEs of the present look that were not answered.
     pub(super) fn miss_subacks(&mut self, asked: u64) {
         let missing = asked.saturating_sub(self.subscribed as u64);
