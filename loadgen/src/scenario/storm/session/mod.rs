@@ -1,73 +1,30 @@
 //! One storm from the first connection to the last check.
 
+mod cuts;
+mod events;
+mod roles;
+
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use willowmq::codec::{QoS, SubscriptionOptions, Will};
+use willowmq::codec::Will;
 use willowmq::topic::{TopicFilter, TopicName};
 
 use super::fate::Wills;
 use super::retained::Aftermath;
-use super::{How, Storm};
-use crate::engine::{Driver, End, Event, Fleet, Index, Time};
+use super::{How, Storm, tell};
+use crate::engine::{End, Fleet, Index, Time};
 use crate::ledger::Tally;
 use crate::options::Identity;
 use crate::ramp::Ramp;
 use crate::run::{Run, Spent, clients};
 use crate::stamp::{Stamp, Stamper};
 use crate::traffic::{Pace, Plan, Shape, Traffic};
+use roles::Roles;
 
-/// How many clients are cut before input is looked at again.
-const CUT_SLICE: usize = 16;
 /// How long it is watched whether anything is heard that must not be.
 const SILENCE: Duration = Duration::from_secs(1);
-
-/// The clients of the fleet, by what they do.
-pub(super) struct Roles {
-    devices: usize,
-    watchers: usize,
-    takeovers: usize,
-}
-
-impl Roles {
-    fn new(storm: &Storm) -> Self {
-        let takeovers = if storm.how == How::Takeover { storm.cut_and_back().0 } else { 0 };
-        Self { devices: storm.clients, watchers: storm.watchers, takeovers }
-    }
-
-    fn devices(&self) -> Range<Index> {
-        0..self.devices
-    }
-
-    fn watchers(&self) -> Range<Index> {
-        self.devices..self.devices + self.watchers
-    }
-
-    fn takeovers(&self) -> Range<Index> {
-        let first = self.watchers().end;
-        first..first + self.takeovers
-    }
-
-    /// The client that looks at what is retained afterwards.
-    fn late_watcher(&self) -> Index {
-        self.takeovers().end
-    }
-
-    /// The first client of ordinary traffic.
-    fn background(&self) -> Index {
-        self.late_watcher() + 1
-    }
-
-    /// The device that `client` is a connection of.
-    fn device_of(&self, client: Index) -> Option<usize> {
-        if self.devices().contains(&client) {
-            return Some(client);
-        }
-        self.takeovers().contains(&client).then(|| client - self.takeovers().start)
-    }
-}
 
 /// One storm from the first connection to the last check.
 pub(super) struct Session {
@@ -169,7 +126,7 @@ impl Session {
         let from = run.now();
         let background = self.traffic.as_ref().map_or(0..0, Traffic::range);
         self.ramp.extend(self.roles.watchers().chain(background));
-        run.progress.phase("connecting", self.roles.devices as u64);
+        run.progress.phase("connecting", self.storm.clients as u64);
         run.connect_patiently(
             self,
             |it| &it.ramp,
@@ -376,11 +333,11 @@ impl Session {
 
     /// Adds everything that was found to the report.
     pub(super) fn tell(self, run: &mut Run) {
-        super::tell::tell(self.into_findings(), run);
+        tell::tell(self.into_findings(), run);
     }
 
-    fn into_findings(self) -> super::tell::Findings {
-        super::tell::Findings {
+    fn into_findings(self) -> tell::Findings {
+        tell::Findings {
             began: self.storm_began.unwrap_or_default(),
             wills: self.wills,
             traffic: self.traffic,
@@ -421,141 +378,5 @@ impl Session {
             forwarded: Default::default(),
         });
         fleet.open(client, &connect);
-    }
-
-    fn cut_those_due(&mut self, fleet: &mut Fleet, now: Time) -> Time {
-        let Some(began) = self.storm_began else { return Time::NEVER };
-        for _ in 0..CUT_SLICE {
-            if self.next_cut == self.cuts_end {
-                return Time::NEVER;
-            }
-            let due = match self.storm.how {
-                How::Stagger(over) => began + over.mul_f64(self.next_cut as f64 / self.cuts_end as f64),
-                _ => began,
-            };
-            if due > now {
-                return due;
-            }
-            self.cut(fleet, self.next_cut);
-            self.next_cut += 1;
-        }
-        now
-    }
-
-    fn cut(&mut self, fleet: &mut Fleet, device: usize) {
-        let now = fleet.clock().now(); // Before it is cut, so that no will can seem early.
-        let gone = match self.storm.how {
-            How::Silent => {
-                fleet.mute(device);
-                fleet.last_sent(device) + fleet.keep_alive(device) * 3 / 2 // [MQTT-3.1.2-22]
-            }
-            How::Reset => {
-                fleet.close(device, End::Reset);
-                now
-            }
-            How::Close | How::Stagger(_) | How::Takeover => {
-                fleet.close(device, End::Close);
-                now
-            }
-        };
-        let due = gone + self.storm.delay();
-        self.wills.cut(device, now, due);
-        if self.comes_back(device) {
-            self.returns.push_back((now + self.storm.after, device));
-            self.silent_until = self.silent_until.max(due + SILENCE);
-        }
-    }
-
-    /// Spreads those who come back evenly over those who are cut.
-    fn comes_back(&self, device: usize) -> bool {
-        let (cut, back) = self.storm.cut_and_back();
-        (device + 1) * back / cut > device * back / cut
-    }
-
-    fn bring_back(&mut self, now: Time) -> Time {
-        while let Some((at, device)) = self.returns.front().copied() {
-            if at > now {
-                return at;
-            }
-            self.returns.pop_front();
-            self.ramp.extend([device]);
-        }
-        Time::NEVER
-    }
-
-    fn on_watcher_event(&mut self, fleet: &mut Fleet, client: Index, at: Time, event: &Event<'_>) {
-        match event {
-            Event::Connected { .. } => {
-                fleet.subscribe(client, &[(&self.filter, SubscriptionOptions::new(self.storm.watcher_qos))]);
-            }
-            Event::Subscribed(None) => self.subscribed += 1,
-            Event::Subscribed(Some(reason)) => self.disconnected.add(|| format!("a watcher: SUBACK, {reason}")),
-            Event::Message(publish) if publish.payload.is_empty() && self.aftermath.is_removing() => {}
-            Event::Message(publish) => {
-                let stamp = self.stamper.read(publish.payload);
-                self.wills.on_will(client - self.roles.devices, at, publish, stamp);
-            }
-            Event::Closed { cause, .. } => self.disconnected.add(|| format!("a watcher: {cause}")),
-            _ => {}
-        }
-    }
-
-    fn on_late_watcher_event(&mut self, fleet: &mut Fleet, client: Index, event: &Event<'_>) {
-        match event {
-            Event::Connected { .. } => {
-                fleet.subscribe(client, &[(&self.filter, SubscriptionOptions::new(QoS::AtLeastOnce))]);
-            }
-            Event::Message(publish) => self.aftermath.on_message(publish, &self.stamper, self.wills.topics()),
-            Event::Acknowledged(_) => self.aftermath.on_removed(),
-            Event::Closed { cause, .. } => self.disconnected.add(|| format!("the late watcher: {cause}")),
-            _ => {}
-        }
-    }
-
-    fn on_device_event(&mut self, device: usize, at: Time, event: &Event<'_>) {
-        match event {
-            Event::Message(publish) => self.wills.on_stray(device, publish),
-            // Those that come back, and not those that took over, whose will is due all the same.
-            Event::Connected { .. } if self.storm.how != How::Takeover => self.wills.came_back(device, at),
-            Event::Closed { cause, is_violation } => {
-                let is_expected = self.wills.fate(device).is_away() && !is_violation;
-                if !is_expected && !self.is_parting {
-                    self.disconnected.add(|| format!("device {device}: {cause}"));
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-impl Driver for Session {
-    fn on_event(&mut self, fleet: &mut Fleet, client: Index, at: Time, event: Event<'_>) {
-        self.ramp.on_event(client, &event);
-        if let Some(device) = self.roles.device_of(client) {
-            self.on_device_event(device, at, &event);
-        } else if self.roles.watchers().contains(&client) {
-            self.on_watcher_event(fleet, client, at, &event);
-        } else if client == self.roles.late_watcher() {
-            self.on_late_watcher_event(fleet, client, &event);
-        } else if let Some(traffic) = &mut self.traffic {
-            traffic.on_event(fleet, client, at, &event, &self.stamper);
-        }
-    }
-
-    fn on_time(&mut self, fleet: &mut Fleet, now: Time) -> Time {
-        self.now = now;
-        let mut next = self.cut_those_due(fleet, now).min(self.bring_back(now));
-        while let Some(client) = self.ramp.next_client(now) {
-            self.open(fleet, client);
-        }
-        next = next.min(self.ramp.next_time());
-        if now < self.silent_until {
-            next = next.min(self.silent_until);
-        }
-        self.aftermath.remove(fleet, self.roles.late_watcher(), self.wills.topics());
-        match &mut self.traffic {
-            Some(traffic) => next.min(traffic.on_time(fleet, now, &self.stamper)),
-            None => next,
-        }
     }
 }
