@@ -1,70 +1,21 @@
 //! Ordinary traffic: publishers and subscribers in one of four shapes, on a schedule or as fast as the broker delivers,
 //! with every delivery checked.
 
+mod plan;
+mod publisher;
+
+pub use plan::{Pace, Plan, Shape};
+
 use std::time::Duration;
 
-use clap::ValueEnum;
-use willowmq::codec::{Publish, QoS, SubscriptionOptions};
+use willowmq::codec::{Publish, SubscriptionOptions};
 
 use crate::bins::Bins;
 use crate::engine::{Event, Fleet, Index, Message, Stage, Time};
 use crate::ledger::{Sighting, Track, Violations};
 use crate::options::Identity;
 use crate::stamp::{Stamp, Stamper};
-
-/// Who receives what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Shape {
-    /// Publisher i publishes to subscriber i.
-    Pairs,
-    /// Every subscriber receives everything, by a wildcard: many publishers, few subscribers.
-    FanIn,
-    /// Every subscriber receives everything, by exact filters: few publishers, many subscribers.
-    FanOut,
-    /// Every message goes to one member of a shared subscription.
-    Shared,
-}
-
-/// When messages are sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
-    /// As soon as fewer than so many of a publisher's messages are on their way: closed loop.
-    Window(usize),
-    /// So many per second in all, by a schedule that waits for nobody: open loop. Latency counts from the moment when a
-    /// message was due, so a stalled broker cannot hide behind messages that were never sent (coordinated omission).
-    Rate(f64),
-}
-
-/// What traffic there is to be.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Who receives what.
-    pub shape: Shape,
-    /// How many publish.
-    pub publishers: usize,
-    /// How many subscribe.
-    pub subscribers: usize,
-    /// The level of publishes and subscriptions.
-    pub qos: QoS,
-    /// Size of a payload.
-    pub payload_bytes: usize,
-    /// When messages are sent.
-    pub pace: Pace,
-    /// First levels of the topics.
-    pub topic_prefix: String,
-    /// Beginning of the Client Identifiers.
-    pub client_prefix: String,
-}
-
-impl Plan {
-    /// What client number `member` of the traffic is, for people.
-    fn who(&self, member: usize) -> String {
-        match member.checked_sub(self.subscribers) {
-            None => format!("subscriber {member}"),
-            Some(publisher) => format!("publisher {publisher}"),
-        }
-    }
-}
+use publisher::Publisher;
 
 /// Ordinary traffic, by the clients of a fleet from `first` on: subscribers, then publishers.
 pub struct Traffic {
@@ -95,64 +46,6 @@ pub struct Traffic {
     pub violations: Violations,
     /// How long deliveries took.
     pub latency: Bins,
-}
-
-/// One publisher: its messages are numbered, and those from `base` on are on their way.
-#[derive(Clone, Debug, Default)]
-struct Publisher {
-    base: u64,
-    next: u64,
-    /// Where an open loop's schedule is.
-    allowed: u64,
-    /// Deliveries and acknowledgements that each message from `base` on still waits for, in a ring.
-    awaited: Vec<u32>,
-}
-
-impl Publisher {
-    fn slot(&self, sequence: u64) -> usize {
-        sequence as usize & (self.awaited.len() - 1)
-    }
-
-    /// Notes that a message is sent, and waits for `count` deliveries and acknowledgements.
-    fn sent(&mut self, count: u32) {
-        if (self.next - self.base) as usize == self.awaited.len() {
-            self.grow();
-        }
-        let slot = self.slot(self.next);
-        self.awaited[slot] = count;
-        self.next += 1;
-    }
-
-    fn grow(&mut self) {
-        let mut awaited = vec![0; (self.awaited.len() * 2).max(16)];
-        let mask = awaited.len() - 1;
-        for sequence in self.base..self.next {
-            awaited[sequence as usize & mask] = self.awaited[self.slot(sequence)];
-        }
-        self.awaited = awaited;
-    }
-
-    /// Notes one delivery or acknowledgement; says whether `base` moved.
-    fn arrived(&mut self, sequence: u64) -> bool {
-        if sequence < self.base || sequence >= self.next {
-            return false;
-        }
-        let slot = self.slot(sequence);
-        self.awaited[slot] = self.awaited[slot].saturating_sub(1);
-        let before = self.base;
-        while self.base < self.next && self.awaited[self.slot(self.base)] == 0 {
-            self.base += 1;
-        }
-        self.base != before
-    }
-
-    /// How many may be published now at this pace.
-    fn allowance(&self, pace: Pace) -> u64 {
-        match pace {
-            Pace::Window(window) => (self.base + window as u64).saturating_sub(self.next),
-            Pace::Rate(_) => self.allowed.saturating_sub(self.next),
-        }
-    }
 }
 
 impl Traffic {
@@ -439,24 +332,9 @@ fn due(started: Time, rate: f64, number: u64) -> Time {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use willowmq::codec::QoS;
 
-    #[test]
-    fn a_publisher_goes_on_when_the_oldest_message_has_arrived_everywhere() {
-        let mut publisher = Publisher::default();
-        let pace = Pace::Window(20);
-        while publisher.allowance(pace) > 0 {
-            publisher.sent(2);
-        }
-        assert_eq!(publisher.next, 20);
-        for sequence in 1..20 {
-            assert!(!publisher.arrived(sequence) && !publisher.arrived(sequence));
-        }
-        assert!(!publisher.arrived(0));
-        assert!(publisher.arrived(0));
-        assert_eq!(publisher.allowance(pace), 20);
-        assert!(!publisher.arrived(0), "long gone");
-    }
+    use super::*;
 
     #[test]
     fn a_schedule_does_not_drift() {
