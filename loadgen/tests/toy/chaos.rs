@@ -69,8 +69,11 @@ fn a_broker_that_loses_everything_fails_the_run() {
         (Faults { drop_message: nothing, ..Faults::default() }, RUNS[3]),
         (Faults { drop_message: nothing, ..Faults::default() }, RUNS[6]),
         (Faults { forget_retained: nothing, ..Faults::default() }, RUNS[7]),
-        (Faults { refuse_connect: nothing, ..Faults::default() }, "connect --clients 50"),
-        (Faults { no_connack: nothing, ..Faults::default() }, "connect --clients 50 --patience 300ms --persistent"),
+        (Faults { refuse_connect: nothing, ..Faults::default() }, "connect --clients 50 --idle 0"),
+        (
+            Faults { no_connack: nothing, ..Faults::default() },
+            "connect --clients 50 --idle 0 --patience 300ms --persistent",
+        ),
     ];
     at_once(&stories, |(faults, arguments)| {
         let outcome = run_with(*faults, arguments);

@@ -6,7 +6,7 @@ use crate::run::{all_found, all_pass, fault};
 /// A short run with few topics; other arguments follow.
 macro_rules! retained {
     ($rest:literal) => {
-        concat!("retained --topics 100 --rounds 1 --readers 4 ", $rest)
+        concat!("retained --topics 100 --rounds 1 --readers 4 --patience 400ms ", $rest)
     };
 }
 

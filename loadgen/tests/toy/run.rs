@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ pub(crate) fn run_with(faults: Faults, arguments: &str) -> Outcome {
 /// A correct broker passes with all of `arguments`.
 pub(crate) fn all_pass(arguments: &[&str]) {
     at_once(arguments, |arguments| {
-        let outcome = run_with(Faults::default(), &format!("{arguments} --patience 10s"));
+        let outcome = run_with(Faults::default(), &with_patience(arguments, "10s"));
         let is_right = outcome.code == Some(0) && outcome.violated().is_empty();
         (!is_right).then(|| format!("{arguments}\n    {}", outcome.shown()))
     });
@@ -125,7 +126,7 @@ pub(crate) fn permitted<'a>(faults: Faults, arguments: &'a str, violated: &'a [&
 pub(crate) fn all_found(stories: &[Story<'_>]) {
     at_once(stories, |story| {
         // What is lost is waited for.
-        let outcome = run_with(story.faults, &format!("{} --patience 700ms", story.arguments));
+        let outcome = run_with(story.faults, &with_patience(story.arguments, "700ms"));
         let is_right = outcome.code == Some(story.code) && outcome.violated() == story.violated;
         (!is_right).then(|| format!("{}\n    expected {:?}: {}", story.arguments, story.violated, outcome.shown()))
     });
@@ -133,12 +134,20 @@ pub(crate) fn all_found(stories: &[Story<'_>]) {
 
 /// Tells every one of `stories` in which `told` finds something wrong.
 pub(crate) fn at_once<S: Sync>(stories: &[S], told: impl Fn(&S) -> Option<String> + Sync) {
-    let mut wrong = Vec::new();
-    for some in stories.chunks(AT_ONCE) {
-        std::thread::scope(|scope| {
-            let runs: Vec<_> = some.iter().map(|story| scope.spawn(|| told(story))).collect();
-            wrong.extend(runs.into_iter().filter_map(|run| run.join().expect("a run that does not hang")));
-        });
-    }
+    let next = AtomicUsize::new(0);
+    let tell_some = || {
+        let turns = std::iter::from_fn(|| stories.get(next.fetch_add(1, Ordering::Relaxed)));
+        turns.filter_map(&told).collect::<Vec<_>>()
+    };
+    let wrong = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE.min(stories.len())).map(|_| scope.spawn(tell_some)).collect();
+        let told = workers.into_iter().map(|worker| worker.join().expect("a run that does not hang"));
+        told.collect::<Vec<_>>().concat()
+    });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// `arguments`, and this patience if they name none.
+fn with_patience(arguments: &str, patience: &str) -> String {
+    if arguments.contains("--patience") { arguments.into() } else { format!("{arguments} --patience {patience}") }
 }

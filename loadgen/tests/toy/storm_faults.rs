@@ -8,7 +8,7 @@ const CORRECT: Fn = Faults::default;
 type Fn = fn() -> Faults;
 
 #[test]
-fn wills_that_are_not_due_lost_or_repeated_are_told() {
+fn each_thing_that_goes_wrong_with_wills_is_told() {
     all_found(&[
         fault(
             Faults { will_of_returned: once(5), ..CORRECT() },
@@ -52,12 +52,6 @@ fn wills_that_are_not_due_lost_or_repeated_are_told() {
         ),
         // Nothing orders the wills of several clients.
         permitted(Faults { swap_messages: each(7), ..CORRECT() }, storm!("--watchers 1"), &[]),
-    ]);
-}
-
-#[test]
-fn wills_that_were_not_left_and_connections_that_fail_are_told() {
-    all_found(&[
         fault(Faults { flip_last_byte: once(50), ..CORRECT() }, storm!(""), &["wills_lost", "wills_altered"]),
         fault(
             Faults { flip_first_byte: once(50), ..CORRECT() },
