@@ -29,6 +29,8 @@ fn of_every_scenario() {
         ("publish --patience 0", "--patience"),
         ("publish --patience soon", "--patience"),
         ("publish --mqtt 2", "--mqtt"),
+        ("publish --cpu 60000", "--cpu"),
+        ("publish --cpu 1023", "--cpu"),
         ("publish --topic-prefix a/+/b", "--topic-prefix"),
         ("publish --topic-prefix #", "--topic-prefix"),
     ]);
