@@ -11,12 +11,11 @@ use super::listener::{ACCEPT_REST, AcceptFailure};
 use super::ring::{Chunk, Completion, Ended};
 use super::worker::{Life, Worker};
 use crate::shard::handshake::first_packet;
-use crate::shard::{Closed, ConnectionId, Origin};
+use crate::shard::{ConnectionId, Origin};
 use crate::timer::Moment;
 
-/// Connections that have ended and are worked off in one turn: a close costs the kernel microseconds, which everybody
-/// else waits for.
-const ENDINGS_MAX: usize = 64;
+/// Connections that are taken in in one turn.
+const ADMISSIONS_MAX: usize = 64;
 /// The want of descriptors is logged once in this time, not every [`ACCEPT_REST`].
 const EXHAUSTION_LOG: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -42,10 +41,7 @@ impl Worker {
                 }
             }
             Deadline::Linger(id) => {
-                if let Some(connection) = self.connections.get(id)
-                    && matches!(connection.stage, Stage::Lingering)
-                {
-                    connection.leave_output();
+                if matches!(self.connections.get(id).map(|it| &it.stage), Some(Stage::Lingering)) {
                     self.end(id.index);
                 }
             }
@@ -74,7 +70,7 @@ impl Worker {
         }
         let again = match result.map_err(|errno| (errno, AcceptFailure::from(errno))) {
             Ok(socket) => {
-                self.admit(now, slot as u16, socket);
+                self.waiting.push_back((slot as u16, socket));
                 true
             }
             Err((_, AcceptFailure::Connection)) => true,
@@ -99,14 +95,29 @@ impl Worker {
         }
     }
 
+    /// Takes in some of the connections that wait at the door. Before the next ones, those that have ended leave: clients that
+    /// come and go quickly do not fill the house with connections that are over.
+    pub(super) fn take_admissions(&mut self, now: Moment) {
+        for _ in 0..ADMISSIONS_MAX {
+            let Some((listener, socket)) = self.waiting.pop_front() else { return };
+            self.admit(now, listener, socket);
+        }
+    }
+
     /// Takes a new connection in, as far as there is room for it.
     fn admit(&mut self, now: Moment, listener: u16, socket: OwnedFd) {
-        let admission = self.gate.enter(listener);
+        let mut admission = self.gate.enter(listener);
+        // Whoever has ended makes room first.
+        while admission != Admission::Welcome && self.take_ending(now) {
+            admission.ticket(listener).into_iter().for_each(|ticket| self.gate.leave(ticket));
+            admission = self.gate.enter(listener);
+        }
         if let Admission::Surplus | Admission::None = admission {
             self.counters.turned_away += 1;
         }
         let Some(ticket) = admission.ticket(listener) else { return };
         self.counters.accepted += 1;
+        self.accepted += 1;
         let peer = socket2::SockRef::from(&socket).peer_addr().ok().and_then(|address| address.as_socket());
         let handshake = Handshake {
             bytes: Vec::new(),
@@ -220,57 +231,6 @@ impl Worker {
         self.connections.at(id.index).receive(&mut self.io.ring);
     }
 
-    /// Puts the end of a connection on the queue of those that are worked off beside everything else: thousands may end
-    /// at once, and what others have sent meanwhile comes first.
-    fn note_end(&mut self, slot: u32, ended: Ended) {
-        let connection = self.connections.at(slot);
-        connection.ended = Some(ended);
-        self.endings.push_back(connection.id);
-    }
-
-    /// Works off some of the connections that have ended.
-    pub(super) fn take_endings(&mut self, now: Moment) {
-        for _ in 0..ENDINGS_MAX {
-            let Some(id) = self.endings.pop_front() else { return };
-            self.on_end(now, id);
-        }
-    }
-
-    /// A connection has ended, unless it is gone already.
-    pub(super) fn on_end(&mut self, now: Moment, id: ConnectionId) {
-        let Some(connection) = self.connections.get(id) else { return };
-        match connection.ended {
-            Some(Ended::Failed(errno)) => self.on_broken(now, id.index, errno),
-            _ => self.on_fin(now, id.index),
-        }
-        self.release_if_dead(id.index);
-    }
-
-    fn on_fin(&mut self, now: Moment, slot: u32) {
-        let connection = self.connections.at(slot);
-        match connection.stage {
-            Stage::Open => {
-                self.shard.on_closed(now, connection.id, Closed::Fin);
-                connection.die(&mut self.io.ring);
-            }
-            Stage::Handshake(_) | Stage::Lingering => self.die(slot),
-            // What is being sent goes on; the peer may have closed its half only. A connection on its way meets its
-            // end again where it is at home.
-            Stage::Draining { .. } | Stage::Departing(_) | Stage::Dead => {}
-        }
-    }
-
-    /// The connection is reset, or failed in another way: nothing more can be sent.
-    fn on_broken(&mut self, now: Moment, slot: u32, errno: Errno) {
-        let closed = if errno == Errno::CONNRESET { Closed::Reset } else { Closed::Error };
-        let connection = self.connections.at(slot);
-        // A draining connection is told, too: the shard then forgets the output that it still has.
-        if matches!(connection.stage, Stage::Open | Stage::Draining { is_refusal: false }) {
-            self.shard.on_closed(now, connection.id, closed);
-        }
-        self.die(slot);
-    }
-
     /// Nothing is being received any more: the connection leaves, goes on in the next turn, or is closed.
     fn on_receive_ended(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
@@ -308,6 +268,7 @@ impl Worker {
                 self.drain(now, slot);
             }
             (Stage::Dead, _) => self.release_if_idle(slot),
+            (Stage::Open, Err(errno)) => self.note_failed_send(slot, errno),
             (_, Err(errno)) => {
                 self.on_broken(now, slot, errno);
                 self.release_if_idle(slot);
@@ -343,7 +304,8 @@ impl Worker {
             Some(output) => connection.send(now, output, &mut self.io),
             None => {
                 connection.linger(now, &mut self.io);
-                self.release_if_dead(slot);
+                let id = connection.id;
+                self.release_if_dead(id);
             }
         }
     }
@@ -361,8 +323,7 @@ impl Worker {
             return;
         }
         self.counters.write_timeouts += 1;
-        self.on_broken(now, id.index, Errno::TIMEDOUT);
-        self.release_if_idle(id.index);
+        self.break_off(now, id, Errno::TIMEDOUT);
     }
 
     /// For a clean stop: ends a connection that the shard does not know.
@@ -380,7 +341,7 @@ impl Worker {
     }
 
     /// Ends what is in flight for a connection. Whoever notes the end of the last operation releases its slot.
-    fn die(&mut self, slot: u32) {
+    pub(super) fn die(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         if let Stage::Handshake(handshake) = &mut connection.stage
             && let Some(deadline) = handshake.deadline.take()
@@ -390,9 +351,10 @@ impl Worker {
         connection.die(&mut self.io.ring);
     }
 
-    fn release_if_dead(&mut self, slot: u32) {
-        if matches!(self.connections.at(slot).stage, Stage::Dead) {
-            self.release_if_idle(slot);
+    /// Closes the socket of a connection that is dead, unless it is gone already or something is in flight.
+    pub(super) fn release_if_dead(&mut self, id: ConnectionId) {
+        if matches!(self.connections.get(id).map(|connection| &connection.stage), Some(Stage::Dead)) {
+            self.release_if_idle(id.index);
         }
     }
 

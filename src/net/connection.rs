@@ -13,6 +13,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
 use super::admission::Ticket;
@@ -60,6 +61,8 @@ pub(crate) struct Connection {
     pub(crate) is_sending: bool,
     /// How the peer's half ended, once it has: nothing more is received.
     pub(crate) ended: Option<Ended>,
+    /// Why nothing can be sent any more.
+    pub(crate) send_failed: Option<Errno>,
     pub(crate) has_write_timer: bool,
     /// When the send in flight began or last got on.
     pub(crate) progress_at: Moment,
@@ -110,6 +113,7 @@ impl Connections {
             is_paused: false,
             is_sending: false,
             ended: None,
+            send_failed: None,
             has_write_timer: false,
             progress_at: now,
         });
@@ -199,7 +203,9 @@ impl Connection {
 
     /// Everything is sent: says so to the peer and waits, for a bounded time, for it to do the same.
     pub(crate) fn linger(&mut self, now: Moment, io: &mut Io) {
-        // Fails only where the connection is gone already, which the receive reports.
+        // Both fail only where the connection is gone already, which the receive reports. The kernel goes on with what it has
+        // not sent after we close the socket: the peer is to read the last answer, however slow it is.
+        let _ = socket2::SockRef::from(&self.socket).set_linger(None);
         let _ = shutdown(&self.socket, Shutdown::Write);
         self.is_paused = false;
         if self.ended.is_some() {
@@ -217,12 +223,6 @@ impl Connection {
         if !self.is_idle() {
             ring.cancel_all(self.socket.as_fd());
         }
-    }
-
-    /// Lets the kernel go on with what it has not sent after the close, which is otherwise a reset: the peer is slow,
-    /// and there is something it should read.
-    pub(crate) fn leave_output(&self) {
-        let _ = socket2::SockRef::from(&self.socket).set_linger(None);
     }
 }
 

@@ -55,9 +55,9 @@ fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?; // Connections of an earlier run in TIME_WAIT do not matter.
     socket.set_reuse_port(reuse_port)?;
     socket.set_tcp_nodelay(true)?; // Accepted sockets inherit it.
-    // Inherited as well. A socket that is closed while its connection stands is reset: its client is gone, and a reset costs
-    // half of what an orderly end does, which counts when thousands vanish at once. Whoever is to have an orderly end gets
-    // it by shutdown(2) before.
+    // Inherited as well. A socket that is closed while its connection stands is reset: its client is gone or turned away, and
+    // a reset costs half of what an orderly end does, which counts when thousands vanish at once. Whoever is to read a last
+    // answer gets an orderly end: see `Connection::linger`.
     socket.set_linger(Some(Duration::ZERO))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?; // 0.0.0.0 and [::] are two listeners.

@@ -9,7 +9,9 @@ mod admission;
 mod arrivals;
 mod clock;
 mod connection;
+
 mod counters;
+mod endings;
 mod executor;
 mod handshake;
 mod listener;

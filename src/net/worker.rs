@@ -84,6 +84,10 @@ pub(crate) struct Worker {
     aside: VecDeque<Completion>,
     /// Connections that have ended, and wait for their turn.
     pub(super) endings: VecDeque<ConnectionId>,
+    /// Connections that were accepted and wait to be taken in, with their listener.
+    pub(super) waiting: VecDeque<(u16, OwnedFd)>,
+    /// Connections that were taken in since ends were last worked off.
+    pub(super) accepted: usize,
     /// The last turn took as many completions as it may; there may be more.
     is_flooded: bool,
 }
@@ -124,6 +128,8 @@ impl Worker {
             departures: (0..shards).map(|_| VecDeque::new()).collect(),
             aside: VecDeque::new(),
             endings: VecDeque::new(),
+            waiting: VecDeque::new(),
+            accepted: 0,
             is_flooded: false,
         })
     }
@@ -131,9 +137,10 @@ impl Worker {
     /// One turn: hands over what has arrived, then carries out what follows from it.
     pub(crate) fn turn(&mut self) {
         let now = self.clock.now(); // Read once a turn, so a turn is one moment.
-        self.take_completions(now);
-        self.take_letters(now);
         self.take_endings(now);
+        self.take_completions(now);
+        self.take_admissions(now);
+        self.take_letters(now);
         while let Some(deadline) = self.io.deadlines.pop_due(now) {
             self.on_deadline(now, deadline);
         }
@@ -166,13 +173,18 @@ impl Worker {
     pub(crate) fn rest(&self) -> Rest {
         if self.life == Life::Finished {
             Rest::Finished
-        } else if self.has_due_wills() || self.is_flooded || !self.aside.is_empty() || !self.endings.is_empty() {
+        } else if self.has_due_wills() || self.is_flooded || !self.aside.is_empty() || self.has_queued() {
             Rest::InExecutor
         } else if self.can_sleep() {
             Rest::InRing(self.time_to_sleep())
         } else {
             Rest::InRing(Wait::No)
         }
+    }
+
+    /// Whether connections wait for their turn, to be taken in or to end.
+    fn has_queued(&self) -> bool {
+        !self.waiting.is_empty() || !self.endings.is_empty()
     }
 
     /// Hands what is queued to the kernel, and waits as told.
@@ -238,13 +250,13 @@ impl Worker {
                 None => break,
             }
             // An end only queues, and so does not count. An entry into the kernel does, so that this ends.
-            taken += usize::from(self.endings.len() == ended);
+            taken += usize::from(self.endings.len() <= ended);
         }
         self.is_flooded = taken >= ASKING_MAX;
     }
 
-    /// Hands over all that a connection has sent before now, since another one is about to take its Session over. A DISCONNECT that the
-    /// client sent before it connected again must not be overtaken by the CONNECT: its will would be published.
+    /// Hands over all that a connection has sent before now, since another one is about to take its Session over, or it is about to be
+    /// broken off. A DISCONNECT that the client sent before must not be overtaken: its will would be published.
     pub(super) fn catch_up(&mut self, now: Moment, older: ConnectionId) {
         let earlier = std::mem::take(&mut self.aside);
         for completion in earlier {
@@ -309,6 +321,7 @@ impl Worker {
             if let Some(connection) = self.connections.get(id)
                 && matches!(connection.stage, Stage::Open)
                 && !connection.is_sending
+                && connection.send_failed.is_none()
                 && let Some(output) = self.shard.take_output(id)
             {
                 connection.send(now, output, &mut self.io);
@@ -380,6 +393,7 @@ impl Worker {
             self.io.ring.cancel_accept(slot);
         }
         self.listeners.clear();
+        self.waiting.clear(); // Dropped, and so closed.
         self.io.deadlines.arm(now + self.config.shutdown_timeout, Deadline::Stop);
         for id in self.connections.ids() {
             self.end_unless_open(id);

@@ -1,0 +1,98 @@
+//! How connections end: in a queue, worked off beside everything else.
+//!
+//! Thousands may end at once, and what others have sent meanwhile comes first. An end waits at least until the next turn,
+//! so whatever followed from the last bytes of the connection, an answer or a close, has been carried out before.
+
+use rustix::io::Errno;
+
+use super::connection::Stage;
+use super::ring::Ended;
+use super::worker::Worker;
+use crate::shard::{Closed, ConnectionId};
+use crate::timer::Moment;
+
+/// Connections that have ended and are worked off in one turn, beside as many as were accepted: a close costs the kernel
+/// microseconds, which everybody else waits for.
+const ENDINGS_MAX: usize = 64;
+
+impl Worker {
+    /// Notes that the peer's half of a connection has ended.
+    pub(super) fn note_end(&mut self, slot: u32, ended: Ended) {
+        let connection = self.connections.at(slot);
+        connection.ended = Some(ended);
+        self.endings.push_back(connection.id);
+    }
+
+    /// Notes that nothing can be sent any more. What the peer had sent before may still be on its way here.
+    pub(super) fn note_failed_send(&mut self, slot: u32, errno: Errno) {
+        let connection = self.connections.at(slot);
+        connection.send_failed = Some(errno);
+        self.endings.push_back(connection.id);
+    }
+
+    /// Works off connections that ended in earlier turns: no fewer than were accepted since, so that the queue cannot grow
+    /// while clients come and go.
+    pub(super) fn take_endings(&mut self, now: Moment) {
+        for _ in 0..ENDINGS_MAX + std::mem::take(&mut self.accepted) {
+            if !self.take_ending(now) {
+                return;
+            }
+        }
+    }
+
+    /// Works off one connection that has ended; whether there was one.
+    pub(super) fn take_ending(&mut self, now: Moment) -> bool {
+        let Some(id) = self.endings.pop_front() else { return false };
+        self.on_end(now, id);
+        true
+    }
+
+    /// A connection has ended, unless it is gone already.
+    pub(super) fn on_end(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        match (connection.ended, connection.send_failed) {
+            (Some(Ended::Failed(errno)), _) => self.on_broken(now, id.index, errno),
+            (Some(_), _) => self.on_fin(now, id.index),
+            (None, Some(errno)) => self.break_off(now, id, errno),
+            (None, None) => {}
+        }
+        self.release_if_dead(id);
+    }
+
+    /// Ends a connection that cannot be written to any more, after all that has arrived on it: a DISCONNECT that is there
+    /// discards the will, whatever became of our output.
+    pub(super) fn break_off(&mut self, now: Moment, id: ConnectionId, errno: Errno) {
+        self.catch_up(now, id);
+        if let Some(connection) = self.connections.get(id)
+            && !matches!(connection.stage, Stage::Dead)
+        {
+            self.on_broken(now, id.index, errno);
+        }
+        self.release_if_dead(id);
+    }
+
+    fn on_fin(&mut self, now: Moment, slot: u32) {
+        let connection = self.connections.at(slot);
+        match connection.stage {
+            Stage::Open => {
+                self.shard.on_closed(now, connection.id, Closed::Fin);
+                connection.die(&mut self.io.ring);
+            }
+            Stage::Handshake(_) | Stage::Lingering => self.die(slot),
+            // What is being sent goes on; the peer may have closed its half only. A connection on its way meets its
+            // end again where it is at home.
+            Stage::Draining { .. } | Stage::Departing(_) | Stage::Dead => {}
+        }
+    }
+
+    /// The connection is reset, or failed in another way: nothing more can be sent.
+    pub(super) fn on_broken(&mut self, now: Moment, slot: u32, errno: Errno) {
+        let closed = if errno == Errno::CONNRESET { Closed::Reset } else { Closed::Error };
+        let connection = self.connections.at(slot);
+        // A draining connection is told, too: the shard then forgets the output that it still has.
+        if matches!(connection.stage, Stage::Open | Stage::Draining { is_refusal: false }) {
+            self.shard.on_closed(now, connection.id, closed);
+        }
+        self.die(slot);
+    }
+}
