@@ -98,20 +98,33 @@ impl Worker {
     /// Takes in some of the connections that wait at the door. Before the next ones, those that have ended leave: clients that
     /// come and go quickly do not fill the house with connections that are over.
     pub(super) fn take_admissions(&mut self, now: Moment) {
-        for _ in 0..ADMISSIONS_MAX {
-            let Some((listener, socket)) = self.waiting.pop_front() else { return };
-            self.admit(now, listener, socket);
+        for taken in 0..ADMISSIONS_MAX {
+            let Some(&(listener, _)) = self.waiting.front() else { return };
+            let admission = self.enter_gate(now, listener);
+            if admission != Admission::Welcome && taken > 0 {
+                // Those taken in just now may be gone already, which is seen once they are received from.
+                admission.ticket(listener).into_iter().for_each(|ticket| self.gate.leave(ticket));
+                return;
+            }
+            if let Some((_, socket)) = self.waiting.pop_front() {
+                self.admit(now, listener, admission, socket);
+            }
+        }
+    }
+
+    /// Asks for room; whoever has ended makes room first.
+    fn enter_gate(&mut self, now: Moment, listener: u16) -> Admission {
+        loop {
+            let admission = self.gate.enter(listener);
+            if admission == Admission::Welcome || !self.take_ending(now) {
+                return admission;
+            }
+            admission.ticket(listener).into_iter().for_each(|ticket| self.gate.leave(ticket));
         }
     }
 
     /// Takes a new connection in, as far as there is room for it.
-    fn admit(&mut self, now: Moment, listener: u16, socket: OwnedFd) {
-        let mut admission = self.gate.enter(listener);
-        // Whoever has ended makes room first.
-        while admission != Admission::Welcome && self.take_ending(now) {
-            admission.ticket(listener).into_iter().for_each(|ticket| self.gate.leave(ticket));
-            admission = self.gate.enter(listener);
-        }
+    fn admit(&mut self, now: Moment, listener: u16, admission: Admission, socket: OwnedFd) {
         if let Admission::Surplus | Admission::None = admission {
             self.counters.turned_away += 1;
         }

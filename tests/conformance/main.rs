@@ -8,6 +8,7 @@
 mod acknowledge;
 mod configuration;
 mod connect;
+mod endings;
 mod errors;
 mod flow_control;
 mod harness;
