@@ -53,6 +53,7 @@ pub(super) struct Session {
     latencies: Vec<(&'static str, hdrhistogram::Histogram<u64>)>,
     baseline: Option<Spent>,
     memory: Vec<(&'static str, u64)>,
+    traffic_ended: Time,
 }
 
 impl Session {
@@ -106,6 +107,7 @@ impl Session {
             latencies: Vec::new(),
             baseline: None,
             memory: Vec::new(),
+            traffic_ended: Time::default(),
             storm: storm.clone(),
         }
     }
@@ -293,6 +295,7 @@ impl Session {
         run.end_phase("after", from);
         self.end_latency(run, "after");
         self.note_memory(run, "after")?;
+        self.traffic_ended = run.now();
         if let Some(traffic) = &mut self.traffic {
             traffic.stop();
             run.drive_patiently(
@@ -347,6 +350,8 @@ impl Session {
             disconnected: self.disconnected,
             refused: self.ramp.failed,
             background_qos: self.storm.background_qos,
+            background_interval: Duration::from_secs_f64(self.storm.background.map_or(0.0, |rate| 1.0 / rate)),
+            traffic_ended: self.traffic_ended,
             clients: self.storm.clients,
         }
     }
