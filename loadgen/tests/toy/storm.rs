@@ -40,7 +40,7 @@ fn a_correct_broker_passes() {
         storm!("--will-qos 2 --watcher-qos 1"),
         storm!("--will-qos 1 --watcher-qos 0 --mqtt 3.1.1"),
         storm!("--fraction 40%"),
-        storm!("--fraction 0"),
+        storm!("--topic-prefix a/{i}/{client}/{prefix}"),
         storm!("--fraction 40% --how takeover"),
         storm!("--will-topic {prefix}/{client} --filter {prefix}/#"),
         storm!("--will-payload 24"),

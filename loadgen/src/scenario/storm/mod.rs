@@ -17,6 +17,9 @@ use crate::options::{self, Common, Version};
 use crate::run::Run;
 use session::Session;
 
+/// A will's payload has a length of two bytes. (§3.1.3.4)
+const WILL_BYTES_MAX: usize = u16::MAX as usize;
+
 /// Clients with wills vanish, and watchers are to learn of each: once, and not before it is due
 #[derive(Args, Clone, Debug)]
 pub struct Storm {
@@ -143,6 +146,13 @@ impl Storm {
             bail!("--will-topic contains {{i}} or {{client}}, so that wills can be told apart");
         }
         self.check_filter()?;
+        ensure!(
+            self.will_payload <= WILL_BYTES_MAX,
+            "--will-payload is at most {WILL_BYTES_MAX}: a will holds no more"
+        );
+        if self.cut_and_back().0 == 0 {
+            bail!("--fraction {} of {} clients is none: nobody would vanish", self.fraction, self.clients);
+        }
         match self.how {
             How::Silent if common.keep_alive.is_zero() => bail!("--how silent takes a --keep-alive"),
             How::Takeover if !self.delay().is_zero() => {
@@ -163,8 +173,13 @@ impl Storm {
 
     /// The watchers have to hear the wills at all.
     fn check_filter(&self) -> Result<()> {
-        let fill = |template: &str| template.replace("{prefix}", "p").replace("{i}", "0").replace("{client}", "c");
-        let (topic, filter) = (fill(&self.will_topic), fill(&self.filter));
+        ensure!(
+            !self.filter.starts_with("$share/"),
+            "--filter {}: a shared subscription is not possible here, since every watcher is to hear every will",
+            self.filter
+        );
+        let topic = fill(&self.will_topic, &[("{prefix}", "p"), ("{i}", "0"), ("{client}", "c")]);
+        let filter = fill(&self.filter, &[("{prefix}", "p")]);
         let name = TopicName::parse(&topic).with_context(|| format!("--will-topic {}", self.will_topic))?;
         let parsed = TopicFilter::parse(&filter).with_context(|| format!("--filter {}", self.filter))?;
         ensure!(parsed.matches(name), "--filter {} does not match --will-topic {}", self.filter, self.will_topic);
@@ -194,9 +209,30 @@ impl Storm {
     }
 }
 
+/// `template` with each of the `names` replaced by what stands beside it, in which nothing is replaced any more.
+fn fill(template: &str, names: &[(&str, &str)]) -> String {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some(brace) = rest.find('{') {
+        filled.push_str(&rest[..brace]);
+        rest = &rest[brace..];
+        let (name, value) = names.iter().find(|(name, _)| rest.starts_with(name)).copied().unwrap_or(("{", "{"));
+        filled.push_str(value);
+        rest = &rest[name.len()..];
+    }
+    filled + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_filled_in_is_not_filled_in_again() {
+        let names = [("{prefix}", "a{i}/{prefix}"), ("{i}", "7")];
+        assert_eq!(fill("{prefix}/{i}/{n}{", &names), "a{i}/{prefix}/7/{n}{");
+        assert_eq!(fill("", &names), "");
+    }
 
     #[test]
     fn ways_to_vanish_are_parsed() {

@@ -13,7 +13,7 @@ use willowmq::topic::{TopicFilter, TopicName};
 
 use super::fate::Wills;
 use super::retained::Aftermath;
-use super::{How, Storm, tell};
+use super::{How, Storm, fill, tell};
 use crate::engine::{End, Fleet, Index, Time};
 use crate::ledger::Tally;
 use crate::options::Identity;
@@ -64,13 +64,11 @@ impl Session {
 
     pub(super) fn new(storm: &Storm, run: &Run) -> Self {
         let roles = Roles::new(storm);
-        let fill = |template: &str, number: usize| {
-            template
-                .replace("{prefix}", &run.topic_prefix)
-                .replace("{client}", &format!("{}{number}", run.client_prefix))
-                .replace("{i}", &number.to_string())
+        let topic = |device: usize| {
+            let (client, number) = (format!("{}{device}", run.client_prefix), device.to_string());
+            fill(&storm.will_topic, &[("{prefix}", &run.topic_prefix), ("{client}", &client), ("{i}", &number)])
         };
-        let topics: Vec<String> = roles.devices().map(|device| fill(&storm.will_topic, device)).collect();
+        let topics: Vec<String> = roles.devices().map(topic).collect();
         let traffic = storm.background.map(|rate| {
             let plan = Plan {
                 shape: Shape::Pairs,
@@ -88,7 +86,7 @@ impl Session {
             ramp: run.ramp(Self::clients(storm)),
             aftermath: Aftermath::new(topics.len()),
             wills: Wills::new(topics, storm.will_qos.min(storm.watcher_qos), storm.watchers),
-            filter: storm.filter.replace("{prefix}", &run.topic_prefix),
+            filter: fill(&storm.filter, &[("{prefix}", &run.topic_prefix)]),
             identity: run.identity.clone(),
             stamper: run.stamper.clone(),
             client_prefix: run.client_prefix.clone(),
