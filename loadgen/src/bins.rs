@@ -34,14 +34,18 @@ pub struct Bins {
     length: Duration,
     end: Time,
     current: Histogram<u64>,
-    phase: Histogram<u64>,
+    /// Of the present phase, up to the last mark.
+    marked: Histogram<u64>,
+    /// Of the present phase, since the last mark.
+    unmarked: Histogram<u64>,
     bins: Vec<Bin>,
 }
 
 impl Bins {
     /// Begins at `now`.
     pub fn new(now: Time) -> Self {
-        Self { length: BIN, end: now + BIN, current: histogram(), phase: histogram(), bins: Vec::new() }
+        let [current, marked, unmarked] = std::array::from_fn(|_| histogram());
+        Self { length: BIN, end: now + BIN, current, marked, unmarked, bins: Vec::new() }
     }
 
     /// Notes a latency in nanoseconds that became known at `at`.
@@ -54,8 +58,20 @@ impl Bins {
 
     /// Ends the phase; gives all its latencies.
     pub fn end_phase(&mut self, now: Time) -> Histogram<u64> {
+        self.mark(now);
+        self.end_phase_at_mark()
+    }
+
+    /// Notes that the phase may turn out to have ended at `now`.
+    pub fn mark(&mut self, now: Time) {
         self.next(now);
-        std::mem::replace(&mut self.phase, histogram())
+        self.marked.add(&self.unmarked).expect("both have the same bounds");
+        self.unmarked.reset();
+    }
+
+    /// Ends the phase where the last mark is; what came since then belongs to the next one.
+    pub fn end_phase_at_mark(&mut self) -> Histogram<u64> {
+        std::mem::replace(&mut self.marked, histogram())
     }
 
     /// The intervals that have any values.
@@ -73,7 +89,7 @@ impl Bins {
                 p99: self.current.value_at_quantile(0.99),
                 max: self.current.max(),
             });
-            self.phase.add(&self.current).expect("both have the same bounds");
+            self.unmarked.add(&self.current).expect("both have the same bounds");
             self.current.reset();
         }
         if self.bins.len() >= BINS_MAX {
@@ -133,6 +149,18 @@ mod tests {
         assert_eq!((before.len(), after.len()), (3, 1));
         assert_eq!(bins.bins().iter().map(|bin| bin.count).collect::<Vec<_>>(), [2, 1, 1]);
         assert!(bins.bins()[1].max >= 9_000);
+    }
+
+    #[test]
+    fn a_phase_may_end_at_an_earlier_mark() {
+        let mut bins = Bins::new(Time(0));
+        bins.record(Time(1), 1_000);
+        bins.mark(Time(2));
+        bins.record(Time(3), 1_000);
+        bins.mark(Time(4));
+        bins.record(Time(5), 1_000);
+        assert_eq!(bins.end_phase_at_mark().len(), 2);
+        assert_eq!(bins.end_phase(Time(6)).len(), 1);
     }
 
     #[test]

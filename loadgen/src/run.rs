@@ -63,6 +63,22 @@ pub struct Spent {
     pub generator: Duration,
 }
 
+impl Cost {
+    /// When it had been spent.
+    pub fn at(&self) -> Time {
+        self.at
+    }
+
+    /// What was spent since `from`.
+    pub fn since(&self, from: Self) -> Spent {
+        Spent {
+            time: self.at - from.at,
+            broker: self.broker.zip(from.broker).map(|(to, from)| to.cpu.saturating_sub(from.cpu)),
+            generator: self.generator.saturating_sub(from.generator),
+        }
+    }
+}
+
 impl Run {
     /// Prepares a run of `scenario` with `clients`.
     ///
@@ -187,12 +203,7 @@ impl Run {
     ///
     /// When the broker's process has ended.
     pub fn spent_since(&self, from: Cost) -> Result<Spent> {
-        let to = self.cost()?;
-        Ok(Spent {
-            time: to.at - from.at,
-            broker: to.broker.zip(from.broker).map(|(to, from)| to.cpu.saturating_sub(from.cpu)),
-            generator: to.generator.saturating_sub(from.generator),
-        })
+        Ok(self.cost()?.since(from))
     }
 
     /// Resident memory of the broker now, in bytes.
@@ -206,8 +217,12 @@ impl Run {
 
     /// Notes that the phase `name` lasted from `from` until now.
     pub fn end_phase(&mut self, name: &str, from: Time) {
-        let to_s = self.now().as_secs_f64();
-        self.report.phases.push(Phase { name: name.into(), from_s: from.as_secs_f64(), to_s });
+        self.end_phase_at(name, from, self.now());
+    }
+
+    /// Notes that the phase `name` lasted from `from` until `to`.
+    pub fn end_phase_at(&mut self, name: &str, from: Time, to: Time) {
+        self.report.phases.push(Phase { name: name.into(), from_s: from.as_secs_f64(), to_s: to.as_secs_f64() });
     }
 
     /// Adds what `count` units of work cost in `spent`, each called `unit`, to the report.

@@ -123,6 +123,11 @@ impl Traffic {
         self.publishers.iter().all(|publisher| publisher.base == publisher.next)
     }
 
+    /// Whether nobody is connected any more.
+    pub fn is_gone(&self) -> bool {
+        self.disconnected.count >= Self::clients(&self.plan) as u64
+    }
+
     /// Gives up what is on its way, so that a closed loop goes on without it; says how much that was.
     pub fn write_off(&mut self) -> u64 {
         let mut count = 0;

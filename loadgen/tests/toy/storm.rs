@@ -74,9 +74,32 @@ fn one_will_that_is_early_is_noticed() {
     assert_eq!(counts(&report), [("wills_early", 1)]);
 }
 
+#[test]
+fn a_storm_ends_with_its_last_will_however_long_others_are_waited_for() {
+    let lossy = Faults { drop_will: each(100), ..Faults::default() };
+    let report = failed(lossy, storm!("--background 500 --patience 1500ms"));
+    let phase = |name: &str| report.phases.iter().find(|phase| phase.name == name).unwrap();
+    let (storm, waiting) = (phase("storm"), phase("waiting"));
+    assert!(storm.to_s - storm.from_s < 1.0 && waiting.to_s - waiting.from_s >= 1.0, "{:?}", report.phases);
+    let count = |name: &str| report.latencies.iter().find(|latency| latency.name == name).unwrap().count;
+    assert!(count("background_after") > 500, "what came while others were waited for is not of the storm");
+}
+
+#[test]
+fn nobody_waits_for_a_broker_that_is_dead() {
+    let begun = std::time::Instant::now();
+    // Connecting and subscribing takes 302 packets: it dies with the first PUBACKs of the storm.
+    let dies = Faults { die: once(310), ..Faults::default() };
+    let outcome = run_with(dies, storm!("--how stagger=300ms --will-retain --patience 20s"));
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.violated().contains(&"wills_lost".into()), "{:?}", outcome.violated());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
 /// Runs it; the run is to fail.
 fn failed(faults: Faults, arguments: &str) -> Report {
-    let outcome = run_with(faults, &format!("{arguments} --patience 400ms"));
+    let patience = if arguments.contains("--patience") { "" } else { " --patience 400ms" };
+    let outcome = run_with(faults, &format!("{arguments}{patience}"));
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let report = outcome.report();
     assert!(!report.passed);

@@ -60,6 +60,8 @@ impl Fate {
 /// What the watchers heard, and whether they should have.
 pub(super) struct Wills {
     fates: Vec<Fate>,
+    /// How many wills must be heard.
+    owed: usize,
     topics: Vec<String>,
     qos: QoS,
     /// How often each watcher heard each device: watcher by watcher.
@@ -85,6 +87,7 @@ impl Wills {
     pub(super) fn new(topics: Vec<String>, qos: QoS, watchers: usize) -> Self {
         Self {
             fates: vec![Fate::Alive; topics.len()],
+            owed: 0,
             heard: vec![0; topics.len() * watchers],
             topics,
             qos,
@@ -113,25 +116,31 @@ impl Wills {
 
     /// Notes that `device` is cut.
     pub(super) fn cut(&mut self, device: usize, at: Time, due: Time) {
-        self.fates[device] = Fate::Cut { at, due };
+        self.set_fate(device, Fate::Cut { at, due });
         self.last_due = self.last_due.max(due);
     }
 
     /// Notes that the broker accepted `device` again.
     pub(super) fn came_back(&mut self, device: usize, back: Time) {
         if let Fate::Cut { at, due } = self.fates[device] {
-            self.fates[device] = match () {
+            let fate = match () {
                 () if at == due => Fate::BackAfter { at }, // Whatever the broker learned first. [MQTT-3.1.4-3]
                 () if back < due => Fate::Back,
                 () => Fate::BackLate,
             };
+            self.set_fate(device, fate);
         }
+    }
+
+    fn set_fate(&mut self, device: usize, fate: Fate) {
+        self.owed -= usize::from(self.fates[device].is_owed());
+        self.owed += usize::from(fate.is_owed());
+        self.fates[device] = fate;
     }
 
     /// How many deliveries are due in all.
     pub(super) fn expected(&self) -> u64 {
-        let owed = self.fates.iter().filter(|fate| fate.is_owed()).count();
-        (owed * self.watchers()) as u64
+        (self.owed * self.watchers()) as u64
     }
 
     /// The last moment at which a will is due, or would be if its device were not back.
@@ -296,6 +305,19 @@ mod tests {
         story.hear(0, 0, 250);
         assert_eq!((story.wills.delivered, story.wills.lateness.max()), (1, 50));
         assert!(story.violated().is_empty());
+    }
+
+    #[test]
+    fn wills_are_expected_while_they_must_be_heard() {
+        let mut wills = Story::new().wills;
+        wills.cut(0, Time(100), Time(200));
+        wills.cut(1, Time(100), Time(100));
+        wills.cut(1, Time(110), Time(110));
+        assert_eq!(wills.expected(), 2);
+        wills.came_back(0, Time(150));
+        wills.came_back(1, Time(150));
+        wills.came_back(2, Time(150));
+        assert_eq!(wills.expected(), 1);
     }
 
     #[test]

@@ -19,7 +19,10 @@ impl Session {
                 let stamp = self.stamper.read(publish.payload);
                 self.wills.on_will(client - self.roles.watchers().start, at, publish, stamp);
             }
-            Event::Closed { cause, .. } => self.disconnected.add(|| format!("a watcher: {cause}")),
+            Event::Closed { cause, .. } => {
+                self.watchers_gone += 1;
+                self.disconnected.add(|| format!("a watcher: {cause}"));
+            }
             _ => {}
         }
     }
@@ -31,7 +34,11 @@ impl Session {
             }
             Event::Message(publish) => self.aftermath.on_message(publish, &self.stamper, self.wills.topics()),
             Event::Acknowledged(_) => self.aftermath.on_removed(),
-            Event::Closed { cause, .. } => self.disconnected.add(|| format!("the late watcher: {cause}")),
+            Event::Refused(_) => self.is_late_watcher_gone = true,
+            Event::Closed { cause, .. } => {
+                self.is_late_watcher_gone = true;
+                self.disconnected.add(|| format!("the late watcher: {cause}"));
+            }
             _ => {}
         }
     }

@@ -18,7 +18,7 @@ use crate::engine::{End, Fleet, Index, Time};
 use crate::ledger::Tally;
 use crate::options::Identity;
 use crate::ramp::Ramp;
-use crate::run::{Run, Spent, clients};
+use crate::run::{Cost, Run, Spent, clients};
 use crate::stamp::{Stamp, Stamper};
 use crate::traffic::{Pace, Plan, Shape, Traffic};
 use roles::Roles;
@@ -54,6 +54,10 @@ pub(super) struct Session {
     baseline: Option<Spent>,
     memory: Vec<(&'static str, u64)>,
     traffic_ended: Time,
+    /// How many wills had come when they were last looked at, and what everything had cost by then.
+    noted: Option<(u64, Cost)>,
+    watchers_gone: usize,
+    is_late_watcher_gone: bool,
 }
 
 impl Session {
@@ -106,6 +110,9 @@ impl Session {
             baseline: None,
             memory: Vec::new(),
             traffic_ended: Time::default(),
+            noted: None,
+            watchers_gone: 0,
+            is_late_watcher_gone: false,
             storm: storm.clone(),
         }
     }
@@ -164,8 +171,11 @@ impl Session {
         let mut progress = self.progress();
         let mut deadline = self.give_up_at(run);
         while run.now() < deadline {
-            if run.drive(self, deadline.min(run.now() + Duration::from_millis(100)), is_over)? {
-                return Ok(true);
+            let slice = deadline.min(run.now() + Duration::from_millis(100));
+            run.drive(self, slice, |it| is_over(it) || it.are_all_in() || it.is_unheard())?;
+            self.note_wills(run)?;
+            if is_over(self) || self.is_unheard() {
+                return Ok(is_over(self));
             }
             run.progress.at(run.now(), shown(self), String::new);
             if self.progress() != progress {
@@ -174,6 +184,29 @@ impl Session {
             }
         }
         Ok(false)
+    }
+
+    /// Whether the last wills have come, which has not been noted.
+    fn are_all_in(&self) -> bool {
+        self.has_unnoted() && self.next_cut == self.cuts_end && self.wills.delivered >= self.wills.expected()
+    }
+
+    /// Whether nobody is left to hear a will.
+    fn is_unheard(&self) -> bool {
+        self.storm_began.is_some() && self.watchers_gone == self.storm.watchers
+    }
+
+    fn has_unnoted(&self) -> bool {
+        self.wills.delivered > self.noted.map_or(0, |(delivered, _)| delivered)
+    }
+
+    /// Notes what everything has cost if more wills have come: the storm may be over with them.
+    fn note_wills(&mut self, run: &Run) -> Result<()> {
+        if self.has_unnoted() {
+            self.noted = Some((self.wills.delivered, run.cost()?));
+            self.traffic.iter_mut().for_each(|traffic| traffic.latency.mark(run.now()));
+        }
+        Ok(())
     }
 
     /// Changes as long as anything happens.
@@ -226,11 +259,25 @@ impl Session {
         if !self.drive_shown(run, |it| it.wills.delivered, Self::is_over)? {
             self.ramp.give_up();
         }
-        let spent = run.spent_since(cost)?;
-        self.tell_cost(run, spent);
-        run.end_phase("storm", from);
-        self.end_latency(run, "during");
+        self.end_storm(run, from, cost)?;
         self.note_memory(run, "storm")
+    }
+
+    /// Ends the storm where its last will came: what was waited for afterwards is not its cost.
+    fn end_storm(&mut self, run: &mut Run, from: Time, before: Cost) -> Result<()> {
+        let end = match self.noted {
+            Some((_, cost)) => cost,
+            None => run.cost()?,
+        };
+        self.tell_cost(run, end.since(before));
+        run.end_phase_at("storm", from, end.at());
+        run.end_phase("waiting", end.at());
+        if self.noted.is_none() {
+            self.end_latency(run, "during");
+        } else if let Some(traffic) = &mut self.traffic {
+            self.latencies.push(("during", traffic.latency.end_phase_at_mark()));
+        }
+        Ok(())
     }
 
     fn begin_storm(&mut self, now: Time) {
@@ -299,7 +346,7 @@ impl Session {
             run.drive_patiently(
                 self,
                 |it| it.traffic.as_ref().map_or(0, |traffic| traffic.delivered),
-                |it| it.traffic.as_ref().is_none_or(Traffic::is_settled),
+                |it| it.traffic.as_ref().is_none_or(|traffic| traffic.is_settled() || traffic.is_gone()),
             )?;
         }
         self.traffic.iter_mut().for_each(|traffic| traffic.settle(&run.fleet));
@@ -310,10 +357,18 @@ impl Session {
     fn look_at_retained(&mut self, run: &mut Run) -> Result<()> {
         self.ramp.extend([self.roles.late_watcher()]);
         let expected = self.wills.expected() / self.storm.watchers as u64;
-        run.drive_patiently(self, |it| it.aftermath.seen(), |it| it.aftermath.seen() >= expected)?;
+        run.drive_patiently(
+            self,
+            |it| it.aftermath.seen(),
+            |it| it.aftermath.seen() >= expected || it.is_late_watcher_gone,
+        )?;
         run.drive(self, run.now() + SILENCE / 4, |_| false)?; // For what must not come.
         self.aftermath.begin_removal();
-        run.drive_patiently(self, |it| it.aftermath.removed(), |it| it.aftermath.is_removed())?;
+        run.drive_patiently(
+            self,
+            |it| it.aftermath.removed(),
+            |it| it.aftermath.is_removed() || it.is_late_watcher_gone,
+        )?;
         Ok(())
     }
 
