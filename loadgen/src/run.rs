@@ -187,30 +187,40 @@ impl Run {
         format!("the broker did not answer every CONNECT and SUBSCRIBE for {:?} (--patience)", self.options.patience)
     }
 
-    /// What has been spent so far.
+    /// What has been spent so far; without the broker if its process has ended.
     ///
     /// # Errors
     ///
-    /// When the broker's process has ended.
+    /// None so far.
     pub fn cost(&self) -> Result<Cost> {
-        let broker = self.processes.as_ref().map(Processes::usage).transpose()?;
-        Ok(Cost { at: self.now(), broker, generator: own_cpu() })
+        self.processes.iter().for_each(Processes::look_for_descendants);
+        Ok(self.quick_cost())
+    }
+
+    /// What has been spent so far by processes that are known: for looks that must not take long.
+    pub fn quick_cost(&self) -> Cost {
+        Cost { at: self.now(), broker: self.processes.as_ref().and_then(Processes::usage), generator: own_cpu() }
+    }
+
+    /// Whether the broker's process, which is observed, has ended.
+    pub fn has_broker_died(&self) -> bool {
+        self.processes.as_ref().is_some_and(|processes| processes.usage().is_none())
     }
 
     /// What was spent since `from`.
     ///
     /// # Errors
     ///
-    /// When the broker's process has ended.
+    /// As [`Run::cost`].
     pub fn spent_since(&self, from: Cost) -> Result<Spent> {
         Ok(self.cost()?.since(from))
     }
 
-    /// Resident memory of the broker now, in bytes.
+    /// Resident memory of the broker now, in bytes, if it is observed and lives.
     ///
     /// # Errors
     ///
-    /// When the broker's process has ended.
+    /// As [`Run::cost`].
     pub fn broker_memory(&self) -> Result<Option<u64>> {
         Ok(self.cost()?.broker.map(|usage| usage.memory_bytes))
     }
@@ -268,6 +278,11 @@ impl Run {
     pub fn finish(mut self) -> Result<bool> {
         self.progress.finish();
         self.report.duration_s = self.now().as_secs_f64();
+        if self.processes.is_some() {
+            let mut died = Tally::default();
+            died.add_many(u64::from(self.has_broker_died()), || format!("--pid {:?}", self.options.pid));
+            self.report.check(died.into_check("broker_died", "the broker's process ended", false));
+        }
         self.add_samples();
         if self.fleet.is_local() {
             self.report.warnings.extend(Drops::read().warnings_since(self.drops));

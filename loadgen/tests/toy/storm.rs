@@ -96,6 +96,19 @@ fn nobody_waits_for_a_broker_that_is_dead() {
     assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
+#[test]
+fn a_process_that_ends_is_reported_with_everything_else() {
+    let mut process = std::process::Command::new("sleep").arg("1").spawn().unwrap();
+    let arguments = format!("{} --pid {}", storm!("--before 1500ms"), process.id());
+    let outcome = run_with(Faults::default(), &arguments.replace("--before 20ms ", ""));
+    process.wait().unwrap();
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    assert_eq!(outcome.violated(), ["broker_died"]);
+    let report = outcome.report();
+    assert!(report.series.iter().any(|series| series.name == "broker_memory"), "up to its end");
+    assert!(report.figures.iter().all(|figure| figure.name != "broker_cpu_us_per_will"));
+}
+
 /// Runs it; the run is to fail.
 fn failed(faults: Faults, arguments: &str) -> Report {
     let patience = if arguments.contains("--patience") { "" } else { " --patience 400ms" };

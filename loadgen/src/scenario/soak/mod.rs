@@ -100,7 +100,7 @@ impl Soak {
             run.report.warnings.push(format!("the soak ended after {:.0?}: {reason}", record.time));
         }
         record.delivered = session.delivered();
-        record.spent = run.spent_since(cost).ok(); // Without the broker's process there is no cost to tell.
+        record.spent = run.spent_since(cost).ok();
         run.end_phase("soak", record.begin);
         Ok(())
     }
@@ -113,7 +113,8 @@ impl Soak {
         while run.now() < end {
             let step = end.min(next_stock).min(run.now() + MEMORY_INTERVAL);
             let mut reason = session.go_on(run, step)?;
-            if record.see(run, warm).is_err() {
+            record.see(run, warm)?;
+            if run.has_broker_died() {
                 reason = reason.or(Some("the broker's process ended"));
             }
             if run.now() >= next_stock {

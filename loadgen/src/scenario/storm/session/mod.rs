@@ -173,7 +173,7 @@ impl Session {
         while run.now() < deadline {
             let slice = deadline.min(run.now() + Duration::from_millis(100));
             run.drive(self, slice, |it| is_over(it) || it.are_all_in() || it.is_unheard())?;
-            self.note_wills(run)?;
+            self.note_wills(run);
             if is_over(self) || self.is_unheard() {
                 return Ok(is_over(self));
             }
@@ -201,12 +201,11 @@ impl Session {
     }
 
     /// Notes what everything has cost if more wills have come: the storm may be over with them.
-    fn note_wills(&mut self, run: &Run) -> Result<()> {
+    fn note_wills(&mut self, run: &Run) {
         if self.has_unnoted() {
-            self.noted = Some((self.wills.delivered, run.cost()?));
+            self.noted = Some((self.wills.delivered, run.quick_cost()));
             self.traffic.iter_mut().for_each(|traffic| traffic.latency.mark(run.now()));
         }
-        Ok(())
     }
 
     /// Changes as long as anything happens.
