@@ -132,7 +132,11 @@ impl Run {
     ///
     /// As [`Fleet::run`].
     pub fn drive<D: Driver>(&mut self, driver: &mut D, deadline: Time, done: impl Fn(&D) -> bool) -> Result<bool> {
-        self.fleet.run(driver, deadline, done)
+        let ended = self.fleet.run(driver, deadline, done);
+        if ended.is_err() && self.fleet.is_interrupted() {
+            self.fleet.part(); // Nobody's will is to tell of an interrupt.
+        }
+        ended
     }
 
     /// Runs the fleet until `done`, or until `progress` has not changed for as long as the patience lasts.
@@ -149,7 +153,7 @@ impl Run {
         loop {
             let before = progress(driver);
             let deadline = self.now() + self.options.patience;
-            if self.fleet.run(driver, deadline, &done)? {
+            if self.drive(driver, deadline, &done)? {
                 return Ok(true);
             }
             if progress(driver) == before {

@@ -114,8 +114,11 @@ impl Fleet {
         // Wakes at the nanosecond that was asked for: the default is 50 µs late, which would count as latency.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZero::new(1));
         let is_interrupted = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, Arc::clone(&is_interrupted))?;
-        signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&is_interrupted))?;
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // The second one ends the process.
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&is_interrupted))?;
+            signal_hook::flag::register(signal, Arc::clone(&is_interrupted))?;
+        }
         Ok(Self {
             route,
             clock,
@@ -147,7 +150,7 @@ impl Fleet {
         self.links[client].stage
     }
 
-    /// Whether Ctrl-C was pressed; a second one ends the process.
+    /// Whether Ctrl-C was pressed, or SIGTERM came; a second one ends the process.
     pub fn is_interrupted(&self) -> bool {
         self.is_interrupted.load(Ordering::Relaxed)
     }
@@ -195,7 +198,8 @@ impl Fleet {
     /// Ends the connection of `client`, if it has one.
     pub fn close(&mut self, client: Index, end: End) {
         // A client may send before its CONNACK has come. (§3.1.4)
-        if end == End::Disconnect && matches!(self.links[client].stage, Stage::AwaitConnack | Stage::Online) {
+        let stage = self.links[client].stage;
+        if end == End::Disconnect && matches!(stage, Stage::AwaitConnack | Stage::Online | Stage::Silent) {
             let link = &mut self.links[client];
             let disconnect = willowmq::codec::Disconnect::new(ReasonCode::Success);
             encode(&Packet::Disconnect(disconnect), link.version, &mut link.output);
@@ -205,6 +209,11 @@ impl Fleet {
             let _ = socket::reset_on_close(socket); // Fails only where the connection is gone already.
         }
         self.drop_socket(client);
+    }
+
+    /// Ends every connection with DISCONNECT, so that no will is published.
+    pub fn part(&mut self) {
+        (0..self.links.len()).for_each(|client| self.close(client, End::Disconnect));
     }
 
     /// Lets `client` fall silent without closing.

@@ -8,6 +8,7 @@ mod churn;
 mod connect;
 mod deliver;
 mod faults;
+mod interrupt;
 mod json;
 mod net;
 mod options;

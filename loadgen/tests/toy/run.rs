@@ -49,6 +49,11 @@ impl Outcome {
 
 /// Runs the program with `arguments`, separated by spaces.
 pub(crate) fn run(arguments: &str) -> Outcome {
+    run_until(arguments, |_| {})
+}
+
+/// Runs the program with `arguments`, and does `meanwhile` with it.
+pub(crate) fn run_until(arguments: &str, meanwhile: impl FnOnce(&Child)) -> Outcome {
     let mut child = Command::new(env!("CARGO_BIN_EXE_willowmq-loadgen"))
         .args(arguments.split_whitespace())
         .stdin(Stdio::null())
@@ -58,6 +63,7 @@ pub(crate) fn run(arguments: &str) -> Outcome {
         .expect("the program of this package");
     let stdout = read_aside(child.stdout.take().expect("it is piped"));
     let stderr = read_aside(child.stderr.take().expect("it is piped"));
+    meanwhile(&child);
     let stdout = stdout.recv_timeout(DEADLINE).unwrap_or_else(|_| end(&mut child, arguments));
     let stderr = stderr.recv_timeout(DEADLINE).unwrap_or_else(|_| end(&mut child, arguments));
     let status: ExitStatus = child.wait().unwrap();

@@ -199,11 +199,10 @@ impl Storm {
         }
         let mut session = Session::new(self, &run);
         session.check_topics()?;
-        session.connect(&mut run)?;
-        session.wait_before(&mut run)?;
-        session.storm(&mut run)?;
-        session.wait_after(&mut run)?;
-        session.part(&mut run)?;
+        match session.run(&mut run) {
+            Err(_) if run.fleet.is_interrupted() => bail!(session.clean_up(&mut run)?),
+            ended => ended?,
+        }
         session.tell(&mut run);
         run.finish()
     }

@@ -61,6 +61,7 @@ impl Aftermath {
     /// From now on, retained wills are removed.
     pub(super) fn begin_removal(&mut self) {
         self.next_removal = Some(0);
+        self.removed = 0;
     }
 
     /// Whether the removal has begun.

@@ -29,6 +29,7 @@ impl Session {
 
     fn on_late_watcher_event(&mut self, fleet: &mut Fleet, client: Index, event: &Event<'_>) {
         match event {
+            Event::Connected { .. } if self.aftermath.is_removing() => {}
             Event::Connected { .. } => {
                 fleet.subscribe(client, &[(&self.filter, SubscriptionOptions::new(QoS::AtLeastOnce))]);
             }

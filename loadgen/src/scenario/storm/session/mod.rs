@@ -2,6 +2,7 @@
 
 mod cuts;
 mod events;
+mod interrupt;
 mod roles;
 
 use std::collections::VecDeque;
@@ -128,8 +129,17 @@ impl Session {
         Ok(())
     }
 
+    /// Runs it from the first connection to the last.
+    pub(super) fn run(&mut self, run: &mut Run) -> Result<()> {
+        self.connect(run)?;
+        self.wait_before(run)?;
+        self.storm(run)?;
+        self.wait_after(run)?;
+        self.part(run)
+    }
+
     /// Connects the watchers, the ordinary traffic, and then the devices.
-    pub(super) fn connect(&mut self, run: &mut Run) -> Result<()> {
+    fn connect(&mut self, run: &mut Run) -> Result<()> {
         let from = run.now();
         let background = self.traffic.as_ref().map_or(0..0, Traffic::range);
         self.ramp.extend(self.roles.watchers().chain(background));
@@ -219,7 +229,7 @@ impl Session {
     }
 
     /// Lets ordinary traffic run alone, as a measure of what normal is.
-    pub(super) fn wait_before(&mut self, run: &mut Run) -> Result<()> {
+    fn wait_before(&mut self, run: &mut Run) -> Result<()> {
         let from = run.now();
         if let Some(traffic) = &mut self.traffic {
             traffic.start(from);
@@ -250,7 +260,7 @@ impl Session {
     }
 
     /// Cuts the clients, and waits for the last will or until no more come.
-    pub(super) fn storm(&mut self, run: &mut Run) -> Result<()> {
+    fn storm(&mut self, run: &mut Run) -> Result<()> {
         let from = run.now();
         let cost = run.cost()?;
         self.begin_storm(from);
@@ -333,7 +343,7 @@ impl Session {
     }
 
     /// Watches how ordinary traffic is after the storm, and looks at what is retained.
-    pub(super) fn wait_after(&mut self, run: &mut Run) -> Result<()> {
+    fn wait_after(&mut self, run: &mut Run) -> Result<()> {
         let from = run.now();
         self.watch(run, "after", self.storm.afterwards)?;
         run.end_phase("after", from);
@@ -372,7 +382,7 @@ impl Session {
     }
 
     /// Says goodbye as everybody who is left: none of their wills may be heard.
-    pub(super) fn part(&mut self, run: &mut Run) -> Result<()> {
+    fn part(&mut self, run: &mut Run) -> Result<()> {
         let from = run.now();
         self.is_parting = true;
         for client in self.roles.devices().chain(self.roles.takeovers()) {
