@@ -78,9 +78,16 @@ fn badges(group: &Group<'_>) -> String {
     let badge = |(index, report): (usize, &&Report)| {
         let (class, word) = if report.passed { ("passed", "PASSED") } else { ("failed", "FAILED") };
         let name = if group.reports.len() > 1 { escape(&group.name(index)) + " " } else { String::new() };
-        format!("<span class=\"badge {class}\">{name}<b>{word}</b></span>")
+        format!("<span class=\"badge {class}\">{name}<b>{word}</b>{}</span>", escape(&failures(report)))
     };
     format!("<div class=\"badges\">{}</div>", group.reports.iter().enumerate().map(badge).collect::<String>())
+}
+
+/// The checks that failed, and how often.
+fn failures(report: &Report) -> String {
+    let failed = report.checks.iter().filter(|check| check.count > 0 && !check.permitted);
+    let told: Vec<_> = failed.map(|check| format!("{} {}", units::number(check.count as f64), check.title)).collect();
+    if told.is_empty() { String::new() } else { format!(": {}", told.join(", ")) }
 }
 
 /// What makes the figures doubtful stands above them.

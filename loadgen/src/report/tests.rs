@@ -146,6 +146,7 @@ fn a_comparison_names_every_line_by_its_run() {
         assert!(page.contains(&format!("{label}: {}</li>", series.title)));
     }
     assert!(page.contains("other (2)") && page.contains("×2.50") && page.contains("FAILED"));
+    assert!(page.contains("<b>FAILED</b>: 3 Messages that were never delivered</span>"), "without what is permitted");
     assert!(!page.contains("Nothing</h2>"));
 }
 

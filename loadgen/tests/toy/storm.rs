@@ -2,7 +2,7 @@
 
 use willowmq_loadgen::report::{Check, Report};
 
-use crate::faults::{Faults, each, once};
+use crate::faults::{Faults, each, from, once};
 use crate::run::{all_pass, run_with};
 
 /// A small storm without long pauses; other arguments follow.
@@ -83,6 +83,17 @@ fn a_storm_ends_with_its_last_will_however_long_others_are_waited_for() {
     assert!(storm.to_s - storm.from_s < 1.0 && waiting.to_s - waiting.from_s >= 1.0, "{:?}", report.phases);
     let count = |name: &str| report.latencies.iter().find(|latency| latency.name == name).unwrap().count;
     assert!(count("background_after") > 500, "what came while others were waited for is not of the storm");
+}
+
+#[test]
+fn lost_wills_are_explained() {
+    let warnings = |faults, arguments| failed(faults, arguments).warnings.join("\n");
+    let none = warnings(Faults { drop_will: from(1), ..Faults::default() }, storm!("--topic-prefix p"));
+    assert!(none.contains("may these clients publish to p/0/status and subscribe to p/+/status?"), "{none}");
+    let some = warnings(Faults { drop_will: from(101), ..Faults::default() }, storm!(""));
+    assert!(some.contains("the first 100 wills came and the rest did not"), "{some}");
+    let chance = warnings(Faults { drop_will: each(10), ..Faults::default() }, storm!(""));
+    assert!(!chance.contains("wills came") && !chance.contains("no will"), "{chance}");
 }
 
 #[test]

@@ -161,6 +161,22 @@ impl Wills {
         (count(Fate::Back), count(Fate::BackLate))
     }
 
+    /// Where a watcher heard the wills of those that were cut first, and not the rest: how many it heard. Clients are cut in
+    /// the order of their numbers.
+    pub(super) fn heard_only_first(&self) -> Option<usize> {
+        const LOST_MIN: usize = 10; // A few of the last may be lost by chance.
+        (0..self.watchers()).find_map(|watcher| {
+            let heard = &self.heard[watcher * self.topics.len()..][..self.topics.len()];
+            let owed = heard.iter().zip(&self.fates).filter(|(_, fate)| fate.is_owed());
+            let owed: Vec<bool> = owed.map(|(heard, _)| *heard > 0).collect();
+            let count = owed.iter().filter(|is_heard| **is_heard).count();
+            let lost = owed.len() - count;
+            // The broker may have learned of them in a slightly different order.
+            let gaps = owed[..count].iter().filter(|is_heard| !**is_heard).count();
+            (count > 0 && lost >= LOST_MIN && gaps * 10 <= lost).then_some(count)
+        })
+    }
+
     /// Notes what `device` received, though it has no subscription.
     pub(super) fn on_stray(&mut self, device: usize, publish: &Publish<'_>) {
         self.violations.misdirected.add(|| format!("device {device}: {}", publish.topic));
@@ -318,6 +334,25 @@ mod tests {
         wills.came_back(1, Time(150));
         wills.came_back(2, Time(150));
         assert_eq!(wills.expected(), 1);
+    }
+
+    #[test]
+    fn the_first_wills_and_no_more_look_like_a_limit() {
+        let of = |is_heard: fn(usize) -> bool| {
+            let topics = (0..100).map(|device| format!("t/{device}")).collect();
+            let mut wills = Wills::new(topics, QoS::AtLeastOnce, 1);
+            (0..100).for_each(|device| {
+                wills.cut(device, Time(1), Time(1));
+                wills.heard[device] = u8::from(is_heard(device));
+            });
+            wills.heard_only_first()
+        };
+        assert_eq!(of(|device| device < 40), Some(40));
+        assert_eq!(of(|device| device != 39 && device < 41), Some(40), "almost in order");
+        assert_eq!(of(|_| true), None);
+        assert_eq!(of(|_| false), None);
+        assert_eq!(of(|device| device % 2 == 0), None);
+        assert_eq!(of(|device| device != 99), None);
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub(super) struct Findings {
     pub(super) background_qos: QoS,
     /// From one message of ordinary traffic to the next.
     pub(super) background_interval: Duration,
+    /// What the watchers subscribed to.
+    pub(super) filter: String,
+    /// Whether a watcher's connection was lost.
+    pub(super) is_watcher_gone: bool,
     /// When ordinary traffic was stopped.
     pub(super) traffic_ended: Time,
     pub(super) clients: usize,
@@ -46,6 +50,7 @@ pub(super) fn tell(findings: Findings, run: &mut Run) {
     let is_strict = run.options.strict;
     let report = &mut run.report;
     tell_wills(&findings, report);
+    report.warnings.extend(explanation(&findings));
     if let Some(traffic) = findings.traffic {
         let last_will = findings.wills.arrivals.iter().max().copied().unwrap_or(findings.wills.last_due());
         let watched = Watched {
@@ -87,6 +92,23 @@ fn tell_wills(findings: &Findings, report: &mut Report) {
     arrivals.sort_unstable();
     report.series.push(curve("wills_due", "wills due", &wills.due_times()));
     report.series.push(curve("wills_heard", "wills heard", &arrivals));
+}
+
+/// What may be the reason if wills are lost.
+fn explanation(findings: &Findings) -> Option<String> {
+    let wills = &findings.wills;
+    if findings.is_watcher_gone || wills.expected() == 0 {
+        return None;
+    }
+    if wills.delivered == 0 {
+        let (topic, filter) = (wills.topics().first()?, &findings.filter);
+        return Some(format!("no will came at all: may these clients publish to {topic} and subscribe to {filter}?"));
+    }
+    let count = wills.heard_only_first()?;
+    Some(format!(
+        "the first {count} wills came and the rest did not: does the broker limit the queue of a client \
+         (max_queued_messages, max_mqueue_len, max-queue-size, max_online_messages)?"
+    ))
 }
 
 /// How many of `times` had come at each moment.

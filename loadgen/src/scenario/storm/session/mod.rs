@@ -413,6 +413,8 @@ impl Session {
             refused: self.ramp.failed,
             background_qos: self.storm.background_qos,
             background_interval: Duration::from_secs_f64(self.storm.background.map_or(0.0, |rate| 1.0 / rate)),
+            filter: self.filter,
+            is_watcher_gone: self.watchers_gone > 0,
             traffic_ended: self.traffic_ended,
             clients: self.storm.clients,
         }
