@@ -51,7 +51,8 @@ pub struct Publish {
 }
 
 impl Publish {
-    fn plan(&self, run: &Run) -> Result<Plan> {
+    /// How many publishers and subscribers there are.
+    fn counts(&self) -> Result<(usize, usize)> {
         let publishers = self.publishers.unwrap_or(if self.shape == Shape::FanOut { 1 } else { 50 });
         let subscribers = self.subscribers.unwrap_or(match self.shape {
             Shape::Pairs => publishers,
@@ -62,7 +63,11 @@ impl Publish {
         if self.shape == Shape::Pairs && publishers != subscribers {
             bail!("--publishers and --subscribers: pairs have as many of the one as of the other");
         }
-        Ok(Plan {
+        Ok((publishers, subscribers))
+    }
+
+    fn plan(&self, publishers: usize, subscribers: usize, run: &Run) -> Plan {
+        Plan {
             shape: self.shape,
             publishers,
             subscribers,
@@ -71,7 +76,7 @@ impl Publish {
             pace: self.rate.map_or(Pace::Window(self.window), Pace::Rate),
             topic_prefix: run.topic_prefix.clone(),
             client_prefix: run.client_prefix.clone(),
-        })
+        }
     }
 
     /// Runs it; says whether every check passed.
@@ -83,9 +88,9 @@ impl Publish {
         if self.duration.is_zero() {
             bail!("--duration is more than 0");
         }
-        let clients = self.publishers.unwrap_or(50) + self.subscribers.unwrap_or(500);
-        let mut run = Run::new("publish", common, clients)?;
-        let plan = self.plan(&run)?;
+        let (publishers, subscribers) = self.counts()?;
+        let mut run = Run::new("publish", common, publishers + subscribers)?;
+        let plan = self.plan(publishers, subscribers, &run);
         let mut driver = Session::new(&run, plan);
         driver.connect(&mut run)?;
         self.measure(&mut run, &mut driver)?;

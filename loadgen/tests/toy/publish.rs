@@ -40,6 +40,16 @@ fn every_shape_passes_on_a_schedule() {
 }
 
 #[test]
+fn there_are_as_many_clients_as_asked_for() {
+    all_pass(&[
+        publish!("--publishers 600"),
+        publish!("--shape fan-in --publishers 600"),
+        publish!("--shape shared --publishers 600"),
+        publish!("--shape fan-out --subscribers 600"),
+    ]);
+}
+
+#[test]
 fn messages_that_are_lost_repeated_disordered_or_not_what_was_published_are_told() {
     all_found(&[
         fault(Faults { drop_message: once(50), ..CORRECT() }, publish!("--publishers 4 --qos 1"), &["lost"]),
