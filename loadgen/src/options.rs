@@ -92,6 +92,11 @@ impl From<Version> for ProtocolVersion {
     }
 }
 
+/// A string of the protocol has at most this many bytes (§1.5.4).
+const STRING_BYTES_MAX: usize = 65_535;
+/// A prefix has at most this many bytes, so that there is room for what comes after it.
+const PREFIX_BYTES_MAX: usize = 65_000;
+
 /// Who the clients say they are.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -122,7 +127,7 @@ impl Common {
     ///
     /// # Errors
     ///
-    /// When a file cannot be written, a topic is none, or there is no patience at all.
+    /// When a file cannot be written, a topic is none, a name is too long, or there is no patience at all.
     pub fn check(&self) -> Result<()> {
         for (option, path) in [("--json", &self.json), ("--report", &self.report)] {
             if let Some(path) = path.as_deref().filter(|path| *path != Path::new("-")) {
@@ -132,6 +137,9 @@ impl Common {
         if let Some(prefix) = &self.topic_prefix {
             TopicName::parse(prefix).map_err(|error| anyhow!("--topic-prefix {prefix}: {error}"))?;
         }
+        check_length("--client-prefix", self.client_prefix.as_deref().map(str::len), PREFIX_BYTES_MAX)?;
+        check_length("--topic-prefix", self.topic_prefix.as_deref().map(str::len), PREFIX_BYTES_MAX)?;
+        check_length("--username", self.username.as_deref().map(str::len), STRING_BYTES_MAX)?;
         if self.patience.is_zero() {
             bail!("--patience is more than 0: no broker answers at once");
         }
@@ -142,7 +150,7 @@ impl Common {
     ///
     /// # Errors
     ///
-    /// When the password cannot be read, or Keep Alive is no number of seconds that the protocol has.
+    /// When the password cannot be read or is too long, or Keep Alive is no number of seconds that the protocol has.
     pub fn identity(&self) -> Result<Identity> {
         if self.keep_alive.subsec_nanos() != 0 || self.keep_alive.as_secs() > u64::from(u16::MAX) {
             bail!("--keep-alive is in whole seconds, up to 65535s");
@@ -158,6 +166,7 @@ impl Common {
                 )
             }
         };
+        check_length("--password-file: the password", password.as_deref().map(<[u8]>::len), STRING_BYTES_MAX)?;
         Ok(Identity {
             version: self.mqtt.into(),
             keep_alive: self.keep_alive.as_secs() as u16,
@@ -215,6 +224,14 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
     const MAX: usize = u32::MAX as usize; // A client's number has 32 bits.
     let count = text.parse().ok().filter(|count| (1..=MAX).contains(count));
     count.ok_or_else(|| format!("expected a whole number from 1 to {MAX}"))
+}
+
+/// Fails if `what` has more than `max` bytes.
+fn check_length(what: &str, bytes: Option<usize>, max: usize) -> Result<()> {
+    match bytes {
+        Some(bytes) if bytes > max => bail!("{what} has {bytes} bytes, and can have {max} at most"),
+        _ => Ok(()),
+    }
 }
 
 /// Fails if `path` cannot be written; leaves what is there alone.

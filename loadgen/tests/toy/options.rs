@@ -37,6 +37,20 @@ fn of_every_scenario() {
 }
 
 #[test]
+fn names_that_the_protocol_has_no_room_for() {
+    let [long, too_long] = [65_001, 65_536].map(|bytes| "x".repeat(bytes));
+    let file = std::env::temp_dir().join(format!("loadgen-test-{}.password", std::process::id()));
+    std::fs::write(&file, &too_long).unwrap();
+    all_are_told(&[
+        (&format!("publish --client-prefix {long}"), "--client-prefix has 65001 bytes"),
+        (&format!("publish --topic-prefix {long}"), "--topic-prefix has 65001 bytes"),
+        (&format!("publish --username {too_long}"), "--username has 65536 bytes"),
+        (&format!("publish --username a --password-file {}", file.display()), "the password has 65536 bytes"),
+    ]);
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
 fn of_publish() {
     all_are_told(&[
         ("publish --publishers 0", "--publishers"),
