@@ -1,5 +1,6 @@
 //! The `willowmq-loadgen` binary: command line → scenario → results.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -36,7 +37,9 @@ enum Scenario {
 }
 
 fn main() -> ExitCode {
-    let program = Arguments::command().mut_subcommand("compare", compare::hide_those_of_single_runs);
+    let program = options::let_values_be_negative(Arguments::command())
+        .mut_subcommand("compare", compare::hide_those_of_single_runs)
+        .mut_subcommand("schema", options::hide_common);
     let matches = program.clone().get_matches();
     let Arguments { common, scenario } = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let passed = match scenario {
@@ -60,6 +63,11 @@ fn main() -> ExitCode {
 }
 
 fn print_schema() -> anyhow::Result<bool> {
-    println!("{}", serde_json::to_string_pretty(&schemars::schema_for!(report::Report))?);
-    Ok(true)
+    let mut text = serde_json::to_string_pretty(&schemars::schema_for!(report::Report))?;
+    text.push('\n');
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(true),
+        written => Ok(written.map(|()| true)?),
+    }
 }

@@ -1,11 +1,12 @@
 //! What every scenario is told on the command line.
 
+use std::any::TypeId;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use willowmq::codec::{Connect, ProtocolVersion, QoS};
 use willowmq::topic::TopicName;
 
@@ -181,6 +182,9 @@ impl Common {
     ///
     /// When the broker's name has no address.
     pub fn route(&self) -> Result<Route> {
+        if let Some((scheme, _)) = self.broker.split_once("://") {
+            bail!("--broker {}: expected HOST:PORT, without {scheme}://", self.broker);
+        }
         let mut addresses = self
             .broker
             .to_socket_addrs()
@@ -190,6 +194,31 @@ impl Common {
         let target = addresses.first().copied().with_context(|| format!("{} has no address", self.broker))?;
         Ok(Route { target, sources: self.source })
     }
+}
+
+/// Takes the options of every scenario out of the help of `command`, for which they mean nothing.
+pub fn hide_common(command: Command) -> Command {
+    let common = Common::augment_args(Command::new("common"));
+    command.args(common.get_arguments().map(|option| option.clone().hide(true)))
+}
+
+/// Lets `-1` and `-1s` be values of options that take a number or a duration: they are refused by what parses them, with
+/// the reason, and not as options that there are not.
+pub fn let_values_be_negative(program: Command) -> Command {
+    let numbers = [
+        TypeId::of::<usize>(),
+        TypeId::of::<u32>(),
+        TypeId::of::<u16>(),
+        TypeId::of::<f64>(),
+        TypeId::of::<QoS>(),
+        TypeId::of::<Duration>(),
+    ];
+    program
+        .mut_args(|option| {
+            let parsed = option.get_value_parser().type_id();
+            if numbers.iter().any(|number| parsed == *number) { option.allow_hyphen_values(true) } else { option }
+        })
+        .mut_subcommands(let_values_be_negative)
 }
 
 /// Parses a duration such as `250ms`.

@@ -18,7 +18,6 @@ mod time;
 pub use limits::{allow_descriptors, check_ports, raise_descriptors};
 pub use link::Stage;
 pub use packets::{Event, Message};
-pub use socket::explain;
 pub use sources::Sources;
 pub use time::{Clock, Time};
 
@@ -166,7 +165,7 @@ impl Fleet {
         let source = self.route.sources.map(|sources| sources.of(client));
         match socket::connect(self.route.target, source) {
             Ok(socket) => self.on_opening(client, socket, connect, now),
-            Err(error) => self.fault = Some(anyhow!(explain(&error, self.route.target))),
+            Err(error) => self.fault = Some(anyhow!(self.explain(&error))),
         }
     }
 
@@ -328,8 +327,12 @@ impl Fleet {
 
     fn on_ended<D: Driver>(&mut self, client: Index, error: Option<io::Error>, driver: &mut D) {
         self.drop_socket(client);
-        let cause = error.map_or_else(|| "closed by the broker".into(), |error| explain(&error, self.route.target));
+        let cause = error.map_or_else(|| "closed by the broker".into(), |error| self.explain(&error));
         driver.on_event(self, client, self.clock.now(), Event::Closed { cause: &cause, is_violation: false });
+    }
+
+    fn explain(&self, error: &io::Error) -> String {
+        socket::explain(error, self.route.target, self.route.sources.is_some())
     }
 
     fn drop_socket(&mut self, client: Index) {

@@ -30,11 +30,15 @@ pub(super) fn reset_on_close(socket: &Socket) -> io::Result<()> {
 }
 
 /// What an error of a connection means to the person at the terminal.
-pub fn explain(error: &io::Error, target: SocketAddr) -> String {
+pub(super) fn explain(error: &io::Error, target: SocketAddr, has_sources: bool) -> String {
     match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL) if has_sources => format!(
+            "the source address is not on this machine (--source), or has no local port left to reach {target} \
+             (net.ipv4.ip_local_port_range)"
+        ),
         Some(Errno::ADDRNOTAVAIL) => format!(
-            "no local port is left to reach {target} (net.ipv4.ip_local_port_range), or the source address is not on \
-             this machine: spread the clients with --source, such as --source 127.0.0.1-127.0.0.8"
+            "no local port is left to reach {target} (net.ipv4.ip_local_port_range): spread the clients with --source, \
+             such as --source 127.0.0.1-127.0.0.8"
         ),
         Some(Errno::MFILE) => "the limit of open files of this process is reached (ulimit -n)".into(),
         Some(Errno::NFILE) => "the limit of open files of this machine is reached (fs.file-max)".into(),

@@ -17,6 +17,12 @@ fn of_every_scenario() {
     all_are_told(&[
         ("", "Usage"),
         ("publish --broker nowhere", "--broker nowhere"),
+        ("publish --broker mqtt://nowhere:1883", "expected HOST:PORT, without mqtt://"),
+        ("publish --source 192.0.2.1 --publishers 1 --broker 192.0.2.2:1", "the source address is not on this machine"),
+        ("publish --keep-alive -1s", "expected a duration"),
+        ("publish --connect-rate -1", "expected a number from"),
+        ("publish --publishers -1", "expected a whole number from 1"),
+        ("storm --clients -1", "expected a whole number from 1"),
         ("publish --keep-alive 1500ms", "--keep-alive"),
         ("publish --keep-alive 20h", "--keep-alive"),
         ("publish --password-file /etc/hostname", "--username"),
@@ -34,6 +40,19 @@ fn of_every_scenario() {
         ("publish --topic-prefix a/+/b", "--topic-prefix"),
         ("publish --topic-prefix #", "--topic-prefix"),
     ]);
+}
+
+#[test]
+fn the_schema_has_no_options_and_a_reader_may_stop() {
+    let help = run("schema --help");
+    assert!(help.code == Some(0) && !help.stdout.contains("--broker"), "{help:?}");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_willowmq-loadgen"))
+        .arg("schema")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
