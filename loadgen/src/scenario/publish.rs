@@ -129,7 +129,8 @@ impl Publish {
                  generator could not send them"
             )),
             Some(_) => {}
-            None => run.warn_if_busy(spent),
+            None if count > 0 => run.warn_if_busy(spent),
+            None => {} // The generator has not been what stopped it.
         }
         Ok(())
     }
@@ -172,7 +173,9 @@ impl Session {
             }
             if self.traffic.delivered == delivered && deadline < end {
                 let count = self.traffic.write_off();
-                run.report.warnings.push(format!("nothing arrived for {STALL:?}: {count} messages written off"));
+                if count > 0 {
+                    run.report.warnings.push(format!("nothing arrived for {STALL:?}: {count} messages written off"));
+                }
             }
             delivered = self.traffic.delivered;
             run.progress.at(run.now(), (run.now() - begin).as_millis() as u64, || format!("{delivered} deliveries"));
@@ -188,6 +191,9 @@ impl Session {
         self.traffic.settle(&run.fleet);
         run.end_phase("settle", from);
         run.report.figure("published", "messages published", self.traffic.published as f64, "");
+        if self.traffic.not_sent > 0 {
+            run.report.figure("not_sent", "messages due and not sent", self.traffic.not_sent as f64, "");
+        }
         run.report.figure("delivered", "messages delivered", self.traffic.delivered as f64, "");
         run.report.series.extend(self.traffic.latency.series("delivery", "delivery", "Latency of delivery over time"));
         let disconnected: Tally = std::mem::take(&mut self.traffic.disconnected);

@@ -29,6 +29,8 @@ pub struct Traffic {
     /// The last number that each member of a shared subscription has seen of each publisher, plus one.
     member_next: Vec<u64>,
     subscribed: usize,
+    /// By client: whether it is connected.
+    is_online: Vec<bool>,
     started: Option<Time>,
     scheduled: u64,
     is_stopped: bool,
@@ -40,6 +42,8 @@ pub struct Traffic {
     pub delivered: u64,
     /// How many messages were published.
     pub published: u64,
+    /// How many messages of an open loop were due before the end and not sent.
+    pub not_sent: u64,
     /// How many connections ended or were refused.
     pub disconnected: crate::ledger::Tally,
     /// What was wrong.
@@ -76,6 +80,7 @@ impl Traffic {
             tracks: vec![Track::default(); tracks],
             member_next: vec![0; members],
             subscribed: 0,
+            is_online: vec![false; Self::clients(&plan)],
             started: None,
             scheduled: 0,
             is_stopped: false,
@@ -84,6 +89,7 @@ impl Traffic {
             payload: Vec::new(),
             delivered: 0,
             published: 0,
+            not_sent: 0,
             disconnected: Default::default(),
             violations: Violations::default(),
             latency: Bins::new(now),
@@ -113,14 +119,23 @@ impl Traffic {
         (0..self.plan.publishers).for_each(|publisher| self.mark_ready(publisher));
     }
 
-    /// Publishes nothing more.
+    /// Publishes nothing more, not even what was due.
     pub fn stop(&mut self) {
         self.is_stopped = true;
+        self.not_sent += self.backlog();
+        self.publishers.iter_mut().for_each(|publisher| publisher.allowed = publisher.next);
     }
 
-    /// Whether everything that was published has arrived and is acknowledged.
+    /// Whether everything that was published has arrived and is acknowledged, as far as anyone is left to be told.
     pub fn is_settled(&self) -> bool {
-        self.publishers.iter().all(|publisher| publisher.base == publisher.next)
+        self.is_cut_off() || self.publishers.iter().all(|publisher| publisher.base == publisher.next)
+    }
+
+    /// Whether no connection is left that could bring a message or an acknowledgement.
+    fn is_cut_off(&self) -> bool {
+        let (subscribers, publishers) = self.is_online.split_at(self.plan.subscribers);
+        let is_acknowledged = self.plan.qos.has_packet_id();
+        !subscribers.contains(&true) && !(is_acknowledged && publishers.contains(&true))
     }
 
     /// Whether nobody is connected any more.
@@ -246,6 +261,11 @@ impl Traffic {
     pub fn on_event(&mut self, fleet: &mut Fleet, client: Index, at: Time, event: &Event<'_>, stamper: &Stamper) {
         let member = client - self.first;
         let publisher = member.wrapping_sub(self.plan.subscribers);
+        match event {
+            Event::Connected { .. } => self.is_online[member] = true,
+            Event::Closed { .. } => self.is_online[member] = false,
+            _ => {}
+        }
         match event {
             Event::Connected { .. } if member < self.plan.subscribers => self.subscribe(fleet, client, member),
             Event::Connected { .. } => {}

@@ -1,5 +1,7 @@
 //! `publish` with a broker that does nothing wrong, and with one that does one thing wrong.
 
+use std::time::{Duration, Instant};
+
 use crate::faults::{Faults, from, once};
 use crate::run::{all_found, all_pass, fault, permitted, run_with};
 
@@ -178,4 +180,32 @@ fn a_broker_that_reads_no_more_loses_what_is_on_its_way() {
     assert_eq!(outcome.violated(), ["lost", "unacknowledged"]);
     let warnings = outcome.report().warnings.join("\n");
     assert!(warnings.contains("nothing arrived for 2s"), "{warnings}");
+}
+
+#[test]
+fn an_open_loop_ends_with_what_it_has_not_sent() {
+    let begun = Instant::now();
+    // Far more than a broker of one thread and no haste takes.
+    let outcome = run_with(CORRECT(), "publish --warmup 0 --duration 500ms --rate 5000000 --publishers 4 --qos 1");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(outcome.violated(), [""; 0]);
+    let report = outcome.report();
+    assert!(report.figures.iter().any(|figure| figure.name == "not_sent" && figure.value > 0.0), "{report:?}");
+    assert!(report.warnings.join("\n").contains("were due and not sent"), "{:?}", report.warnings);
+}
+
+#[test]
+fn nobody_waits_for_a_broker_that_is_gone() {
+    let begun = Instant::now();
+    let arguments = "publish --warmup 0 --duration 5s --publishers 4 --qos 1 --patience 60s";
+    let outcome = run_with(Faults { die: from(500), ..CORRECT() }, arguments);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn nothing_is_written_off_where_nothing_is_on_its_way() {
+    let outcome = run_with(CORRECT(), "publish --warmup 0 --duration 4500ms --rate 0.2 --publishers 2");
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.report().warnings, [""; 0]);
 }
