@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use socket2::Socket;
-use willowmq::codec::ProtocolVersion;
+use willowmq::codec::{Connack, ProtocolVersion, QoS};
 
-use super::Time;
+use super::{Message, Time};
 use super::flow::{Incoming, Outgoing};
 
 /// What a connection is doing.
@@ -51,6 +51,44 @@ pub(super) struct Link {
     pub(super) outgoing: Outgoing,
     pub(super) incoming: Incoming,
     pub(super) last_subscription: u16,
+    /// What the broker said it takes.
+    pub(super) limits: Limits,
+}
+
+/// What a broker takes, as its CONNACK says (§3.2.2.3).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) packet_bytes_max: usize,
+    pub(super) qos_max: QoS,
+    pub(super) retain_available: bool,
+}
+
+impl Limits {
+    pub(super) fn of(connack: &Connack<'_>) -> Self {
+        Self {
+            packet_bytes_max: connack.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
+            qos_max: connack.maximum_qos.unwrap_or(QoS::ExactlyOnce),
+            retain_available: connack.retain_available.unwrap_or(true),
+        }
+    }
+
+    /// Why a message of `bytes` as a packet must not be sent, if so. [MQTT-3.2.2-11], [MQTT-3.2.2-14], [MQTT-3.2.2-15]
+    pub(super) fn objection(self, message: &Message<'_>, bytes: usize) -> Option<String> {
+        if bytes > self.packet_bytes_max {
+            let (max, payload) = (self.packet_bytes_max, message.payload.len());
+            Some(format!(
+                "the broker takes packets of at most {max} bytes (Maximum Packet Size); a payload of {payload} bytes \
+                 with its topic makes {bytes}"
+            ))
+        } else if message.qos > self.qos_max {
+            let (max, qos) = (self.qos_max.as_u8(), message.qos.as_u8());
+            Some(format!("the broker takes messages up to QoS {max} (Maximum QoS), and this run publishes at QoS {qos}"))
+        } else if message.retain && !self.retain_available {
+            Some("the broker keeps no retained messages (Retain Available is 0)".into())
+        } else {
+            None
+        }
+    }
 }
 
 impl Link {
@@ -71,6 +109,7 @@ impl Link {
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
             last_subscription: 0,
+            limits: Limits::of(&Connack::default()),
         }
     }
 

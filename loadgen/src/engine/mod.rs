@@ -92,7 +92,8 @@ pub struct Fleet {
     is_interrupted: Arc<AtomicBool>,
     /// Whether Ctrl-C ends [`Fleet::run`].
     heeds_interrupt: bool,
-    /// What stopped the machine from opening a connection: everything else ends as an event of one client.
+    /// Why the run cannot go on: the machine opens no connection, or the broker does not take what is to be sent.
+    /// Everything else ends as an event of one client.
     fault: Option<anyhow::Error>,
 }
 

@@ -3,11 +3,13 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use willowmq::codec::{
     Ack, Connack, PACKET_BYTES_MAX, Packet, PacketId, PacketKind, Publish, QoS, ReasonCode, Suback, Subscribe,
     SubscriptionFilters, SubscriptionIdentifiers, SubscriptionOptions, UserProperties, decode, encode, packet_length,
 };
 
+use super::link::Limits;
 use super::{Driver, Fleet, Index, OUTPUT_BYTES_MAX, Stage, Time};
 
 /// How many publishes a 3.x broker takes unacknowledged: it has no way to say.
@@ -58,6 +60,8 @@ pub struct Message<'a> {
 impl Fleet {
     /// Publishes `message` as `client`, or says `false`: not connected, or it has to wait for the broker.
     ///
+    /// A message beyond what the broker said it takes ends [`Fleet::run`] with an error.
+    ///
     /// [`Event::Acknowledged`] answers with `tag`, at QoS 1 and 2.
     pub fn publish(&mut self, client: Index, message: &Message<'_>, tag: u64) -> bool {
         if !self.can_publish(client, message.qos) {
@@ -83,7 +87,13 @@ impl Fleet {
             forwarded: Default::default(),
             payload: message.payload,
         };
+        let begin = link.output.len();
         publish.encode(link.version, &mut link.output);
+        if let Some(objection) = link.limits.objection(message, link.output.len() - begin) {
+            link.output.truncate(begin);
+            self.fault = Some(anyhow!(objection));
+            return false;
+        }
         true
     }
 
@@ -201,6 +211,7 @@ impl Fleet {
         }
         let link = &mut self.links[client];
         link.stage = Stage::Online;
+        link.limits = Limits::of(connack);
         link.outgoing.reset(connack.receive_maximum.unwrap_or(RECEIVE_MAXIMUM_3X));
         if let Some(seconds) = connack.server_keep_alive {
             link.keep_alive = Duration::from_secs(seconds.into()); // [MQTT-3.1.2-21]

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use crate::faults::{Faults, from, once};
+use crate::faults::{Faults, Limits, from, once};
 use crate::run::{Outcome, at_once, run, run_against, run_with};
 use crate::storm::storm;
 
@@ -74,6 +74,16 @@ fn a_broker_that_does_not_answer() {
         (deaf, PUBLISH),
     ];
     none_can_run(&stories, "did not answer every CONNECT and SUBSCRIBE for 1s (--patience)");
+}
+
+#[test]
+fn a_broker_that_does_not_take_what_is_to_be_sent() {
+    let limited = |limits| Faults { low_limits: Some(limits), ..CORRECT() };
+    let large = "publish --warmup 0 --duration 100ms --publishers 4 --payload 1000";
+    none_can_run(&[(limited(Limits::PacketBytes(1000)), large)], "at most 1000 bytes (Maximum Packet Size); a payload");
+    let qos_1 = "publish --warmup 0 --duration 100ms --publishers 4 --qos 1";
+    none_can_run(&[(limited(Limits::QoS0), qos_1)], "up to QoS 0 (Maximum QoS)");
+    none_can_run(&[(limited(Limits::NoRetain), RETAINED)], "no retained messages");
 }
 
 #[test]

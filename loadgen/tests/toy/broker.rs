@@ -9,7 +9,7 @@ use willowmq::codec::{
 };
 use willowmq::topic::{Subscribed, TopicName};
 
-use crate::faults::Faults;
+use crate::faults::{Faults, Limits};
 
 /// Which connection.
 pub(crate) type ConnectionId = u64;
@@ -128,7 +128,14 @@ impl Broker {
     }
 
     fn accept(&mut self, connection: ConnectionId, session_present: bool) {
-        let connack = Packet::Connack(Box::new(Connack::new(session_present, ReasonCode::Success)));
+        let mut connack = Connack::new(session_present, ReasonCode::Success);
+        match self.faults.low_limits {
+            Some(Limits::PacketBytes(bytes)) => connack.maximum_packet_size = Some(bytes),
+            Some(Limits::QoS0) => connack.maximum_qos = Some(QoS::AtMostOnce),
+            Some(Limits::NoRetain) => connack.retain_available = Some(false),
+            None => {}
+        }
+        let connack = Packet::Connack(Box::new(connack));
         if self.faults.connack_twice.strikes() {
             self.send(connection, &connack);
         }

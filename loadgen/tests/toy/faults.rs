@@ -106,6 +106,16 @@ pub(crate) struct Faults {
     pub(crate) stall: Fault,
     /// The whole broker ends.
     pub(crate) die: Fault,
+    /// Nothing goes wrong: CONNACK names low limits.
+    pub(crate) low_limits: Option<Limits>,
+}
+
+/// What a broker may say in a CONNACK that it does not take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limits {
+    PacketBytes(u32),
+    QoS0,
+    NoRetain,
 }
 
 /// Every fault, to be chosen from.
