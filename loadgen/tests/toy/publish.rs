@@ -197,9 +197,11 @@ fn an_open_loop_ends_with_what_it_has_not_sent() {
 #[test]
 fn nobody_waits_for_a_broker_that_is_gone() {
     let begun = Instant::now();
-    let arguments = "publish --warmup 0 --duration 5s --publishers 4 --qos 1 --patience 60s";
-    let outcome = run_with(Faults { die: from(500), ..CORRECT() }, arguments);
-    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    for scenario in ["publish --warmup 0 --publishers 4 --qos 1", "soak --publishers 2"] {
+        let arguments = format!("{scenario} --duration 5s --patience 60s");
+        let outcome = run_with(Faults { die: from(500), ..CORRECT() }, &arguments);
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    }
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 

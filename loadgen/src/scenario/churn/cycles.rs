@@ -171,9 +171,9 @@ impl Cycles {
         self.is_stopped = true;
     }
 
-    /// Whether everybody is gone and all wills that are owed were heard.
+    /// Whether everybody is gone and all wills that are owed were heard, if there is anyone to hear them.
     pub fn is_settled(&self) -> bool {
-        self.away.len() == self.clients.len() && self.wills.owed() == 0
+        self.away.len() == self.clients.len() && (self.wills.owed() == 0 || !self.is_watched)
     }
 
     /// How many cycles were due and have not begun.

@@ -250,7 +250,12 @@ impl Driver for Keeper {
             Event::Rejected(_, reason) => self.unanswered.add(|| format!("PUBACK, {reason}")),
             Event::Subscribed(Some(reason)) => self.unanswered.add(|| format!("SUBACK, {reason}")),
             Event::Refused(reason) => self.disconnected.add(|| format!("CONNACK, {reason}")),
-            Event::Closed { cause, .. } => self.disconnected.add(|| cause.into()),
+            Event::Closed { cause, .. } => {
+                self.disconnected.add(|| cause.into());
+                if client == self.publisher() {
+                    self.state = State::Done; // Nobody is left to update or remove anything.
+                }
+            }
         }
     }
 
