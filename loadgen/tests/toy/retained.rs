@@ -1,6 +1,13 @@
 //! `retained` with brokers that keep what they should, or do not.
 
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::faults::{Faults, once};
+use crate::net::Toy;
 use crate::run::{all_found, all_pass, fault};
 
 /// A short run with few topics; other arguments follow.
@@ -62,4 +69,20 @@ fn a_lost_connection_does_not_make_messages_seem_lost() {
     all_found(&[50, 200, 400].map(|packets| {
         fault(Faults { reset_connection: once(packets), ..CORRECT() }, retained!(""), &["disconnected"])
     }));
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    let toy = Toy::start(CORRECT());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_willowmq-loadgen"))
+        .args(["retained", "--quiet", "--topics", "2000", "--rounds", "1000", "--broker", &toy.address.to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+    assert!(stderr.contains("interrupted; the retained messages of this run are removed"), "{stderr}");
 }

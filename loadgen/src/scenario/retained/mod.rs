@@ -5,7 +5,7 @@ pub mod shelf;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Error, Result, anyhow};
 use clap::Args;
 use willowmq::codec::QoS;
 
@@ -16,6 +16,9 @@ use session::{Session, Work};
 
 /// How long it is watched whether anything comes that should not.
 const LINGER: Duration = Duration::from_millis(300);
+
+/// How long removing what is stored may take after an interrupt.
+const CLEARING: Duration = Duration::from_secs(10);
 
 /// The plot of latencies.
 const CHART: &str = "Latency of storing and looking up";
@@ -85,7 +88,9 @@ impl Retained {
         let mut session = Session::new(self.clone(), &run);
         session.connect(&mut run)?;
         for step in STEPS {
-            step(self, &mut run, &mut session)?;
+            if let Err(error) = step(self, &mut run, &mut session) {
+                return Err(give_up(error, &mut run, &mut session));
+            }
             if session.disconnected.count > 0 {
                 break;
             }
@@ -234,6 +239,18 @@ impl Retained {
         session.linger(run, LINGER)?;
         session.end_look();
         Ok(())
+    }
+}
+
+/// Removes what is stored when the run is interrupted, and says so; gives `error` otherwise.
+fn give_up(error: Error, run: &mut Run, session: &mut Session) -> Error {
+    if !run.fleet.is_interrupted() {
+        return error;
+    }
+    run.fleet.ignore_interrupt();
+    match session.clear(run, CLEARING) {
+        Ok(true) => anyhow!("{error}; the retained messages of this run are removed"),
+        _ => anyhow!("{error}; retained messages may be left behind at {}/#", run.topic_prefix),
     }
 }
 

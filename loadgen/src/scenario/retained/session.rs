@@ -147,6 +147,22 @@ impl Session {
         Ok(self.done)
     }
 
+    /// Removes every message, whatever was going on, within `duration`; says whether all removals are acknowledged.
+    pub(super) fn clear(&mut self, run: &mut Run, duration: Duration) -> anyhow::Result<bool> {
+        const STEP: Duration = Duration::from_millis(20);
+        let deadline = run.now() + duration;
+        (self.work, self.next) = (Work::Remove, 0);
+        while run.now() < deadline && self.disconnected.count == 0 {
+            let step = deadline.min(run.now() + STEP);
+            run.drive(self, step, |_| false)?;
+            let is_sent = self.next == self.options.topics;
+            if is_sent && (0..self.options.publishers).all(|client| run.fleet.unacknowledged(client) == 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Lets what should not come come.
     pub(super) fn linger(&mut self, run: &mut Run, duration: Duration) -> anyhow::Result<()> {
         let deadline = run.now() + duration;
