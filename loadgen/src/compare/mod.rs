@@ -180,8 +180,7 @@ fn finish(comparison: &mut Comparison, common: &Common) -> Result<bool> {
     }
     let missing = comparison.missing().count();
     if let Some((scenario, run)) = comparison.missing().next() {
-        // The notes below the table have said why.
-        let error = run.error.as_deref().filter(|_| common.quiet).map(|error| format!(": {error}")).unwrap_or_default();
+        let error = run.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
         let (runs, scenario, broker) = (comparison.runs().count(), &scenario.name, &run.broker);
         bail!("{missing} of {runs} runs could not take place; the first: {scenario}, {broker}{error}");
     }

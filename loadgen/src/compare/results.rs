@@ -73,6 +73,9 @@ pub struct Run {
     pub report: Option<Report>,
     /// Why nothing was found.
     pub error: Option<String>,
+    /// Whether it was not even tried, because the broker had not started before.
+    #[serde(default)]
+    pub is_skipped: bool,
 }
 
 /// One figure, for all brokers.
@@ -103,7 +106,7 @@ pub struct Spread {
     pub min: Option<f64>,
     /// The greatest.
     pub max: Option<f64>,
-    /// The median as a multiple of the baseline's.
+    /// The median as a multiple of the baseline's; nothing where a check of either failed in this scenario.
     pub ratio: Option<f64>,
 }
 
@@ -184,11 +187,18 @@ impl ComparedScenario {
         let Figure { name, title, unit, better, .. } = figure.clone();
         let mut spreads: Vec<_> = brokers.iter().map(|broker| self.spread(&name, broker)).collect();
         let whole = spreads.iter().find(|spread| spread.broker == baseline).and_then(|spread| spread.median);
-        for spread in &mut spreads {
+        let is_sound = !self.has_failed(baseline);
+        for spread in spreads.iter_mut().filter(|spread| is_sound && !self.has_failed(&spread.broker)) {
             let ratio = spread.median.zip(whole).map(|(part, whole)| part / whole);
             spread.ratio = ratio.filter(|ratio| ratio.is_finite());
         }
         ComparedFigure { name, title, unit, better, spreads }
+    }
+
+    /// Whether a check of `broker` failed in any round.
+    fn has_failed(&self, broker: &str) -> bool {
+        let mut own = self.runs.iter().filter(|run| run.broker == broker);
+        own.any(|run| run.report.as_ref().is_some_and(|report| !report.passed))
     }
 
     fn spread(&self, figure: &str, broker: &str) -> Spread {
@@ -261,6 +271,21 @@ mod tests {
         let comparison = comparison(&[("a", None), ("b", Some(report(8.0)))]);
         let spreads = &comparison.scenarios[0].figures[0].spreads;
         assert_eq!((spreads[0].median, spreads[1].ratio), (None, None));
+    }
+
+    #[test]
+    fn who_failed_a_check_has_no_ratio_and_is_no_measure() {
+        let failed = |value| {
+            let mut report = report(value);
+            report.passed = false;
+            Some(report)
+        };
+        for runs in [[("a", failed(4.0)), ("b", Some(report(8.0)))], [("a", Some(report(4.0))), ("b", failed(8.0))]] {
+            let comparison = comparison(&runs);
+            let b = &comparison.scenarios[0].figures[0].spreads[1];
+            assert_eq!((b.median, b.ratio), (Some(8.0), None));
+            assert!(super::super::table::text(&comparison).contains("8 µs ×—"));
+        }
     }
 
     #[test]

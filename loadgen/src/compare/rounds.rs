@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::broker::{self, Broker};
 use super::interrupt::Interrupt;
-use super::plan::{BrokerPlan, Plan, ScenarioPlan};
+use super::plan::{Plan, ScenarioPlan};
 use super::process_group::{GRACE, ProcessGroup};
 use super::results::Run;
 use crate::report::{Report, quantity};
@@ -40,28 +40,38 @@ impl Rounds<'_> {
     /// Runs everything, and hands each run and the index of its scenario to `on_run`; ends early on an interrupt.
     pub(super) fn run(&self, mut on_run: impl FnMut(usize, Run)) {
         let turns = turns(self.count, self.plan.scenarios.len(), self.plan.brokers.len());
+        // Why each broker did not start, once it did not: to wait for it again would be in vain.
+        let mut failed_starts = vec![None::<String>; self.plan.brokers.len()];
         for (index, turn) in turns.iter().enumerate() {
             let scenario = &self.plan.scenarios[turn.scenario];
             let broker = &self.plan.brokers[turn.broker];
+            if let Some(error) = failed_starts[turn.broker].clone() {
+                let (broker, round) = (broker.name.clone(), turn.round);
+                on_run(turn.scenario, Run { broker, round, report: None, error: Some(error), is_skipped: true });
+                continue;
+            }
             self.say(&format!("[{}/{}] {} · {} … ", index + 1, turns.len(), scenario.name, broker.name));
             let begin = Instant::now();
-            let found = self.measure(broker, scenario);
+            let started = Broker::start(broker, broker::START, &self.interrupt);
+            failed_starts[turn.broker] =
+                started.as_ref().err().map(|error| format!("{error:#}\nIts other runs were left out"));
+            let found = started.and_then(|started| self.measure(started, &broker.name, scenario));
             if self.interrupt.is_set() {
                 return self.say("interrupted\n");
             }
             self.say(&format!("{} · {:.1} s\n", verdict(&found, scenario), begin.elapsed().as_secs_f64()));
             let (report, error) = match found {
                 Ok(report) => (Some(report), None),
-                Err(error) => (None, Some(format!("{error:#}"))),
+                Err(error) => (None, Some(failed_starts[turn.broker].clone().unwrap_or_else(|| format!("{error:#}")))),
             };
-            on_run(turn.scenario, Run { broker: broker.name.clone(), round: turn.round, report, error });
+            let (broker, round) = (broker.name.clone(), turn.round);
+            on_run(turn.scenario, Run { broker, round, report, error, is_skipped: false });
         }
     }
 
     /// Runs `scenario` against a broker started for it, which has ended when this returns.
-    fn measure(&self, plan: &BrokerPlan, scenario: &ScenarioPlan) -> Result<Report> {
-        let mut broker = Broker::start(plan, broker::START, &self.interrupt)?;
-        let found = self.generate(&broker, &plan.name, scenario);
+    fn measure(&self, mut broker: Broker, name: &str, scenario: &ScenarioPlan) -> Result<Report> {
+        let found = self.generate(&broker, name, scenario);
         match broker.obituary() {
             // Results of a broker that did not survive them are none.
             Some(obituary) => match found {

@@ -79,10 +79,11 @@ fn cell(comparison: &Comparison, figure: &ComparedFigure, spread: &Spread, is_ba
     if spread.count < comparison.rounds {
         text += &format!(", {} of {}", spread.count, comparison.rounds);
     }
-    match spread.ratio.filter(|_| !is_baseline) {
+    match spread.ratio {
+        _ if is_baseline => text,
         Some(ratio) if (0.1..100.0).contains(&ratio) => format!("{text} ×{ratio:.2}"),
         Some(ratio) => format!("{text} ×{}", number(ratio)),
-        None => text,
+        None => format!("{text} ×{NOTHING}"),
     }
 }
 
@@ -130,7 +131,8 @@ fn notes(comparison: &Comparison) -> Vec<String> {
     }
     for (scenario, run) in comparison.runs() {
         let who = format!("{}, {}, round {}", scenario.name, run.broker, run.round);
-        notes.extend(run.error.iter().map(|error| format!("{who}: could not run: {error}")));
+        let error = run.error.iter().filter(|_| !run.is_skipped); // It was told with the run that failed.
+        notes.extend(error.map(|error| format!("{who}: could not run: {error}")));
         notes.extend(failures(run).map(|(title, count)| format!("{who}: FAILED: {title}: {count}")));
     }
     for scenario in &comparison.scenarios {

@@ -20,6 +20,7 @@ pub(super) fn comparison(runs: &[(&str, Option<Report>)]) -> Comparison {
         round: index as u32 / 2 + 1,
         report: report.clone(),
         error: report.is_none().then(|| "no luck\nat all".into()),
+        is_skipped: false,
     };
     let mut comparison = Comparison {
         schema: SCHEMA.into(),
