@@ -44,7 +44,10 @@ fn brokers_that_end_at_once_are_missing_and_told() {
     let rest = ["--rounds", "2", "--plan", plan.path(), "--json", json.path(), "--duration", "10ms"];
     let output = compare(&[&brokers[..], &rest].concat());
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(stderr(&output).contains("4 of 4 runs could not take place; the first: s, a: the broker ended"), "{output:?}");
+    assert!(
+        stderr(&output).contains("4 of 4 runs could not take place; the first: s, a: the broker ended"),
+        "{output:?}"
+    );
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(table.contains("| s        | —"), "{table}");
     assert!(table.contains("- s, a, round 1: could not run: the broker ended (exit status: 3); it said:"), "{table}");

@@ -53,8 +53,9 @@ impl Rounds<'_> {
             self.say(&format!("[{}/{}] {} · {} … ", index + 1, turns.len(), scenario.name, broker.name));
             let begin = Instant::now();
             let started = Broker::start(broker, broker::START, &self.interrupt);
-            failed_starts[turn.broker] =
-                started.as_ref().err().map(|error| format!("{error:#}\nIts other runs were left out"));
+            let has_more = turns[index + 1..].iter().any(|later| later.broker == turn.broker);
+            let suffix = if has_more { "\n(Its other runs were left out.)" } else { "" };
+            failed_starts[turn.broker] = started.as_ref().err().map(|error| format!("{error:#}{suffix}"));
             let found = started.and_then(|started| self.measure(started, &broker.name, scenario));
             if self.interrupt.is_set() {
                 return self.say("interrupted\n");

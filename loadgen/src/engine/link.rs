@@ -5,8 +5,8 @@ use std::time::Duration;
 use socket2::Socket;
 use willowmq::codec::{Connack, ProtocolVersion, QoS};
 
-use super::{Message, Time};
 use super::flow::{Incoming, Outgoing};
+use super::{Message, Time};
 
 /// What a connection is doing.
 ///
@@ -82,7 +82,9 @@ impl Limits {
             ))
         } else if message.qos > self.qos_max {
             let (max, qos) = (self.qos_max.as_u8(), message.qos.as_u8());
-            Some(format!("the broker takes messages up to QoS {max} (Maximum QoS), and this run publishes at QoS {qos}"))
+            Some(format!(
+                "the broker takes messages up to QoS {max} (Maximum QoS), and this run publishes at QoS {qos}"
+            ))
         } else if message.retain && !self.retain_available {
             Some("the broker keeps no retained messages (Retain Available is 0)".into())
         } else {

@@ -135,7 +135,7 @@ impl Traffic {
     fn is_cut_off(&self) -> bool {
         let (subscribers, publishers) = self.is_online.split_at(self.plan.subscribers);
         let is_acknowledged = self.plan.qos.has_packet_id();
-        !subscribers.contains(&true) && !(is_acknowledged && publishers.contains(&true))
+        !(subscribers.contains(&true) || is_acknowledged && publishers.contains(&true))
     }
 
     /// Whether nobody is connected any more.
