@@ -151,8 +151,12 @@ impl Session {
     pub(super) fn clear(&mut self, run: &mut Run, duration: Duration) -> anyhow::Result<bool> {
         const STEP: Duration = Duration::from_millis(20);
         let deadline = run.now() + duration;
+        // Connections of their own: those of the run may be gone, or full of what it was about.
+        (0..self.options.clients()).for_each(|client| run.fleet.close(client, End::Disconnect));
+        self.ramp = run.ramp(self.options.clients());
+        self.ramp.extend(0..self.options.publishers);
         (self.work, self.next) = (Work::Remove, 0);
-        while run.now() < deadline && self.disconnected.count == 0 {
+        while run.now() < deadline && self.disconnected.count == 0 && self.ramp.failed.count == 0 {
             let step = deadline.min(run.now() + STEP);
             run.drive(self, step, |_| false)?;
             let is_sent = self.next == self.options.topics;
