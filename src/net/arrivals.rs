@@ -14,6 +14,8 @@ use crate::shard::handshake::first_packet;
 use crate::shard::{ConnectionId, Origin};
 use crate::timer::Moment;
 
+/// Connections that wait to be taken in before accepting pauses.
+const WAITING_MAX: usize = 1024;
 /// Connections that are taken in in one turn.
 const ADMISSIONS_MAX: usize = 64;
 /// The want of descriptors is logged once in this time, not every [`ACCEPT_REST`].
@@ -46,10 +48,7 @@ impl Worker {
                 }
             }
             Deadline::Write(id) => self.on_write_deadline(now, id),
-            Deadline::Accept(slot) if self.life == Life::Running => {
-                self.io.ring.accept(self.listeners[slot as usize].socket(), slot);
-            }
-            Deadline::Accept(_) => {}
+            Deadline::Accept(slot) => self.accept(slot),
             Deadline::Stop => {
                 if self.life != Life::Finished {
                     let connections = self.connections.len();
@@ -65,25 +64,44 @@ impl Worker {
     }
 
     fn on_accepted(&mut self, now: Moment, slot: u32, result: Result<OwnedFd, Errno>, armed: bool) {
+        self.listeners_armed[slot as usize] = armed;
         if self.life != Life::Running {
             return; // A connection that came too late is dropped, and so closed.
         }
-        let again = match result.map_err(|errno| (errno, AcceptFailure::from(errno))) {
-            Ok(socket) => {
-                self.waiting.push_back((slot as u16, socket));
-                true
-            }
-            Err((_, AcceptFailure::Connection)) => true,
-            Err((_, AcceptFailure::Cancelled)) => false,
+        match result.map_err(|errno| (errno, AcceptFailure::from(errno))) {
+            Ok(socket) => self.waiting.push_back((slot as u16, socket)),
+            Err((_, AcceptFailure::Connection | AcceptFailure::Cancelled)) => {}
             Err((errno, AcceptFailure::Exhausted | AcceptFailure::Other)) => {
                 self.counters.shed += self.listeners[slot as usize].shed();
                 self.io.deadlines.arm(now + ACCEPT_REST, Deadline::Accept(slot));
                 self.log_exhaustion(now, errno);
-                false
+                return;
             }
-        };
-        if again && !armed {
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            self.shut_door();
+        }
+        self.accept(slot);
+    }
+
+    /// Accepts on a listener, unless that is so already, or nobody is to come in for now.
+    pub(super) fn accept(&mut self, slot: u32) {
+        if self.life == Life::Running && !self.is_door_shut && !self.listeners_armed[slot as usize] {
             self.io.ring.accept(self.listeners[slot as usize].socket(), slot);
+            self.listeners_armed[slot as usize] = true;
+        }
+    }
+
+    /// Leaves newcomers to the kernel's backlog, which has a bound: those that wait here hold a descriptor each.
+    fn shut_door(&mut self) {
+        if !std::mem::replace(&mut self.is_door_shut, true) {
+            (0..self.listeners.len() as u32).for_each(|slot| self.io.ring.cancel_accept(slot));
+        }
+    }
+
+    fn open_door(&mut self) {
+        if std::mem::take(&mut self.is_door_shut) {
+            (0..self.listeners.len() as u32).for_each(|slot| self.accept(slot));
         }
     }
 
@@ -99,7 +117,7 @@ impl Worker {
     /// come and go quickly do not fill the house with connections that are over.
     pub(super) fn take_admissions(&mut self, now: Moment) {
         for taken in 0..ADMISSIONS_MAX {
-            let Some(&(listener, _)) = self.waiting.front() else { return };
+            let Some(&(listener, _)) = self.waiting.front() else { return self.open_door() };
             let admission = self.enter_gate(now, listener);
             if admission != Admission::Welcome && taken > 0 {
                 // Those taken in just now may be gone already, which is seen once they are received from.

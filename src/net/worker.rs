@@ -86,6 +86,10 @@ pub(crate) struct Worker {
     pub(super) endings: VecDeque<ConnectionId>,
     /// Connections that were accepted and wait to be taken in, with their listener.
     pub(super) waiting: VecDeque<(u16, OwnedFd)>,
+    /// Too many wait: nothing is accepted until they have been taken in.
+    pub(super) is_door_shut: bool,
+    /// Which of the listeners the ring accepts on.
+    pub(super) listeners_armed: Vec<bool>,
     /// Connections that were taken in since ends were last worked off.
     pub(super) accepted: usize,
     /// The last turn took as many completions as it may; there may be more.
@@ -109,6 +113,7 @@ impl Worker {
         for (slot, listener) in (0..).zip(&listeners) {
             ring.accept(listener.socket(), slot);
         }
+        let listeners_armed = vec![true; listeners.len()];
         ring.enter(Wait::No)?;
         let write_timeout = config.limits.write_timeout;
         Ok(Self {
@@ -129,6 +134,8 @@ impl Worker {
             aside: VecDeque::new(),
             endings: VecDeque::new(),
             waiting: VecDeque::new(),
+            is_door_shut: false,
+            listeners_armed,
             accepted: 0,
             is_flooded: false,
         })
