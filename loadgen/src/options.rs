@@ -116,11 +116,6 @@ impl Identity {
         connect.password = self.password.as_deref();
         connect
     }
-
-    /// The version that they speak.
-    pub fn version(&self) -> ProtocolVersion {
-        self.version
-    }
 }
 
 impl Common {

@@ -17,8 +17,6 @@ pub use latency::{Latency, histogram};
 pub use summary::print_summary;
 pub(crate) use units::{number, quantity};
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -200,11 +198,6 @@ impl Report {
             self.lower(&format!("{}_p99_us", latency.name), &format!("{}, 99 %", latency.title), latency.p99_us, "µs");
         }
         self.latencies.push(latency);
-    }
-
-    /// The figures by name.
-    pub fn figures_by_name(&self) -> BTreeMap<&str, &Figure> {
-        self.figures.iter().map(|figure| (figure.name.as_str(), figure)).collect()
     }
 }
 
