@@ -14,12 +14,12 @@ fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// Runs it with a correct broker, and sends it `signal` after a second.
-fn interrupted(arguments: &str, signal: Signal) -> Outcome {
+/// Runs it with a correct broker, and sends it `signal` once so many connections were accepted, and so many have ended.
+fn interrupted(arguments: &str, (accepted, ended): (u64, u64), signal: Signal) -> Outcome {
     let toy = Toy::start(Faults::default());
     let begun = Instant::now();
     let outcome = run_until(&format!("{arguments} --broker {} --quiet", toy.address), |child| {
-        std::thread::sleep(Duration::from_secs(1));
+        toy.await_connections(accepted, ended);
         send(child, signal);
     });
     assert!(begun.elapsed() < Duration::from_secs(10), "{arguments}: {outcome:?}");
@@ -29,17 +29,17 @@ fn interrupted(arguments: &str, signal: Signal) -> Outcome {
 #[test]
 fn a_run_that_is_interrupted_says_so() {
     let stories = [
-        ("storm --clients 300 --before 20s", "interrupted before the storm"),
-        (storm!("--how stagger=20s"), "interrupted in the storm: "),
-        (storm!("--how silent --keep-alive 9s"), "interrupted in the storm: 300 clients were cut, 0 of 300"),
-        (storm!("--how stagger=20s --will-retain"), "300 of 300 topics of retained wills were emptied"),
-        ("publish --duration 20s --publishers 2 --rate 100", "interrupted"),
-        ("churn --clients 4 --duration 20s --will", "interrupted"),
+        ("storm --clients 300 --before 20s", (301, 0), "interrupted before the storm"),
+        (storm!("--how stagger=20s"), (301, 1), "interrupted in the storm: "),
+        (storm!("--how stagger=20s --will-retain"), (301, 1), "300 of 300 topics of retained wills were emptied"),
+        (storm!("--how silent --keep-alive 9s"), (301, 0), "interrupted"),
+        ("publish --duration 20s --publishers 2 --rate 100", (4, 0), "interrupted"),
+        ("churn --clients 4 --duration 20s --will", (4, 1), "interrupted"),
     ];
     let signals = [Signal::INT, Signal::TERM];
     let all: Vec<_> = stories.iter().flat_map(|story| signals.map(|signal| (story, signal))).collect();
-    at_once(&all, |((arguments, expected), signal)| {
-        let outcome = interrupted(arguments, *signal);
+    at_once(&all, |((arguments, connections, expected), signal)| {
+        let outcome = interrupted(arguments, *connections, *signal);
         let is_right = outcome.code == Some(2) && outcome.stderr.contains(expected);
         (!is_right).then(|| format!("{arguments}, {signal:?}: expected {expected:?}: {outcome:?}"))
     });
@@ -51,7 +51,7 @@ fn the_second_signal_ends_it_at_once() {
     let arguments = storm!("--how stagger=20s --will-retain --broker");
     let begun = Instant::now();
     let outcome = run_until(&format!("{arguments} {} --quiet", toy.address), |child| {
-        std::thread::sleep(Duration::from_millis(2500)); // By now the broker is deaf, so that nothing is removed.
+        toy.await_stall(); // So that nothing is removed.
         send(child, Signal::TERM);
         std::thread::sleep(Duration::from_millis(1000));
         send(child, Signal::TERM);
@@ -64,7 +64,7 @@ fn an_interrupt_sets_off_no_wills() {
     let toy = Toy::start(Faults::default());
     let arguments = format!("--topic-prefix p --will-retain --broker {}", toy.address);
     let outcome = run_until(&format!("storm --clients 300 --before 20s --quiet {arguments}"), |child| {
-        std::thread::sleep(Duration::from_secs(1));
+        toy.await_connections(301, 0);
         send(child, Signal::INT);
     });
     assert_eq!(outcome.code, Some(2), "{outcome:?}");

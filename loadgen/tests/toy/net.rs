@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,16 @@ const PACKET_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Toy {
     pub(crate) address: SocketAddr,
     is_stopped: Arc<AtomicBool>,
+    life: Arc<Life>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What has happened so far, for tests that wait for it.
+#[derive(Default)]
+struct Life {
+    accepted: AtomicU64,
+    ended: AtomicU64,
+    is_deaf: AtomicBool,
 }
 
 impl Toy {
@@ -39,8 +48,30 @@ impl Toy {
         let address = listener.local_addr().unwrap();
         let is_stopped = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&is_stopped);
-        let thread = std::thread::spawn(move || Server::new(listener, faults).unwrap().run(&stop).unwrap());
-        Self { address, is_stopped, thread: Some(thread) }
+        let life = Arc::new(Life::default());
+        let lived = Arc::clone(&life);
+        let thread = std::thread::spawn(move || Server::new(listener, faults, lived).unwrap().run(&stop).unwrap());
+        Self { address, is_stopped, life, thread: Some(thread) }
+    }
+
+    /// Waits until so many connections have been accepted, and so many have ended.
+    pub(crate) fn await_connections(&self, accepted: u64, ended: u64) {
+        self.await_that(|life| {
+            life.accepted.load(Ordering::Relaxed) >= accepted && life.ended.load(Ordering::Relaxed) >= ended
+        });
+    }
+
+    /// Waits until it has stalled.
+    pub(crate) fn await_stall(&self) {
+        self.await_that(|life| life.is_deaf.load(Ordering::Relaxed));
+    }
+
+    fn await_that(&self, is_so: impl Fn(&Life) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_so(&self.life) {
+            assert!(Instant::now() < deadline, "what is waited for does not happen");
+            std::thread::park_timeout(TICK);
+        }
     }
 }
 
@@ -65,21 +96,23 @@ struct Server {
     connections: BTreeMap<ConnectionId, Connection>,
     last_id: ConnectionId,
     broker: Broker,
+    life: Arc<Life>,
 }
 
 impl Server {
-    fn new(listener: TcpListener, faults: Faults) -> io::Result<Self> {
+    fn new(listener: TcpListener, faults: Faults, life: Arc<Life>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
         let broker = Broker::new(faults);
-        Ok(Self { listener, epoll, connections: BTreeMap::new(), last_id: LISTENER, broker })
+        Ok(Self { listener, epoll, connections: BTreeMap::new(), last_id: LISTENER, broker, life })
     }
 
     fn run(&mut self, is_stopped: &AtomicBool) -> io::Result<()> {
         let mut next_tick = Instant::now();
         while !is_stopped.load(Ordering::Relaxed) && !self.broker.is_dead {
             if self.broker.is_stalled {
+                self.life.is_deaf.store(true, Ordering::Relaxed);
                 std::thread::park_timeout(TICK);
                 continue;
             }
@@ -116,6 +149,7 @@ impl Server {
             socket.set_nonblocking(true)?;
             socket.set_nodelay(true)?;
             self.last_id += 1;
+            self.life.accepted.fetch_add(1, Ordering::Relaxed);
             epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(self.last_id), epoll::EventFlags::IN)?;
             self.connections.insert(self.last_id, Connection { socket, input: Vec::new() });
         }
@@ -134,6 +168,7 @@ impl Server {
             Ok(0) | Err(_) => {
                 self.connections.remove(&id);
                 self.broker.on_closed(id, Instant::now());
+                self.life.ended.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -163,6 +198,7 @@ impl Server {
             let _ = SockRef::from(&connection.socket).set_linger(Some(Duration::ZERO));
         }
         self.broker.on_closed(id, Instant::now());
+        self.life.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Writes what the kernel takes.
