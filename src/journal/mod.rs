@@ -1,0 +1,5 @@
+//! The journal: what a shard writes down so that it outlives the process, and how it is read again.
+//!
+//! **Invariant**: a record that was promised to a client is durable before the promise leaves.
+
+pub mod record;
