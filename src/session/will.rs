@@ -44,11 +44,13 @@ pub enum Cause {
     TakenOver,
     /// The server shuts down.
     Shutdown,
+    /// The server died, or its machine did.
+    ServerDied,
 }
 
 impl Cause {
     /// Number of causes.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 
     /// The name in logs, metrics and stamps.
     pub fn as_str(self) -> &'static str {
@@ -63,12 +65,13 @@ impl Cause {
             Self::Administrative => "administrative",
             Self::TakenOver => "taken-over",
             Self::Shutdown => "shutdown",
+            Self::ServerDied => "server-died",
         }
     }
 }
 
 /// How a Network Connection ended, kept with a will that is still to be published.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closing {
     /// Why.
     pub cause: Cause,
