@@ -2,4 +2,12 @@
 //!
 //! **Invariant**: a record that was promised to a client is durable before the promise leaves.
 
+pub mod appender;
+pub mod encoding;
+pub mod frame;
 pub mod record;
+pub mod segment;
+
+pub use appender::Appender;
+pub use frame::{Extent, Position};
+pub use segment::SegmentName;

@@ -8,6 +8,7 @@ use crate::codec::{PacketId, QoS, SubscriptionOptions};
 use crate::session::message::{Author, Kind, Publication};
 use crate::session::will::Closing;
 use crate::timer::Moment;
+use std::fmt;
 
 /// Numbers the Sessions of one journal; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -84,7 +85,7 @@ pub struct QueuedRecord<'a> {
     /// The RETAIN flag of this delivery.
     pub retain: bool,
     /// Its Subscription Identifiers.
-    pub subscription_ids: &'a [u32],
+    pub subscription_ids: Ids<'a>,
     /// ShareName and Topic Filter of the Shared Subscription it came through.
     pub shared: Option<(&'a str, &'a str)>,
     /// Its Packet Identifier, where it was sent at once.
@@ -93,6 +94,70 @@ pub struct QueuedRecord<'a> {
     pub is_released: bool,
     /// When it was queued: what a limit of age counts from.
     pub queued: Moment,
+}
+
+/// Subscription Identifiers: a slice, or as they lie in a journal, from where they are read without allocating.
+#[derive(Clone, Copy)]
+pub struct Ids<'a>(IdsSource<'a>);
+
+#[derive(Clone, Copy)]
+enum IdsSource<'a> {
+    Slice(&'a [u32]),
+    Encoded(&'a [[u8; 4]]),
+}
+
+impl<'a> Ids<'a> {
+    pub(super) const fn from_encoded(ids: &'a [[u8; 4]]) -> Self {
+        Self(IdsSource::Encoded(ids))
+    }
+
+    /// The identifiers in order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + use<'a> {
+        let (slice, encoded) = match self.0 {
+            IdsSource::Slice(ids) => (ids, &[][..]),
+            IdsSource::Encoded(ids) => (&[][..], ids),
+        };
+        slice.iter().copied().chain(encoded.iter().map(|id| u32::from_le_bytes(*id)))
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        match self.0 {
+            IdsSource::Slice(ids) => ids.len(),
+            IdsSource::Encoded(ids) => ids.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Default for Ids<'_> {
+    fn default() -> Self {
+        Self(IdsSource::Slice(&[]))
+    }
+}
+
+impl<'a> From<&'a [u32]> for Ids<'a> {
+    fn from(ids: &'a [u32]) -> Self {
+        Self(IdsSource::Slice(ids))
+    }
+}
+
+impl PartialEq for Ids<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Ids<'_> {}
+
+impl fmt::Debug for Ids<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 /// A will that a CONNECT armed.
