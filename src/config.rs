@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kind::{Choice, Count, Flag, Optional, OrNever, Path, Size, SocketAddress, Span, Text, TopicFilters};
+use kind::{Choice, Count, Flag, Optional, OrKeepAlive, OrNever, Path, Size, SocketAddress, Span, Text, TopicFilters};
 use section::{choices, section};
 
 pub use error::{ConfigError, Fault, Origin};
@@ -43,17 +43,21 @@ section! {
     Config {
         /// Shards, one thread and one core each. Unset: every core the process may use.
         shards: Option<u16> = None, Optional(Count(1..=u64::from(SHARDS_MAX)));
-        /// Directory for what the broker keeps. Durability "memory" writes nothing there.
+        /// Directory for what the broker keeps: sessions, their messages, retained messages and wills. It belongs to one
+        /// broker alone. Durability "memory" writes nothing there.
         data_dir: PathBuf = "willowmq-data".into(), Path;
-        /// What survives the end of the process. This version has "memory" alone: sessions, retained messages and
-        /// armed wills end with the process.
-        durability: Durability = Durability::Memory, Choice;
+        /// When a reply may say that something is kept. "sync": once it is on the disk, so that neither the end of the
+        /// process nor that of the power loses it. "relaxed": once it is written to the file, so that only the end of the
+        /// power loses anything, at most what was written within journal.sync_interval. "memory": at once, and nothing is kept.
+        durability: Durability = Durability::Sync, Choice;
         /// How long a graceful stop may take before connections that are still open are cut.
         shutdown_timeout: Duration = 10 * SECOND, Span(Duration::ZERO..=3600 * SECOND);
     }
     sections {
         /// What is logged, and how.
         log: Log,
+        /// The journals in data_dir, one a shard. Without meaning with durability "memory".
+        journal: Journal,
         /// What happens to Will Messages.
         wills: Wills,
         /// Session State, with or without a connection.
@@ -71,15 +75,16 @@ section! {
 }
 
 choices! {
-    /// What survives the end of the process.
+    /// When a reply may say that something is kept.
     Durability {
-        /// Nothing: all state is in memory.
+        /// Once it is on the disk.
+        Sync = "sync",
+        /// Once it is written to the file, which is synced every `journal.sync_interval`.
+        Relaxed = "relaxed",
+        /// At once: all state is in memory, and ends with the process.
         Memory = "memory",
     }
-    refused {
-        "sync" = "this version keeps everything in memory and has no journal yet",
-        "relaxed" = "this version keeps everything in memory and has no journal yet",
-    }
+    refused {}
 }
 
 section! {
@@ -102,6 +107,34 @@ choices! {
         Json = "json",
     }
     refused {}
+}
+
+section! {
+    /// `[journal]`
+    Journal {
+        /// Size of one file of a journal. Space is given back by whole files, so smaller ones come back sooner; each
+        /// new one costs a few syncs.
+        segment_bytes: usize = 64 * MIB, Size(MIB as u64..=4 * GIB as u64);
+        /// With durability "relaxed": how often the files are synced, and so how much the end of the power may take.
+        sync_interval: Duration = 100 * MILLISECOND, Span(MILLISECOND..=60 * SECOND);
+        /// After a write or sync has failed, the disk is tried again so often. Meanwhile what needs to be kept is refused,
+        /// and everything else goes on.
+        retry_interval: Duration = SECOND, Span(10 * MILLISECOND..=3600 * SECOND);
+        /// A checkpoint, which gives space back, is written when the files of a shard are so many times the size of what
+        /// is still needed. Smaller saves space and time at the start, larger saves writing.
+        size_ratio_max: u32 = 2, Count(2..=100);
+        /// No checkpoint is written while the files of a shard are smaller than this.
+        checkpoint_floor_bytes: usize = 64 * MIB, Size(64 * KIB as u64..=1024 * GIB as u64);
+        /// Bytes of a checkpoint written in one go before other work has its turn. Smaller keeps the latency of ordinary
+        /// traffic lower, larger finishes the checkpoint sooner.
+        checkpoint_slice_bytes: usize = 64 * KIB, Size(4 * KIB as u64..=16 * MIB as u64);
+        /// Bytes of a shard that wait for the disk. Above it, clients that add to them are not read until there is room
+        /// again.
+        backlog_bytes_max: usize = 64 * MIB, Size(MIB as u64..=16 * GIB as u64);
+        /// Messages that a shard reads back from its files at a time, for sessions whose queue is longer than
+        /// sessions.queue_memory_bytes_max.
+        reads_max: u32 = 32, Count(1..=1024);
+    }
 }
 
 section! {
@@ -144,9 +177,14 @@ section! {
         acl: WillAcl = WillAcl::Connect, Choice;
         /// Longest Will Delay Interval; a longer one is shortened to it. Unset: as the client asks.
         max_delay: Option<Duration> = None, Optional(Span(Duration::ZERO..=AGE));
-        /// What a graceful stop does to armed wills: "publish" sends them before the process ends, "hold" keeps
-        /// them. With durability "memory" nothing is kept, so "hold" ends them unpublished.
+        /// What a graceful stop does to armed wills: "publish" sends them before the process ends, "hold" keeps them
+        /// for the next start, which publishes those whose clients do not come back (see restart_grace). With durability
+        /// "memory" nothing is kept, so "hold" ends them unpublished.
         on_shutdown: OnShutdown = OnShutdown::Hold, Choice;
+        /// How long clients have to come back after a start before wills from before it are published, counted from
+        /// when the listeners open. "keep-alive" is one and a half times the Keep Alive of each client, and 60s where that
+        /// is 0.
+        restart_grace: RestartGrace = RestartGrace::KeepAlive, OrKeepAlive(Span(Duration::ZERO..=DAY));
         /// Topic Filters of the wills that get User Properties saying when, why and for whom they were published.
         /// Empty: none.
         stamp: Vec<String> = Vec::new(), TopicFilters;
@@ -190,6 +228,15 @@ choices! {
     refused {}
 }
 
+/// How long clients have to come back after a start before their wills from before it are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RestartGrace {
+    /// One and a half times the client's own Keep Alive, or 60 s where that is 0.
+    KeepAlive,
+    /// So long, whoever it is.
+    After(Duration),
+}
+
 section! {
     /// `[wills.allow]`
     WillsAllow {
@@ -213,14 +260,39 @@ section! {
         /// How long sessions of MQTT 3.x clients with Clean Session 0 outlive the connection. "never" is what that
         /// standard says; a duration protects against clients that do not come back.
         expiry_3x: Option<Duration> = None, OrNever(Span(SECOND..=AGE));
-        /// Most QoS 1 and 2 messages that wait for one session; the newest is dropped above it, wills excepted.
+        /// Most QoS 1 and 2 messages that wait for one session, wills excepted; queue_drop says which goes above it.
         /// Ten minutes of absence at 16 messages a second.
         queue_messages_max: u32 = 10_000, Count(1..=u64::from(u32::MAX));
         /// Most bytes that wait for one session, by the payloads and topics of its messages.
         queue_bytes_max: usize = 64 * MIB, Size(KIB as u64..=1024 * GIB as u64);
+        /// Payload bytes of one session's queue that are kept in memory. What is behind them lies in the journal alone, and
+        /// is read back when its turn comes. With durability "memory" all of the queue is in memory.
+        queue_memory_bytes_max: usize = 256 * KIB, Size(0..=1024 * GIB as u64);
+        /// Most QoS 1 and 2 messages that wait for all sessions of the broker, wills excepted. Each needs some 200 bytes of
+        /// memory, wherever its payload is.
+        queues_messages_max: u64 = 20_000_000, Count(1..=1 << 40);
+        /// Most bytes that wait for all sessions of the broker, by the payloads and topics of their messages.
+        queues_bytes_max: usize = 16 * GIB, Size(KIB as u64..=1024 * 1024 * GIB as u64);
+        /// A message that has waited so long for a session is dropped, wills excepted. Unset: it waits as long as the
+        /// session lives, or until it expires.
+        queue_age_max: Option<Duration> = None, Optional(Span(SECOND..=AGE));
+        /// Which message is dropped when the queue of a session is full: "newest" is the one that has just come, "oldest" the
+        /// one that has waited longest. Wills are never dropped.
+        queue_drop: QueueDrop = QueueDrop::Newest, Choice;
         /// Most sessions of the broker. New ones are refused with 0x97 above it (0x03 for 3.x).
         sessions_max: u32 = 2_000_000, Count(1..=u64::from(u32::MAX));
     }
+}
+
+choices! {
+    /// Which message is dropped when a queue is full.
+    QueueDrop {
+        /// The one that has just come.
+        Newest = "newest",
+        /// The one that has waited longest.
+        Oldest = "oldest",
+    }
+    refused {}
 }
 
 section! {

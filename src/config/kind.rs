@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::RestartGrace;
 use super::section::Named;
 use crate::topic::TopicFilter;
 
@@ -228,6 +229,33 @@ impl Kind<Option<Duration>> for OrNever {
 
     fn allowed(&self) -> String {
         format!("{}, or never", self.0.allowed())
+    }
+}
+
+/// A time span, or "keep-alive".
+pub(super) struct OrKeepAlive(pub(super) Span);
+
+impl OrKeepAlive {
+    const NAME: &str = "keep-alive";
+}
+
+impl Kind<RestartGrace> for OrKeepAlive {
+    fn parse(&self, given: Given<'_>) -> Result<RestartGrace, String> {
+        match given.text()? {
+            Self::NAME => Ok(RestartGrace::KeepAlive),
+            _ => self.0.parse(given).map(RestartGrace::After),
+        }
+    }
+
+    fn show(&self, value: &RestartGrace) -> Option<String> {
+        match value {
+            RestartGrace::KeepAlive => Some(quoted(Self::NAME)),
+            RestartGrace::After(duration) => self.0.show(duration),
+        }
+    }
+
+    fn allowed(&self) -> String {
+        format!("{} or {}", quoted(Self::NAME), self.0.allowed())
     }
 }
 

@@ -528,9 +528,8 @@ mod tests {
     fn what_this_version_does_not_have_is_refused_with_the_reason() {
         assert_messages(&[
             (
-                "durability = 'sync'",
-                "1: durability = 'sync': this version keeps everything in memory and has no journal yet; \
-                 allowed: \"memory\"",
+                "[[listeners]]\nkind = 'ws'",
+                "2: listeners.kind = 'ws': this version listens on plain TCP only; allowed: \"tcp\"",
             ),
             (
                 "[[listeners]]\nkind = 'tls'",

@@ -91,7 +91,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{File, Listener, LogFormat, Sources};
+    use crate::config::{Durability, File, Listener, LogFormat, QueueDrop, RestartGrace, Sources};
 
     fn parsed(text: &str) -> Config {
         let file = Some(File { name: "printed.toml", text });
@@ -143,6 +143,11 @@ mod tests {
         config.wills.stamp = vec!["a/+/b".into(), "é/#".into()];
         config.wills.allow.payload_bytes_max = Some(0);
         config.sessions.expiry_3x = Some(Duration::from_secs(86_400));
+        config.durability = Durability::Relaxed;
+        config.journal.segment_bytes = 1 << 20;
+        config.wills.restart_grace = RestartGrace::After(Duration::from_millis(1500));
+        config.sessions.queue_age_max = Some(Duration::from_secs(60));
+        config.sessions.queue_drop = QueueDrop::Oldest;
         config.limits.packet_bytes_max = 65_537;
         let outside =
             Listener { address: "[::]:8883".parse().unwrap(), connections_max: Some(9), ..Listener::default() };

@@ -29,7 +29,7 @@ use std::sync::mpsc;
 
 pub use startup::StartError;
 
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::shard::ShardId;
 use admission::Gate;
 use clock::Clock;
@@ -48,7 +48,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let shards = config.shards.map_or(processors.len(), usize::from).clamp(1, ShardId::COUNT_MAX);
     let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, "WillowMQ starts");
-    tracing::warn!("durability is \"memory\": sessions, retained messages and wills end with this process");
+    if config.durability == Durability::Memory {
+        tracing::warn!("durability is \"memory\": sessions, retained messages and wills end with this process");
+    }
 
     let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();

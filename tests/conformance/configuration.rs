@@ -77,7 +77,7 @@ fn missing_file_is_told_with_its_name() {
 
 #[test]
 fn what_this_version_cannot_do_is_refused_at_the_start() {
-    assert_refused(&check("durability = \"sync\"\n"), &["durability", "sync"]);
+    assert_refused(&check("durability = \"forever\"\n"), &["durability", "forever", "sync", "relaxed", "memory"]);
     assert_refused(&check("[[listeners]]\nkind = \"tls\"\naddress = \"127.0.0.1:0\"\n"), &["tls"]);
 }
 
@@ -107,7 +107,7 @@ fn printed_configuration_is_a_configuration_and_says_the_same_again() {
 fn printed_configuration_names_every_section() {
     let output = run("", &["--print-config"], &[]);
     let table: toml::Table = stdout(&output).parse().expect("TOML");
-    for section in ["log", "listeners", "wills", "sessions", "limits", "features"] {
+    for section in ["log", "journal", "listeners", "wills", "sessions", "limits", "features"] {
         assert!(table.contains_key(section), "{section} is missing");
     }
 }
