@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use willowmq::topic::{PeerSet, RetainedTopics, SubscriptionTrie, TopicFilter, TopicName};
+use willowmq::topic::{Elsewhere, RetainedTopics, SubscriptionTrie, TopicFilter, TopicName};
 
 /// Few levels and few names, so that filters overlap and nodes are shared and freed.
 fn topic_name() -> impl Strategy<Value = String> {
@@ -67,7 +67,7 @@ proptest! {
                 }
                 Operation::AddPeer(filter, peer) => {
                     model.entry(filter.clone()).or_default().1.insert(peer);
-                    trie.add_peer(&filter, peer);
+                    trie.add_peer(&filter, peer, peer % 2 == 0);
                 }
                 Operation::RemovePeer(filter, peer) => {
                     model.entry(filter.clone()).or_default().1.remove(&peer);
@@ -76,11 +76,13 @@ proptest! {
                 Operation::Match(topic) => {
                     let topic = TopicName::parse(&topic).expect("generated valid");
                     let mut found = Vec::new();
-                    let mut peers = PeerSet::default();
+                    let mut elsewhere = Elsewhere::default();
                     trie.for_each_match(topic, |subscribers, others| {
                         found.extend_from_slice(subscribers);
-                        peers = peers.union(others);
+                        elsewhere = elsewhere.union(others);
                     });
+                    let Elsewhere { peers, keepers } = elsewhere;
+                    prop_assert!((0..128).all(|peer| keepers.contains(peer) == (peers.contains(peer) && peer % 2 == 0)));
                     found.sort_unstable();
                     let matching = || model.iter().filter(|(filter, _)| filter.matches(topic)).map(|(_, entry)| entry);
                     let mut defined: Vec<_> =

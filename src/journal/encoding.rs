@@ -513,7 +513,7 @@ impl<'a> Reader<'a> {
 
     fn closing(&mut self) -> Result<Closing, Malformed> {
         let cause = cause_from(self.byte()?).ok_or(Malformed::Value)?;
-        Ok(Closing { cause, at: self.moment()?, last_packet: self.moment()? })
+        Ok(Closing { cause, at: self.moment()?, last_packet: self.moment()?, is_recovered: false })
     }
 
     fn session_record(&mut self) -> Result<SessionRecord<'a>, Malformed> {
@@ -706,7 +706,8 @@ mod tests {
         let session = SessionNumber(u64::MAX);
         let transaction = Transaction { shard: 127, number: 3 };
         let packet_id = PacketId::new(u16::MAX).expect("is not zero");
-        let closing = Closing { cause: Cause::ServerDied, at: Moment::MAX, last_packet: Moment::ZERO };
+        let closing =
+            Closing { cause: Cause::ServerDied, at: Moment::MAX, last_packet: Moment::ZERO, is_recovered: false };
         let will = WillRecord { session, message: message(b""), delay_interval: 1, message_expiry_interval: Some(2) };
         let record = SessionRecord {
             session,

@@ -6,6 +6,7 @@ pub mod appender;
 pub mod encoding;
 pub mod frame;
 pub mod record;
+pub mod recovery;
 pub mod segment;
 
 pub use appender::Appender;

@@ -6,6 +6,7 @@
 
 use crate::codec::{PacketId, QoS, SubscriptionOptions};
 use crate::session::message::{Author, Kind, Publication};
+pub use crate::session::outgoing::Place;
 use crate::session::will::Closing;
 use crate::timer::Moment;
 use std::fmt;
@@ -13,10 +14,6 @@ use std::fmt;
 /// Numbers the Sessions of one journal; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct SessionNumber(pub u64);
-
-/// A delivery's place in the line of its Session; ascending, never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Place(pub u64);
 
 /// Something that takes effect on several shards or on none: it is complete once all its parts are durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

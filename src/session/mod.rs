@@ -10,8 +10,8 @@ use crate::codec::{PacketId, SubscriptionOptions};
 use crate::security::Identity;
 use crate::timer::{Moment, TimerId};
 use crate::topic::Subscribed;
-use message::{Author, Delivery};
-use outgoing::OutgoingDeliveries;
+use message::Author;
+use outgoing::{InFlight, OutgoingDeliveries, Queues, Waiting};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,8 +77,14 @@ pub struct Session {
     pub client_id: Arc<str>,
     /// Its Network Connection, if it has one.
     pub connection: Option<ConnectionId>,
+    /// Its number in the journal, where anything of it is there: the Session itself, or only its will.
+    pub number: Option<u64>,
+    /// It outlives its connection, and so all that it holds is in the journal.
+    pub is_kept: bool,
     /// Index of the listener of its newest Network Connection.
     pub listener: u16,
+    /// Keep Alive in force on its newest Network Connection, in seconds; zero: none.
+    pub keep_alive: u16,
     /// Who the client is.
     pub identity: Identity,
     /// Identifies the client and its newest Network Connection in what it publishes.
@@ -89,7 +95,7 @@ pub struct Session {
     pub expiry_timer: Option<TimerId>,
     /// When it ends, while it has no connection; `None`: never.
     pub ends: Option<Moment>,
-    /// It has ended, and only its due will is still to be published.
+    /// It has ended, and only its will is still to be published.
     pub has_ended: bool,
     /// Where its will stands.
     pub will: WillState,
@@ -109,7 +115,10 @@ impl Session {
         Self {
             client_id,
             connection: None,
+            number: None,
+            is_kept: false,
             listener: 0,
+            keep_alive: 0,
             identity: Identity::default(),
             author: Author { client: client_hash, connection: 0 },
             expiry: SessionExpiry::WITH_CONNECTION,
@@ -124,15 +133,8 @@ impl Session {
         }
     }
 
-    /// Deliveries of Shared Subscriptions that must return to their group when this Session ends.
-    ///
-    /// A QoS 2 delivery in flight is never sent to another client. [MQTT-4.8.2-5]
-    pub fn take_shared_deliveries(&mut self) -> Vec<Delivery> {
-        let (in_flight, queued) = self.outgoing.take_all();
-        let unacknowledged = in_flight.into_iter().filter_map(|sending| match sending {
-            outgoing::Sending::AwaitPuback(delivery) => Some(delivery),
-            outgoing::Sending::AwaitPubrec(_) | outgoing::Sending::AwaitPubcomp => None,
-        });
-        unacknowledged.chain(queued).filter(|delivery| delivery.shared.is_some()).collect()
+    /// Takes all deliveries out of a Session that ends.
+    pub fn take_deliveries(&mut self, queues: &mut Queues) -> (Vec<InFlight>, Vec<Waiting>) {
+        self.outgoing.take_all(queues)
     }
 }

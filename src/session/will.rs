@@ -79,6 +79,8 @@ pub struct Closing {
     pub at: Moment,
     /// When the last packet had arrived.
     pub last_packet: Moment,
+    /// The server went down before the will was published, and found it in its journal.
+    pub is_recovered: bool,
 }
 
 /// Where a Session's will stands.

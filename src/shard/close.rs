@@ -5,8 +5,10 @@ use super::wills::WillFate;
 use super::{Fault, Shard, Timer};
 use crate::codec::{self, Disconnect, Packet, ReasonCode};
 use crate::config::OnShutdown;
-use crate::session::will::{Cause, Closing};
-use crate::session::{ConnectionId, SessionExpiry};
+use crate::journal::record::{Record, SessionNumber, SessionRecord, Transaction};
+use crate::session::outgoing::{InFlight, Sending, Waiting};
+use crate::session::will::{Cause, Closing, WillState};
+use crate::session::{ConnectionId, Session, SessionExpiry};
 use crate::timer::Moment;
 
 /// How the peer or the network ended a connection.
@@ -32,6 +34,7 @@ impl Shard {
             self.end_connection(now, id, cause, WillFate::Publish);
         }
         self.connections.remove(id);
+        self.journal.end_step();
     }
 
     /// Applies a DISCONNECT. (§3.14)
@@ -87,7 +90,7 @@ impl Shard {
     pub(super) fn end_connection(&mut self, now: Moment, id: ConnectionId, cause: Cause, fate: WillFate) {
         let connection = self.connections.get(id).expect("only an open connection ends");
         let session = connection.session;
-        let closing = Closing { cause, at: now, last_packet: connection.last_packet };
+        let closing = Closing { cause, at: now, last_packet: connection.last_packet, is_recovered: false };
         if let Some(keep_alive) = connection.keep_alive {
             self.wheel.cancel(keep_alive.timer);
         }
@@ -102,6 +105,10 @@ impl Shard {
         }
         self.tell_presence(session, false);
         self.go_on_looking_up(session);
+        let owner = self.sessions.get(session).expect("a connection has a Session");
+        if owner.is_kept || is_held {
+            self.record_session(session, Some(now));
+        }
         let owner = self.sessions.get_mut(session).expect("a connection has a Session");
         match owner.expiry.duration() {
             Some(expiry) if expiry.is_zero() => self.end_session(now, session),
@@ -120,7 +127,7 @@ impl Shard {
         let owner = self.sessions.get_mut(session).expect("a Session ends once");
         let subscriptions = std::mem::take(&mut owner.subscriptions);
         let look_ups = std::mem::take(&mut owner.look_ups);
-        let returning = owner.take_shared_deliveries();
+        let (in_flight, waiting) = owner.take_deliveries(&mut self.queues);
         owner.received.clear();
         if let Some(timer) = owner.expiry_timer.take() {
             self.wheel.cancel(timer);
@@ -129,14 +136,76 @@ impl Shard {
             self.drop_subscription(session, &subscription.subscribed);
         }
         self.drop_look_ups(&look_ups);
+        let under = self.return_deliveries(now, session, in_flight, waiting);
         self.make_will_due(session, now);
         let owner = self.sessions.get_mut(session).expect("a Session ends once");
         owner.has_ended = true;
-        if matches!(owner.will, crate::session::will::WillState::None) {
-            self.sessions.remove(session);
+        owner.is_kept = false;
+        owner.expiry = SessionExpiry::WITH_CONNECTION;
+        if matches!(owner.will, WillState::None) {
+            self.remove_ended(session, under);
+        } else {
+            self.record_session_under(session, Some(now), under); // From here on only its will is kept.
         }
-        for delivery in returning {
-            self.return_delivery(now, delivery);
+    }
+
+    /// Gives what a Session that ends held of Shared Subscriptions back to their groups, and lets go of the rest.
+    ///
+    /// A QoS 2 delivery in flight is never sent to another client. [MQTT-4.8.2-5]
+    fn return_deliveries(
+        &mut self,
+        now: Moment,
+        session: u32,
+        in_flight: Vec<InFlight>,
+        waiting: Vec<Waiting>,
+    ) -> Option<Transaction> {
+        let is_kept = self.kept_number(session).is_some();
+        let is_shared = in_flight.iter().filter_map(|it| it.sending.delivery()).any(|it| it.shared.is_some())
+            || waiting.iter().any(|waiting| waiting.shared.is_some());
+        // The Session may be gone only if what it held has arrived where it goes.
+        let under = (is_shared && is_kept && self.peers.has_peers()).then(|| self.transaction());
+        for in_flight in in_flight {
+            if is_kept && let Some(delivery) = in_flight.sending.delivery() {
+                self.journal.release(delivery.message.publication);
+            }
+            if let Sending::AwaitPuback(delivery) = in_flight.sending
+                && delivery.shared.is_some()
+            {
+                self.return_delivery(now, delivery, under);
+            }
+        }
+        for waiting in waiting {
+            let publication = waiting.body.publication();
+            if waiting.shared.is_some() {
+                match waiting.into_delivery() {
+                    Some(delivery) => self.return_delivery(now, delivery, under),
+                    None => self.stats.dropped_no_member += 1, // Found in the journal beyond the memory there is for queues.
+                }
+            }
+            if is_kept {
+                self.journal.release(publication);
+            }
+        }
+        under
+    }
+
+    /// Forgets a Session that has ended and has no will left.
+    pub(super) fn remove_ended(&mut self, session: u32, under: Option<Transaction>) {
+        if let Some(number) = self.sessions.get(session).and_then(|session| session.number) {
+            self.journal.append_under(under, &Record::SessionEnded(SessionNumber(number)));
+        }
+        self.sessions.remove(session);
+    }
+
+    /// Writes down how a Session is, apart from what it holds.
+    pub(super) fn record_session(&mut self, session: u32, closed: Option<Moment>) {
+        self.record_session_under(session, closed, None);
+    }
+
+    fn record_session_under(&mut self, session: u32, closed: Option<Moment>, under: Option<Transaction>) {
+        let Some(session) = self.sessions.get(session) else { return };
+        if let Some(record) = session_record(session, closed) {
+            self.journal.append_under(under, &Record::Session(record));
         }
     }
 
@@ -165,7 +234,12 @@ impl Shard {
         if self.config.wills.on_shutdown == OnShutdown::Publish {
             for id in self.connections.ids() {
                 let connection = self.connections.get(id).expect("listed just now");
-                let closing = Closing { cause: Cause::Shutdown, at: now, last_packet: connection.last_packet };
+                let closing = Closing {
+                    cause: Cause::Shutdown,
+                    at: now,
+                    last_packet: connection.last_packet,
+                    is_recovered: false,
+                };
                 self.on_will_closing(now, connection.session, closing, WillFate::Publish);
             }
             self.publish_all_wills(now);
@@ -198,6 +272,20 @@ impl Shard {
 pub(super) struct Stop {
     pub(super) is_asked: bool,
     peers_ready: usize,
+}
+
+/// A Session as the journal has it, where it has it.
+pub(super) fn session_record(session: &Session, closed: Option<Moment>) -> Option<SessionRecord<'_>> {
+    Some(SessionRecord {
+        session: SessionNumber(session.number?),
+        client_id: &session.client_id,
+        username: session.identity.username.as_deref(),
+        listener: session.listener,
+        connection: session.author.connection,
+        keep_alive: session.keep_alive,
+        expiry: if session.is_kept { session.expiry.as_seconds() } else { 0 },
+        closed,
+    })
 }
 
 /// A DISCONNECT with a Reason String, or without it where the client takes no packet that long. [MQTT-3.14.2-3]

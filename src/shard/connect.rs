@@ -35,7 +35,7 @@ impl Shard {
             given => given.into(),
         };
         let refused = self.check_connect(&client_id, connect).err();
-        let refused = refused.or_else(|| self.check_capacity(&client_id));
+        let refused = refused.or_else(|| self.check_capacity(&client_id, connect));
         if let Some(reason) = refused {
             return self.refuse(now, id, &client_id, connect, origin, reason);
         }
@@ -52,6 +52,12 @@ impl Shard {
         if previous.published_will && self.peers.has_peers() {
             self.withhold_connack(id);
         }
+        // While the disk refuses, a client may come back to its Session all the same: nothing new is promised to it.
+        let only_returns = is_resumed && connect.will.is_none();
+        if self.journal.must_promise() && !(self.journal.is_failing() && only_returns) {
+            self.promise(id);
+            self.connections.get_mut(id).expect("it is being opened").await_connack();
+        }
         self.stats.connects_accepted += 1;
         self.send_connack(id, &client_id, connect, expiry, is_resumed);
         if is_resumed {
@@ -59,6 +65,7 @@ impl Shard {
             self.send_queued(now, session);
             self.tell_presence(session, true);
         }
+        self.journal.end_step();
     }
 
     /// A Client Identifier that is at home here. [MQTT-3.1.3-6]
@@ -130,13 +137,21 @@ impl Shard {
         Ok(())
     }
 
-    fn check_capacity(&self, client_id: &str) -> Option<ReasonCode> {
+    fn check_capacity(&mut self, client_id: &str, connect: &Connect<'_>) -> Option<ReasonCode> {
         if self.stop.is_asked {
             return Some(ReasonCode::ServerUnavailable);
         }
         let sessions_max = (self.config.sessions.sessions_max as usize).div_ceil(self.peers.shards());
-        let is_full = self.sessions.len() >= sessions_max && self.sessions.find(client_id).is_none();
-        is_full.then_some(ReasonCode::QuotaExceeded)
+        let known = self.sessions.find(client_id).and_then(|index| self.sessions.get(index));
+        let is_full = self.sessions.len() >= sessions_max && known.is_none();
+        // Without the journal nothing new can be kept, and what is kept cannot be forgotten.
+        let is_kept = known.is_some_and(|session| session.number.is_some() && !session.has_ended);
+        let only_returns = is_kept && !connect.clean_start && connect.will.is_none();
+        let needs_journal =
+            is_kept || connect.will.is_some() || self.session_expiry(connect) != SessionExpiry::WITH_CONNECTION;
+        let is_refused = self.journal.is_failing() && needs_journal && !only_returns;
+        self.stats.refused_by_journal += u64::from(is_refused);
+        (is_full || is_refused).then_some(ReasonCode::QuotaExceeded)
     }
 
     /// Answers a CONNECT with its refusal. Nothing is armed, and an existing Session is left alone. [MQTT-3.2.2-6]
@@ -184,16 +199,19 @@ impl Shard {
         // Time counts, not the tick in which the wheel will tell of it.
         let has_expired = old.ends.is_some_and(|ends| ends <= now);
         let survives = !clean_start && !old.has_ended && !has_expired && !ends_with_connection; // [MQTT-3.1.4-4]
+        // A Session that ended with the server: only its will was kept, and waits for the grace of a restart to pass.
+        let is_graced = old.has_ended && !clean_start;
         if let Some(connection) = taken_over {
             self.take_over(now, connection, survives);
         }
         let old = self.sessions.get_mut(session).expect("a takeover keeps the Session");
         match old.will.take() {
-            // The delay is in force and the Session goes on. [MQTT-3.1.3-9]
-            WillState::Pending { timer, due, .. } if survives && due > now => {
+            // The delay is in force and the Session goes on [MQTT-3.1.3-9]; or the server was down, and the grace is in force.
+            WillState::Pending { timer, due, .. } if (survives || is_graced) && due > now => {
                 self.wheel.cancel(timer);
                 self.stats.wills.pending_now -= 1;
                 self.stats.wills.discarded_by_return += 1;
+                self.record_will_gone(session, None);
             }
             other => old.will = other,
         }
@@ -234,7 +252,7 @@ impl Shard {
             WillState::Armed(will) => will.delay_interval,
             _ => return,
         };
-        let closing = Closing { cause: Cause::TakenOver, at: now, last_packet };
+        let closing = Closing { cause: Cause::TakenOver, at: now, last_packet, is_recovered: false };
         if survives && delay > 0 {
             self.on_will_closing(now, session, closing, WillFate::Discard);
         } else {
@@ -278,21 +296,31 @@ impl Shard {
             expiry_was_zero: connect.session_expiry_interval == 0,
         };
         self.connections.insert(Connection::new(now, opening));
+        let keep_alive = self.keep_alive(connect);
         self.connects += 1;
         let owner = self.sessions.get_mut(session).expect("the Session was made for it");
         owner.connection = Some(id);
         owner.listener = origin.listener;
         owner.identity = identity_of(connect);
         owner.expiry = expiry;
+        owner.keep_alive = keep_alive;
         owner.author = Author { client: owner.author.client, connection: self.connects };
+        if self.journal.is_on() {
+            owner.is_kept |= expiry != SessionExpiry::WITH_CONNECTION;
+            if owner.is_kept || connect.will.is_some() {
+                owner.number.get_or_insert_with(|| self.journal.number_session().0);
+            }
+        }
         let (client_id, author) = (Arc::clone(&owner.client_id), owner.author);
+        self.record_session(session, None);
         if let Some(will) = &connect.will {
             let will = self.make_will(&client_id, author, will);
+            self.record_will_armed(session, &will);
             self.sessions.get_mut(session).expect("as above").will = WillState::Armed(will);
             self.stats.wills.armed += 1;
             self.stats.wills.armed_now += 1;
         }
-        self.arm_keep_alive(now, id, self.keep_alive(connect));
+        self.arm_keep_alive(now, id, keep_alive);
     }
 
     /// The Keep Alive in force: the client's, or the server's where that is shorter and the client can be told.
@@ -332,7 +360,7 @@ impl Shard {
         let gate = self.peers.name_gate();
         let fence = self.peers.request_fence();
         self.peers.wait(fence, Wait::Gate(gate));
-        self.peers.add_gate(gate, Gate { conditions: 1, connection: id, look_ups: Vec::new() });
+        self.peers.add_gate(gate, Gate { conditions: 1, connections: vec![id], ..Gate::default() });
         self.connections.get_mut(id).expect("it is being opened").withhold_connack(gate);
     }
 

@@ -70,6 +70,11 @@ impl Output {
         while self.gates.pop_front_if(|first| first.is_open).is_some() {}
     }
 
+    /// The gate that withholds the newest bytes, where one does.
+    pub(super) fn last_gate(&self) -> Option<u64> {
+        self.gates.back().map(|withheld| withheld.gate)
+    }
+
     /// How many replies wait for their gates.
     pub(super) fn gates(&self) -> usize {
         self.gates.len()
@@ -209,6 +214,11 @@ impl Connection {
     /// Withholds the CONNACK that is about to be appended, and all that follows it.
     pub(super) fn withhold_connack(&mut self, gate: u64) {
         self.output.withhold(gate);
+        self.await_connack();
+    }
+
+    /// Notes that CONNACK is withheld.
+    pub(super) fn await_connack(&mut self) {
         self.is_acknowledged = false;
     }
 }

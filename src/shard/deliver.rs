@@ -1,13 +1,15 @@
 //! From one publication to its subscribers.
 
+use super::journal::{Entity, Hold};
 use super::peer::{Member, PeerMessage, SessionKey};
-use super::{Shard, Subscriber, SubscriberOptions};
+use super::{Shard, ShardId, Subscriber, SubscriberOptions};
 use crate::codec::{self, Delivery as PacketFields, Outgoing, PacketId, PublishTemplate, QoS};
+use crate::journal::record::{QueuedRecord, Record, SessionNumber, Transaction};
 use crate::session::ConnectionId;
 use crate::session::message::{Author, Delivery, Kind, Message, Parts, Publication, SharedKey, SubscriptionIds};
-use crate::session::outgoing::QueueLimits;
+use crate::session::outgoing::{Arrival, Lost, Next, Place};
 use crate::timer::Moment;
-use crate::topic::{PeerSet, TopicName};
+use crate::topic::{Elsewhere, TopicName};
 use std::sync::Arc;
 
 /// A publication while it is being routed: borrowed bytes that become a shared [`Message`] only where somebody must keep it.
@@ -21,6 +23,10 @@ pub(super) struct Publishing<'a> {
     pub(super) author: Author,
     pub(super) publication: Publication,
     pub(super) shared: Option<Arc<Message>>,
+    /// It happens on all shards or on none, and is shown to nobody before: a will, or a QoS 2 message of a Session that is kept.
+    pub(super) is_atomic: bool,
+    /// The transaction it is part of, once it goes to other shards.
+    pub(super) under: Option<Transaction>,
 }
 
 impl<'a> Publishing<'a> {
@@ -36,7 +42,16 @@ impl<'a> Publishing<'a> {
             author: message.author,
             publication: message.publication,
             shared: Some(Arc::clone(message)),
+            is_atomic: false,
+            under: None,
         }
+    }
+
+    /// The same as part of a transaction, where there is one.
+    pub(super) fn under(mut self, under: Option<Transaction>) -> Self {
+        self.is_atomic = under.is_some();
+        self.under = under;
+        self
     }
 
     /// The message, made on first demand.
@@ -98,6 +113,8 @@ pub(super) struct Grant<'a> {
 pub(super) struct Routed {
     pub(super) matched: bool,
     pub(super) to_peers: bool,
+    /// The transaction it became part of.
+    pub(super) under: Option<Transaction>,
 }
 
 impl Shard {
@@ -106,22 +123,27 @@ impl Shard {
         if publishing.shared.is_none() {
             publishing.publication = self.next_publication();
         }
-        let (matched, peers) = self.deliver_here(now, publishing, publisher);
         let store = publishing.retain.then(|| self.retained_home(publishing.outgoing.topic));
+        let (matched, elsewhere) = self.deliver_here(now, publishing, publisher, store);
         let mut to_peers = false;
         for peer in self.peers.others() {
-            let deliver = peers.contains(peer.index());
+            let deliver = elsewhere.peers.contains(peer.index());
             let store = store == Some(peer);
             if deliver || store {
-                self.peers.send(peer, PeerMessage::Publish { message: publishing.share(), deliver, store });
+                let under = publishing.under;
+                if store || under.is_some() || elsewhere.keepers.contains(peer.index()) {
+                    self.note_part(under, peer);
+                }
+                self.peers.send(peer, PeerMessage::Publish { message: publishing.share(), deliver, store, under });
                 to_peers = true;
             }
         }
         if store == Some(self.id) {
             let message = publishing.share();
-            self.store_retained(now, message);
+            self.store_retained(now, message, publishing.under);
         }
-        Routed { matched: matched || !peers.is_empty(), to_peers }
+        let matched = matched || !elsewhere.peers.is_empty();
+        Routed { matched, to_peers, under: publishing.under }
     }
 
     /// Numbers a publication of this shard.
@@ -130,21 +152,30 @@ impl Shard {
         Publication { shard: self.id.index() as u8, sequence: self.publications }
     }
 
-    /// Delivers to the subscribers of this shard; whether there are any, and which other shards have some.
+    /// Delivers to the subscribers of this shard; whether there are any, and which other shards have some. `store` keeps the retained
+    /// message, where it is one.
     pub(super) fn deliver_here(
         &mut self,
         now: Moment,
         publishing: &mut Publishing<'_>,
         publisher: Option<u32>,
-    ) -> (bool, PeerSet) {
+        store: Option<ShardId>,
+    ) -> (bool, Elsewhere) {
         let mut matched = std::mem::take(&mut self.matched);
-        let mut peers = PeerSet::default();
+        let mut elsewhere = Elsewhere::default();
         let mut filters = 0;
         self.subscriptions.for_each_match(publishing.topic, |subscribers, others| {
             matched.extend_from_slice(subscribers);
             filters += usize::from(!subscribers.is_empty());
-            peers = peers.union(others);
+            elsewhere = elsewhere.union(others);
         });
+        let may_leave = |(subscriber, _): &(Subscriber, SubscriberOptions)| matches!(subscriber, Subscriber::Group(_));
+        let goes_elsewhere = !elsewhere.peers.is_empty()
+            || store.is_some_and(|store| store != self.id)
+            || (self.peers.has_peers() && matched.iter().any(may_leave));
+        if publishing.is_atomic && publishing.under.is_none() && goes_elsewhere && self.journal.is_on() {
+            publishing.under = Some(self.transaction());
+        }
         let mut templates = std::mem::take(&mut self.templates);
         if filters > 1 {
             self.deliver_overlapping(now, publishing, publisher, &mut matched, &mut templates);
@@ -159,7 +190,7 @@ impl Shard {
         let any = !matched.is_empty();
         matched.clear();
         self.matched = matched;
-        (any, peers)
+        (any, elsewhere)
     }
 
     /// One copy for each Session, with the highest QoS and all identifiers of its subscriptions that match.
@@ -235,15 +266,14 @@ impl Shard {
             }
             return;
         }
-        let limits = self.queue_limits(grant.is_paced);
         let output_bytes_max = self.config.limits.output_bytes_max;
-        let Some(receiver) = self.sessions.get_mut(session) else { return };
+        let Some(receiver) = self.sessions.get(session) else { return };
         let connection = receiver.connection.and_then(|id| self.connections.get(id));
-        let connected = connection.map(|connection| {
+        let open = connection.map(|connection| {
             let has_room = connection.output.pending() < output_bytes_max;
             (connection.id, if has_room { connection.window } else { 0 })
         });
-        let is_open = |window| receiver.outgoing.is_open(window);
+        let open = open.filter(|(_, window)| receiver.outgoing.is_open(*window)).map(|(id, _)| id);
         let delivery = Delivery {
             message: publishing.share(),
             qos: grant.qos,
@@ -251,29 +281,105 @@ impl Shard {
             subscription_ids: SubscriptionIds::from(grant.subscription_ids),
             shared: grant.shared.cloned(),
         };
-        match connected {
-            Some((id, window)) if is_open(window) => {
-                if self.fits(id, &publishing.outgoing, grant) {
-                    let packet_id = receiver_mut(&mut self.sessions, session).outgoing.begin(delivery);
-                    self.send_publish(id, publishing, grant, Some(packet_id), templates);
-                } else {
-                    self.stats.dropped_too_large += 1; // [MQTT-3.1.2-25]
+        match open {
+            Some(id) if self.fits(id, &publishing.outgoing, grant) => {
+                let outgoing = &mut receiver_mut(&mut self.sessions, session).outgoing;
+                let place = outgoing.give_place();
+                let packet_id = outgoing.begin(place, delivery.clone());
+                if self.record_queued(now, session, place, &delivery, Some(packet_id), publishing.under)
+                    && grant.qos == QoS::ExactlyOnce
+                {
+                    // Its Packet Identifier must be known after a restart, or the client would take a repetition for another message.
+                    self.hold(id, self.hold_for(publishing.under));
                 }
+                self.send_publish(id, publishing, grant, Some(packet_id), templates);
             }
-            Some(_) | None => {
-                if receiver.outgoing.enqueue(now, delivery, limits).is_err() {
-                    self.stats.dropped_queue_full += 1;
-                }
-            }
+            Some(_) => self.stats.dropped_too_large += 1, // [MQTT-3.1.2-25]
+            None => self.enqueue(now, session, delivery, grant.is_paced, publishing.under),
         }
     }
 
-    fn queue_limits(&self, is_paced: bool) -> QueueLimits {
-        if is_paced {
-            return QueueLimits { messages_max: usize::MAX, bytes_max: usize::MAX };
+    /// Puts a delivery in a Session's queue, or drops one of them where the queue is full.
+    fn enqueue(
+        &mut self,
+        now: Moment,
+        session: u32,
+        delivery: Delivery,
+        is_admitted: bool,
+        under: Option<Transaction>,
+    ) {
+        let receiver = receiver_mut(&mut self.sessions, session);
+        // What came through a Shared Subscription may have to go to another member at once.
+        let is_stored = receiver.is_kept && delivery.shared.is_none();
+        let arrival = Arrival { delivery: delivery.clone(), queued: now, is_stored, is_admitted };
+        let queued = receiver.outgoing.enqueue(now, arrival, &mut self.queues);
+        self.account_for_dropped(session);
+        match queued {
+            Ok(place) => {
+                self.record_queued(now, session, place, &delivery, None, under);
+            }
+            Err(_) => self.stats.dropped_queue_full += 1,
         }
-        let sessions = &self.config.sessions;
-        QueueLimits { messages_max: sessions.queue_messages_max as usize, bytes_max: sessions.queue_bytes_max }
+    }
+
+    /// Writes down that a delivery is on its way to a Session that is kept; whether it is one.
+    fn record_queued(
+        &mut self,
+        now: Moment,
+        session: u32,
+        place: Place,
+        delivery: &Delivery,
+        packet_id: Option<PacketId>,
+        under: Option<Transaction>,
+    ) -> bool {
+        let Some(number) = self.kept_number(session) else { return false };
+        let key = self.sessions.key(session);
+        self.journal.note_unsettled(under, || Entity::Session(key));
+        self.journal.refer_to(&delivery.message);
+        let record = QueuedRecord {
+            session: number,
+            place,
+            publication: delivery.message.publication,
+            qos: delivery.qos,
+            retain: delivery.retain,
+            subscription_ids: delivery.subscription_ids.as_slice().into(),
+            shared: delivery.shared.as_ref().map(|key| (&*key.group, key.filter.as_str())),
+            packet_id,
+            is_released: false,
+            queued: now,
+        };
+        self.journal.append_under(under, &Record::Queued(record));
+        true
+    }
+
+    /// The number of a Session all of whose state is in the journal.
+    pub(super) fn kept_number(&self, session: u32) -> Option<SessionNumber> {
+        let session = self.sessions.get(session)?;
+        session.number.filter(|_| session.is_kept).map(SessionNumber)
+    }
+
+    /// Counts, and writes down, what a Session's queue has dropped.
+    pub(super) fn account_for_dropped(&mut self, session: u32) {
+        if self.queues.dropped.is_empty() {
+            return;
+        }
+        for dropped in std::mem::take(&mut self.queues.dropped) {
+            match dropped.why {
+                Lost::Expired => self.stats.dropped_expired += 1,
+                Lost::TooOld => self.stats.dropped_too_old += 1,
+                Lost::Displaced => self.stats.dropped_queue_full += 1,
+            }
+            self.record_done(session, dropped.place, Some(dropped.publication));
+        }
+    }
+
+    /// Writes down that a delivery is over.
+    pub(super) fn record_done(&mut self, session: u32, place: Place, publication: Option<Publication>) {
+        let Some(number) = self.kept_number(session) else { return };
+        self.journal.append(&Record::Done { session: number, place });
+        if let Some(publication) = publication {
+            self.journal.release(publication);
+        }
     }
 
     fn fits(&self, id: ConnectionId, outgoing: &Outgoing<'_>, grant: Grant<'_>) -> bool {
@@ -289,6 +395,9 @@ impl Shard {
         packet_id: Option<PacketId>,
         templates: &mut Templates,
     ) {
+        if publishing.is_atomic && self.journal.is_on() {
+            self.hold(id, self.hold_for(publishing.under));
+        }
         let is_bounded = packet_id.is_none() && !grant.is_paced;
         let output_bytes_max = self.config.limits.output_bytes_max;
         let stats = &mut self.stats;
@@ -322,19 +431,31 @@ impl Shard {
         let Some(id) = self.sessions.get(session).and_then(|session| session.connection) else { return };
         let Some(window) = self.connections.get(id).map(|connection| connection.window) else { return };
         self.resend(now, session, id, window);
-        let mut expired = 0;
         while self.has_output_room(id) {
             let outgoing = &mut receiver_mut(&mut self.sessions, session).outgoing;
-            let Some(delivery) = outgoing.next(now, window, &mut expired) else { break };
-            if self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) {
-                let outgoing = &mut receiver_mut(&mut self.sessions, session).outgoing;
-                let packet_id = outgoing.begin(delivery.clone());
-                self.send_delivery(now, id, &delivery, packet_id, false);
-            } else {
-                self.stats.dropped_too_large += 1;
+            let next = outgoing.next(now, window, &mut self.queues);
+            self.account_for_dropped(session);
+            match next {
+                Next::Nothing => break,
+                Next::Away => return self.read_back(session),
+                Next::Delivery(place, delivery) => self.send_waiting(now, session, id, place, delivery),
             }
         }
-        self.stats.dropped_expired += expired;
+    }
+
+    fn send_waiting(&mut self, now: Moment, session: u32, id: ConnectionId, place: Place, delivery: Delivery) {
+        if !self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) {
+            self.stats.dropped_too_large += 1;
+            return self.record_done(session, place, Some(delivery.message.publication));
+        }
+        let packet_id = receiver_mut(&mut self.sessions, session).outgoing.begin(place, delivery.clone());
+        if let Some(number) = self.kept_number(session) {
+            self.journal.append(&Record::Sent { session: number, place, packet_id });
+            if delivery.qos == QoS::ExactlyOnce {
+                self.hold(id, Hold::Turn);
+            }
+        }
+        self.send_delivery(now, id, &delivery, packet_id, false);
     }
 
     fn send_delivery(&mut self, now: Moment, id: ConnectionId, delivery: &Delivery, packet_id: PacketId, dup: bool) {
@@ -356,17 +477,29 @@ impl Shard {
     fn resend(&mut self, now: Moment, session: u32, id: ConnectionId, window: u16) {
         while self.has_output_room(id) {
             let outgoing = &mut receiver_mut(&mut self.sessions, session).outgoing;
-            let Some((packet_id, sending)) = outgoing.next_unsent(window) else { return };
-            match sending.delivery().cloned() {
-                None => self.send_pubrel(id, packet_id, codec::ReasonCode::Success),
+            let Some(again) = outgoing.next_unsent(window) else { return };
+            let (place, packet_id) = (again.place, again.packet_id());
+            match again.sending.delivery().cloned() {
+                None => {
+                    self.promise_release(session, id);
+                    self.send_pubrel(id, packet_id, codec::ReasonCode::Success);
+                }
                 Some(delivery) if self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) => {
                     self.send_delivery(now, id, &delivery, packet_id, true); // [MQTT-3.3.1-1]
                 }
-                Some(_) => {
+                Some(delivery) => {
                     receiver_mut(&mut self.sessions, session).outgoing.abandon(packet_id);
+                    self.record_done(session, place, Some(delivery.message.publication));
                     self.stats.dropped_too_large += 1; // [MQTT-3.1.2-25]
                 }
             }
+        }
+    }
+
+    /// PUBREL tells the client to forget the Packet Identifier, so it must be known for good that PUBREC has arrived.
+    pub(super) fn promise_release(&mut self, session: u32, id: ConnectionId) {
+        if self.kept_number(session).is_some() {
+            self.promise(id);
         }
     }
 
@@ -377,12 +510,18 @@ impl Shard {
     }
 
     /// Hands a delivery that a group chose to a Session here; gives it back where that Session is gone.
-    pub(super) fn deliver_chosen(&mut self, now: Moment, key: SessionKey, delivery: Delivery) {
+    pub(super) fn deliver_chosen(
+        &mut self,
+        now: Moment,
+        key: SessionKey,
+        delivery: Delivery,
+        under: Option<Transaction>,
+    ) {
         let Some(session) = self.sessions.resolve(key).filter(|index| !self.has_ended(*index)) else {
-            return self.return_delivery(now, delivery);
+            return self.return_delivery(now, delivery, under);
         };
         let message = Arc::clone(&delivery.message);
-        let mut publishing = Publishing::of(&message, now);
+        let mut publishing = Publishing::of(&message, now).under(under);
         let mut templates = std::mem::take(&mut self.templates);
         self.deliver(now, session, &mut publishing, grant_of(&delivery), &mut templates);
         templates.clear();
@@ -417,12 +556,18 @@ impl Shard {
     }
 
     /// Sends a delivery to the member that a group chose.
-    pub(super) fn send_to_member(&mut self, now: Moment, member: Member, delivery: Delivery) {
+    pub(super) fn send_to_member(
+        &mut self,
+        now: Moment,
+        member: Member,
+        delivery: Delivery,
+        under: Option<Transaction>,
+    ) {
         if member.shard == self.id {
-            self.deliver_chosen(now, member.session, delivery);
-        } else {
-            self.peers.send(member.shard, PeerMessage::Deliver { session: member.session, delivery });
+            return self.deliver_chosen(now, member.session, delivery, under);
         }
+        self.note_part(under, member.shard);
+        self.peers.send(member.shard, PeerMessage::Deliver { session: member.session, delivery, under });
     }
 }
 

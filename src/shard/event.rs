@@ -45,6 +45,13 @@ pub enum Event {
         /// The Will Topic.
         topic: Box<str>,
     },
+    /// A message that waited in the journal is damaged, and its delivery was dropped.
+    MessageUnreadable {
+        /// The Client Identifier of its receiver.
+        client_id: Arc<str>,
+    },
+    /// A checkpoint could not be completed, since a message that it had to copy is damaged.
+    CheckpointAbandoned,
     /// A storm of wills has passed.
     Storm {
         /// How many wills were published.
@@ -68,6 +75,15 @@ impl fmt::Display for Event {
             }
             Self::WillDenied { client_id, topic } => {
                 write!(f, "will of {client_id:?} dropped: it may not publish to {topic:?} any more")
+            }
+            Self::MessageUnreadable { client_id } => {
+                write!(
+                    f,
+                    "a message for {client_id:?} is damaged in the journal and was dropped; see `willowmq journal check`"
+                )
+            }
+            Self::CheckpointAbandoned => {
+                f.write_str("checkpoint given up: a message is damaged in the journal; see `willowmq journal check`")
             }
             Self::Storm { wills, lasted, lateness_max } => {
                 write!(f, "storm of {wills} wills published in {lasted:?}, at most {lateness_max:?} late")

@@ -5,14 +5,18 @@
 //!
 //! **Invariant**: nothing here names a socket, a clock, a thread or a lock. The same calls give the same effects.
 
+mod checkpoint;
 mod close;
 mod connect;
 mod connection;
 mod deliver;
 mod event;
 pub mod handshake;
+mod journal;
 mod peer;
 mod publish;
+mod read_back;
+mod restore;
 mod retained;
 mod sessions;
 mod shared;
@@ -29,9 +33,10 @@ pub use stats::{Stats, WillStats};
 pub use wills::{Hold, WillFate};
 
 use crate::codec::{self, DecodeError, Packet, QoS, ReasonCode};
-use crate::config::Config;
+use crate::config::{Config, QueueDrop};
 use crate::security::Rights;
 use crate::session::message::Message;
+use crate::session::outgoing::{Load, QueueLimits, Queues};
 use crate::session::{Session, Subscription};
 use crate::timer::{Moment, Wheel};
 use crate::topic::SubscriptionTrie;
@@ -94,13 +99,16 @@ struct SubscriberOptions {
     qos: QoS,
     no_local: bool,
     retain_as_published: bool,
+    keeps: bool,
     id: Option<u32>,
 }
 
-impl From<&Subscription> for SubscriberOptions {
-    fn from(subscription: &Subscription) -> Self {
+impl SubscriberOptions {
+    /// Those of a Subscription; `keeps`: its Session is kept, so what it is sent is stored.
+    fn of(subscription: &Subscription, keeps: bool) -> Self {
         let options = &subscription.options;
         Self {
+            keeps,
             qos: options.qos,
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
@@ -116,6 +124,7 @@ enum Timer {
     WillDelay(SessionKey),
     SessionExpiry(SessionKey),
     RetainedExpiry(Weak<Message>),
+    ReadAgain(SessionKey),
 }
 
 /// What a client did wrong, or ran into: its connection ends with this Reason Code.
@@ -150,6 +159,21 @@ impl Random {
     }
 }
 
+/// The bounds of queues; those of the whole broker are divided among the shards.
+fn queue_limits(config: &Config, shards: usize) -> QueueLimits {
+    let sessions = &config.sessions;
+    QueueLimits {
+        each: Load { messages: sessions.queue_messages_max as usize, bytes: sessions.queue_bytes_max },
+        all: Load {
+            messages: (sessions.queues_messages_max as usize).div_ceil(shards),
+            bytes: sessions.queues_bytes_max.div_ceil(shards),
+        },
+        age_max: sessions.queue_age_max,
+        drops_oldest: sessions.queue_drop == QueueDrop::Oldest,
+        memory_bytes_max: sessions.queue_memory_bytes_max,
+    }
+}
+
 /// One core's broker.
 #[derive(Debug)]
 pub struct Shard {
@@ -174,6 +198,11 @@ pub struct Shard {
     connects: u64,
     events: VecDeque<Event>,
     stats: Stats,
+    journal: journal::Journal,
+    queues: Queues,
+    reads: read_back::Reads,
+    checkpoint: checkpoint::Checkpoints,
+    restart: restore::Restart,
     /// Kept between publishes so that the hot path allocates nothing.
     matched: Vec<(Subscriber, SubscriberOptions)>,
     templates: Templates,
@@ -187,6 +216,7 @@ impl Shard {
     pub fn new(id: ShardId, shards: usize, seed: u64, config: Arc<Config>, now: Moment) -> Self {
         assert!(id.index() < shards, "shard {} of {shards}", id.index());
         let hasher = home_hasher(seed);
+        let journal_hasher = hasher.clone();
         let backlog_max = config.limits.mesh_messages_max as usize;
         Self {
             id,
@@ -208,6 +238,11 @@ impl Shard {
             connects: 0,
             events: VecDeque::new(),
             stats: Stats::default(),
+            journal: journal::Journal::off(journal_hasher),
+            queues: Queues::new(queue_limits(&config, shards)),
+            reads: read_back::Reads::default(),
+            checkpoint: checkpoint::Checkpoints::default(),
+            restart: restore::Restart::default(),
             matched: Vec::new(),
             templates: Templates::default(),
             config,
@@ -277,6 +312,7 @@ impl Shard {
                 Ok(()) => self.choke(id),
                 Err(fault) => self.on_fault(now, id, &fault),
             }
+            self.journal.end_step();
         }
         read
     }
@@ -358,27 +394,43 @@ impl Shard {
 
     /// A message from another shard.
     pub fn on_peer(&mut self, now: Moment, peer: ShardId, message: PeerMessage) {
+        self.journal.is_passing_on = true;
+        self.apply_letter(now, peer, message);
+        self.journal.is_passing_on = false;
+        self.journal.end_step();
+    }
+
+    fn apply_letter(&mut self, now: Moment, peer: ShardId, message: PeerMessage) {
         match message {
-            PeerMessage::Publish { message, deliver, store } => {
+            PeerMessage::Publish { message, deliver, store, under } => {
+                self.join_transaction(under);
                 if deliver {
-                    self.deliver_here(now, &mut deliver::Publishing::of(&message, now), None);
+                    let mut publishing = deliver::Publishing::of(&message, now).under(under);
+                    self.deliver_here(now, &mut publishing, None, None);
                 }
                 if store {
-                    self.store_retained(now, message);
+                    self.store_retained(now, message, under);
                 }
             }
-            PeerMessage::Interest { filter, gained: true } => self.subscriptions.add_peer(&filter, peer.index()),
-            PeerMessage::Interest { filter, gained: false } => self.subscriptions.remove_peer(&filter, peer.index()),
-            PeerMessage::Fence(fence) => self.peers.on_fence(peer, fence),
-            PeerMessage::FenceAck(fence) => self.peers.on_fence_ack(peer, fence),
-            PeerMessage::Join { key, member, subscription, gate } => {
-                self.on_join(peer, &key, member, &subscription, gate)
+            PeerMessage::Interest { filter, gained: true, keeps } => {
+                self.subscriptions.add_peer(&filter, peer.index(), keeps);
             }
+            PeerMessage::Interest { filter, .. } => self.subscriptions.remove_peer(&filter, peer.index()),
+            PeerMessage::Fence { kind, number, parts } => self.on_fence(peer, kind, number, &parts),
+            PeerMessage::FenceAck { kind, number } => self.peers.on_fence_ack(peer, kind, number),
+            PeerMessage::Settled(number) => self.on_settled(peer, number),
+            PeerMessage::Join { key, joined, gate } => self.on_join(peer, &key, joined, gate),
             PeerMessage::Joined { gate } => self.meet(gate),
             PeerMessage::Leave { key, member } => self.remove_member(&key, member),
             PeerMessage::Presence { key, member, is_connected } => self.set_presence(&key, member, is_connected),
-            PeerMessage::Deliver { session, delivery } => self.deliver_chosen(now, session, delivery),
-            PeerMessage::Return { delivery } => self.on_return(now, delivery),
+            PeerMessage::Deliver { session, delivery, under } => {
+                self.join_transaction(under);
+                self.deliver_chosen(now, session, delivery, under);
+            }
+            PeerMessage::Return { delivery, under } => {
+                self.join_transaction(under);
+                self.on_return(now, delivery, under);
+            }
             PeerMessage::LookUp { look_up, filter, cursor } => self.on_look_up(peer, look_up, filter, cursor),
             PeerMessage::Found(found) => self.on_found(now, peer, found),
             PeerMessage::ReadyToStop => self.on_ready_to_stop(now),
@@ -388,9 +440,14 @@ impl Shard {
     /// One condition of a gate is met.
     fn meet(&mut self, name: u64) {
         let Some(gate) = self.peers.meet(name) else { return };
-        self.connections.open_gate(gate.connection, name);
+        for connection in gate.connections {
+            self.connections.open_gate(connection, name);
+        }
         for look_up in gate.look_ups {
             self.start_look_up(look_up);
+        }
+        if let Some(number) = gate.completes {
+            self.complete_transaction(number);
         }
     }
 
@@ -398,19 +455,25 @@ impl Shard {
     pub fn advance(&mut self, now: Moment) {
         while let Some(timer) = self.wheel.pop_due(now) {
             self.on_timer(now, timer);
+            self.journal.end_step();
         }
         // A few wills are published in the turn that saw their clients go. A longer line is for the wills' own task queue, or a
         // storm would take a slice of every turn on top of its share.
         if self.wills.due_len() <= self.config.wills.slice as usize {
             self.publish_due_wills(now, usize::MAX);
         }
-        if !self.paused.is_empty() && self.peers.is_relieved() {
+        if self.may_resume() {
             for id in std::mem::take(&mut self.paused) {
                 if let Some(unread) = self.connections.resume(id) {
                     self.read_again(now, id, unread);
                 }
             }
         }
+    }
+
+    /// Whether connections wait for peers or the journal, and need not any more.
+    fn may_resume(&self) -> bool {
+        !self.paused.is_empty() && self.peers.is_relieved() && self.journal.is_relieved()
     }
 
     fn on_timer(&mut self, now: Moment, timer: Timer) {
@@ -431,26 +494,38 @@ impl Shard {
                     self.on_retained_expiry(&message);
                 }
             }
+            Timer::ReadAgain(key) => {
+                if let Some(session) = self.sessions.resolve(key) {
+                    self.send_queued(now, session);
+                }
+            }
         }
     }
 
     /// Ends a turn: answers what the other shards are waiting for, and asks them what this turn needs to know.
     pub fn end_turn(&mut self, now: Moment) {
         while let Some(ready) = self.peers.next_ready() {
-            match ready {
-                Wait::Gate(gate) => self.meet(gate),
-                Wait::Joined { peer, gate } => self.peers.send(peer, PeerMessage::Joined { gate }),
-                Wait::LookUp(job) => self.admit_look_up(job),
-            }
+            self.on_ready(ready);
         }
         self.answer_look_ups(now);
-        self.peers.end_turn();
+        self.go_on_with_checkpoint(now);
+        self.end_journal_turn();
+    }
+
+    fn on_ready(&mut self, ready: Wait) {
+        match ready {
+            Wait::Gate(gate) => self.meet(gate),
+            Wait::Joined { peer, gate } => self.peers.send(peer, PeerMessage::Joined { gate }),
+            Wait::LookUp(job) => self.admit_look_up(job),
+            Wait::Acknowledge { peer, kind, number } => {
+                self.peers.send(peer, PeerMessage::FenceAck { kind, number });
+            }
+        }
     }
 
     /// When the next turn is needed even if nothing arrives. The wills that are due are not counted: they have a task of their own.
     pub fn next_deadline(&self) -> Option<Moment> {
-        let has_work = self.retained.has_jobs() || (!self.paused.is_empty() && self.peers.is_relieved());
-        if has_work {
+        if self.retained.has_jobs() || self.may_resume() || self.can_go_on_with_checkpoint() {
             return Some(Moment::ZERO);
         }
         let deadlines = [self.wheel.next_deadline(), self.wills.storm_ends()];

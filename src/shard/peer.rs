@@ -4,8 +4,10 @@
 //! answered it, all have dealt with everything sent before it. A *gate* withholds a reply until what it promises
 //! is so on every shard.
 
+use super::shared::Joined;
+use crate::journal::record::Transaction;
+use crate::session::ConnectionId;
 use crate::session::message::{Delivery, Message, SharedKey};
-use crate::session::{ConnectionId, Subscription};
 use crate::shard::ShardId;
 use crate::topic::{Cursor, TopicFilter};
 use std::collections::{BTreeMap, VecDeque};
@@ -36,6 +38,8 @@ pub enum PeerMessage {
         deliver: bool,
         /// The receiving shard keeps the retained message of its topic.
         store: bool,
+        /// The sender's transaction that this is part of.
+        under: Option<Transaction>,
     },
     /// The sender gained its first, or lost its last, subscriber of a filter.
     Interest {
@@ -43,19 +47,33 @@ pub enum PeerMessage {
         filter: TopicFilter,
         /// Gained.
         gained: bool,
+        /// What these subscribers are sent may have to be stored.
+        keeps: bool,
     },
-    /// Answer with `FenceAck` when everything before this has been dealt with.
-    Fence(u64),
+    /// Answer with `FenceAck` when all before this has been dealt with, as the kind says.
+    Fence {
+        /// What is asked.
+        kind: FenceKind,
+        /// Ascending for each kind.
+        number: u64,
+        /// Transactions of which the receiver has got all that comes from the sender.
+        parts: Vec<Transaction>,
+    },
     /// All up to this fence has been dealt with.
-    FenceAck(u64),
+    FenceAck {
+        /// From `Fence`.
+        kind: FenceKind,
+        /// From `Fence`.
+        number: u64,
+    },
+    /// All transactions of the sender up to this number are complete.
+    Settled(u64),
     /// Adds, or changes, a member of a Shared Subscription whose group lives there.
     Join {
         /// The group.
         key: Arc<SharedKey>,
-        /// Who joins.
-        member: Member,
-        /// Its options.
-        subscription: Box<Subscription>,
+        /// Who joins, and with which options.
+        joined: Joined,
         /// The gate that `Joined` names.
         gate: u64,
     },
@@ -86,11 +104,15 @@ pub enum PeerMessage {
         session: SessionKey,
         /// The delivery.
         delivery: Delivery,
+        /// The transaction that this is part of, of whichever shard.
+        under: Option<Transaction>,
     },
     /// The chosen Session is gone: choose another. [MQTT-4.8.2-4]
     Return {
         /// The delivery.
         delivery: Delivery,
+        /// The transaction that this is part of, of whichever shard.
+        under: Option<Transaction>,
     },
     /// Asks for retained messages.
     LookUp {
@@ -118,7 +140,18 @@ pub struct Found {
     pub(super) cursor: Option<Cursor>,
 }
 
-/// What waits for a fence.
+/// What a fence asks of the peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FenceKind {
+    /// That everything before it has been dealt with.
+    Heard,
+    /// And that what had to be stored is durable, here and where it was passed on to.
+    Stored,
+    /// The same for what was passed on for others: durable there. It waits for nobody else, so nothing waits in a circle.
+    PassedOn,
+}
+
+/// What waits for a fence, or for the journal.
 #[derive(Debug)]
 pub(super) enum Wait {
     /// One of the conditions of a gate.
@@ -127,15 +160,58 @@ pub(super) enum Wait {
     Joined { peer: ShardId, gate: u64 },
     /// The answer to a look-up, which must not miss what other shards stored before.
     LookUp(super::retained::Job),
+    /// The answer to a peer's fence.
+    Acknowledge { peer: ShardId, kind: FenceKind, number: u64 },
 }
 
-/// A reply that waits, and what follows it.
-#[derive(Debug)]
+/// Replies that wait, and what follows them.
+#[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) conditions: usize,
-    pub(super) connection: ConnectionId,
+    /// The connections on which something is withheld.
+    pub(super) connections: Vec<ConnectionId>,
     /// Retained look-ups to start when it opens.
     pub(super) look_ups: Vec<u64>,
+    /// The transaction that is then complete.
+    pub(super) completes: Option<u64>,
+}
+
+/// Fences of one kind: asked for in a turn, sent at its end, answered by all peers.
+#[derive(Debug)]
+struct Fences {
+    kind: FenceKind,
+    next: u64,
+    is_requested: bool,
+    acknowledged: Vec<u64>,
+    waits: VecDeque<(u64, Wait)>,
+}
+
+impl Fences {
+    fn new(kind: FenceKind, me: ShardId, shards: usize) -> Self {
+        let mut acknowledged = vec![0; shards];
+        acknowledged[me.index()] = u64::MAX;
+        Self { kind, next: 1, is_requested: false, acknowledged, waits: VecDeque::new() }
+    }
+
+    fn request(&mut self) -> u64 {
+        self.is_requested = true;
+        self.next
+    }
+
+    fn answered(&self) -> u64 {
+        self.acknowledged.iter().copied().min().unwrap_or(u64::MAX)
+    }
+
+    /// The newest fence asked for, where it is not answered yet.
+    fn outstanding(&self) -> Option<u64> {
+        let newest = if self.is_requested { self.next } else { self.next - 1 };
+        (newest > self.answered()).then_some(newest)
+    }
+
+    fn next_ready(&mut self) -> Option<Wait> {
+        let answered = self.answered();
+        self.waits.pop_front_if(|(fence, _)| *fence <= answered).map(|(_, wait)| wait)
+    }
 }
 
 /// A channel this full pauses the connections that fill it; at half of it they go on.
@@ -144,32 +220,37 @@ pub(super) struct Peers {
     me: ShardId,
     outboxes: Vec<VecDeque<PeerMessage>>,
     backlog_max: usize,
-    next_fence: u64,
-    fence_requested: bool,
+    heard: Fences,
+    stored: Fences,
+    passed_on: Fences,
     interest_fence: u64,
-    acknowledged: Vec<u64>,
     owed: Vec<Option<u64>>,
-    waits: VecDeque<(u64, Wait)>,
     gates: BTreeMap<u64, Gate>,
     next_gate: u64,
 }
 
 impl Peers {
     pub(super) fn new(me: ShardId, shards: usize, backlog_max: usize) -> Self {
-        let mut acknowledged = vec![0; shards];
-        acknowledged[me.index()] = u64::MAX;
         Self {
             me,
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
             backlog_max,
-            next_fence: 1,
-            fence_requested: false,
+            heard: Fences::new(FenceKind::Heard, me, shards),
+            stored: Fences::new(FenceKind::Stored, me, shards),
+            passed_on: Fences::new(FenceKind::PassedOn, me, shards),
             interest_fence: 0,
-            acknowledged,
             owed: vec![None; shards],
-            waits: VecDeque::new(),
             gates: BTreeMap::new(),
             next_gate: 1,
+        }
+    }
+
+    /// Numbers the fences that number transactions, too, from here on.
+    pub(super) fn number_transactions_from(&mut self, next: u64) {
+        self.stored.next = next;
+        let me = self.me.index();
+        for (peer, acknowledged) in self.stored.acknowledged.iter_mut().enumerate() {
+            *acknowledged = if peer == me { u64::MAX } else { next - 1 };
         }
     }
 
@@ -206,9 +287,9 @@ impl Peers {
     }
 
     /// Tells every peer of interest in `filter`.
-    pub(super) fn tell_interest(&mut self, filter: &TopicFilter, gained: bool) {
+    pub(super) fn tell_interest(&mut self, filter: &TopicFilter, gained: bool, keeps: bool) {
         for peer in self.others() {
-            self.send(peer, PeerMessage::Interest { filter: filter.clone(), gained });
+            self.send(peer, PeerMessage::Interest { filter: filter.clone(), gained, keeps });
         }
         if gained {
             self.interest_fence = self.request_fence();
@@ -217,17 +298,42 @@ impl Peers {
 
     /// The fence that the end of this turn sends; already answered where there are no peers.
     pub(super) fn request_fence(&mut self) -> u64 {
-        self.fence_requested = true;
-        self.next_fence
+        self.heard.request()
+    }
+
+    /// The same for what peers must store. Its number names the transaction of this turn.
+    pub(super) fn request_stored(&mut self) -> u64 {
+        self.stored.request()
+    }
+
+    /// The same for what is passed on for others.
+    pub(super) fn request_passed_on(&mut self) {
+        self.passed_on.request();
+    }
+
+    /// The number that a transaction of this turn has or would have.
+    pub(super) fn newest_stored(&self) -> u64 {
+        self.stored.next
+    }
+
+    /// The newest fence for stored things, where it is not answered yet.
+    pub(super) fn stored_outstanding(&self) -> Option<u64> {
+        self.stored.outstanding()
+    }
+
+    /// The same for things passed on.
+    pub(super) fn passed_on_outstanding(&self) -> Option<u64> {
+        self.passed_on.outstanding()
     }
 
     /// The fence behind the newest interest told, where it is not answered yet.
     pub(super) fn interest_outstanding(&self) -> Option<u64> {
-        (self.interest_fence > self.answered()).then_some(self.interest_fence)
+        (self.interest_fence > self.heard.answered()).then_some(self.interest_fence)
     }
 
-    fn answered(&self) -> u64 {
-        self.acknowledged.iter().copied().min().unwrap_or(u64::MAX)
+    /// Whether all peers have heard what was sent before a fence.
+    pub(super) fn has_heard(&self, fence: u64) -> bool {
+        self.heard.answered() >= fence
     }
 
     pub(super) fn has_peers(&self) -> bool {
@@ -235,36 +341,66 @@ impl Peers {
     }
 
     pub(super) fn wait(&mut self, fence: u64, wait: Wait) {
-        self.waits.push_back((fence, wait));
+        self.heard.waits.push_back((fence, wait));
+    }
+
+    pub(super) fn wait_stored(&mut self, fence: u64, wait: Wait) {
+        self.stored.waits.push_back((fence, wait));
+    }
+
+    pub(super) fn wait_passed_on(&mut self, fence: u64, wait: Wait) {
+        self.passed_on.waits.push_back((fence, wait));
     }
 
     /// What was waiting for a fence that is now answered.
     pub(super) fn next_ready(&mut self) -> Option<Wait> {
-        let answered = self.answered();
-        self.waits.pop_front_if(|(fence, _)| *fence <= answered).map(|(_, wait)| wait)
+        let Self { heard, stored, passed_on, .. } = self;
+        [heard, stored, passed_on].into_iter().find_map(Fences::next_ready)
     }
 
-    pub(super) fn on_fence(&mut self, peer: ShardId, fence: u64) {
-        self.owed[peer.index()] = Some(fence);
+    /// A peer asks that all before this has been dealt with, which is so at the end of the turn.
+    pub(super) fn on_fence(&mut self, peer: ShardId, number: u64) {
+        self.owed[peer.index()] = Some(number);
     }
 
-    pub(super) fn on_fence_ack(&mut self, peer: ShardId, fence: u64) {
-        let acknowledged = &mut self.acknowledged[peer.index()];
-        *acknowledged = fence.max(*acknowledged);
+    pub(super) fn on_fence_ack(&mut self, peer: ShardId, kind: FenceKind, number: u64) {
+        let fences = match kind {
+            FenceKind::Heard => &mut self.heard,
+            FenceKind::Stored => &mut self.stored,
+            FenceKind::PassedOn => &mut self.passed_on,
+        };
+        let acknowledged = &mut fences.acknowledged[peer.index()];
+        *acknowledged = number.max(*acknowledged);
     }
 
-    /// Sends the fence that was asked for in this turn, and answers the peers' fences.
-    pub(super) fn end_turn(&mut self) {
+    /// Answers the peers' fences, and sends those that were asked for in this turn. `own`: this shard has begun a transaction;
+    /// `foreign`: it has passed parts of these on.
+    pub(super) fn end_turn(&mut self, own: bool, foreign: &[Transaction]) {
         for peer in self.others() {
-            if let Some(fence) = self.owed[peer.index()].take() {
-                self.send(peer, PeerMessage::FenceAck(fence));
+            if let Some(number) = self.owed[peer.index()].take() {
+                self.send(peer, PeerMessage::FenceAck { kind: FenceKind::Heard, number });
             }
         }
-        if std::mem::take(&mut self.fence_requested) {
-            for peer in self.others() {
-                self.send(peer, PeerMessage::Fence(self.next_fence));
-            }
-            self.next_fence += 1;
+        let mine = own.then_some(Transaction { shard: self.me.index() as u8, number: self.stored.next });
+        self.send_fence(FenceKind::Heard, &[]);
+        self.send_fence(FenceKind::Stored, mine.as_slice());
+        self.send_fence(FenceKind::PassedOn, foreign);
+    }
+
+    fn send_fence(&mut self, kind: FenceKind, parts: &[Transaction]) {
+        let fences = match kind {
+            FenceKind::Heard => &mut self.heard,
+            FenceKind::Stored => &mut self.stored,
+            FenceKind::PassedOn => &mut self.passed_on,
+        };
+        debug_assert_eq!(fences.kind, kind);
+        if !std::mem::take(&mut fences.is_requested) {
+            return;
+        }
+        let number = fences.next;
+        fences.next += 1;
+        for peer in self.others() {
+            self.send(peer, PeerMessage::Fence { kind, number, parts: parts.to_vec() });
         }
     }
 
@@ -275,6 +411,10 @@ impl Peers {
 
     pub(super) fn add_gate(&mut self, name: u64, gate: Gate) {
         self.gates.insert(name, gate);
+    }
+
+    pub(super) fn gate_mut(&mut self, name: u64) -> Option<&mut Gate> {
+        self.gates.get_mut(&name)
     }
 
     /// One condition of a gate is met; the gate, when that was the last.

@@ -1,12 +1,14 @@
 //! PUBLISH from a client, and the acknowledgements of both directions.
 
 use super::deliver::{Publishing, Routed};
+use super::journal::Entity;
 use super::{Fault, Shard};
 use crate::codec::{self, Ack, Outgoing, Packet, PacketId, Publish, QoS, ReasonCode};
+use crate::journal::record::{Record, Transaction};
 use crate::security::Action;
 use crate::session::ConnectionId;
 use crate::session::message::{self, Kind, Publication};
-use crate::session::outgoing::Acknowledged;
+use crate::session::outgoing::{Acknowledged, Place};
 use crate::timer::Moment;
 use crate::topic::TopicName;
 use std::sync::Arc;
@@ -26,32 +28,50 @@ impl Shard {
             && packet.qos == QoS::ExactlyOnce
             && self.is_repeated(id, session, packet_id)?
         {
+            self.promise(id); // The first one may still be on its way to the disk.
             self.acknowledge(id, Packet::Pubrec, packet_id, ReasonCode::Success); // [MQTT-4.3.3-10]
             return Ok(());
         }
-        let reason = match self.refusal(session, topic, packet) {
-            Some(refused) => refused,
+        let (reason, under) = match self.refusal(session, topic, packet) {
+            Some(refused) => (refused, None),
             None => {
                 let routed = self.route_packet(now, session, topic, packet);
-                if routed.to_peers && self.peers.is_congested() {
+                if (routed.to_peers && self.peers.is_congested()) || self.journal.is_congested() {
                     self.pause(id);
                 }
-                if routed.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers }
+                let matched = if routed.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
+                (matched, routed.under)
             }
         };
+        if reason == ReasonCode::QuotaExceeded {
+            self.stats.refused_by_journal += 1;
+            let version = self.connections.get(id).map(|connection| connection.version);
+            if version.is_some_and(|version| !version.has_reason_codes()) && packet.packet_id.is_some() {
+                return Err(Fault::new(reason, "the journal cannot be written")); // 3.x has no way to refuse a message.
+            }
+        }
         let Some(packet_id) = packet.packet_id else { return Ok(()) };
         match packet.qos {
             QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => self.acknowledge(id, Packet::Puback, packet_id, reason), // [MQTT-4.3.2-4]
+            QoS::AtLeastOnce => self.acknowledge_stored(id, Packet::Puback, packet_id, reason), // [MQTT-4.3.2-4]
             QoS::ExactlyOnce => {
                 if !reason.is_error() {
-                    let receiver = self.sessions.get_mut(session).expect("a connection has a Session");
-                    receiver.received.insert(packet_id);
+                    self.note_received(session, packet_id, under);
                 }
-                self.acknowledge(id, Packet::Pubrec, packet_id, reason); // [MQTT-4.3.3-8]
+                self.acknowledge_stored(id, Packet::Pubrec, packet_id, reason); // [MQTT-4.3.3-8]
             }
         }
         Ok(())
+    }
+
+    fn note_received(&mut self, session: u32, packet_id: PacketId, under: Option<Transaction>) {
+        let receiver = self.sessions.get_mut(session).expect("a connection has a Session");
+        receiver.received.insert(packet_id);
+        if let Some(number) = self.kept_number(session) {
+            let key = self.sessions.key(session);
+            self.journal.note_unsettled(under, || Entity::Session(key));
+            self.journal.append_under(under, &Record::Received { session: number, packet_id });
+        }
     }
 
     /// The Topic Name behind the packet's Topic Alias, where it has one and no name. (§3.3.2.3.4)
@@ -125,6 +145,9 @@ impl Shard {
             self.stats.publishes_denied += 1;
             return Some(ReasonCode::NotAuthorized);
         }
+        if self.journal.is_failing() && self.needs_journal(session, topic, packet) {
+            return Some(ReasonCode::QuotaExceeded);
+        }
         let claims_text = self.config.features.validate_payload_format && packet.forwarded.payload_format_is_utf8();
         if claims_text && std::str::from_utf8(packet.payload).is_err() {
             return Some(ReasonCode::PayloadFormatInvalid);
@@ -153,8 +176,40 @@ impl Shard {
             author: self.sessions.get(session).expect("a connection has a Session").author,
             publication: Publication::default(),
             shared: None,
+            is_atomic: packet.qos == QoS::ExactlyOnce && self.kept_number(session).is_some(),
+            under: None,
         };
         self.route(now, &mut publishing, Some(session))
+    }
+
+    /// Whether a publication cannot be carried out without writing to the journal. Asked only while that is not possible.
+    fn needs_journal(&self, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> bool {
+        if packet.retain {
+            return true;
+        }
+        if packet.qos == QoS::AtMostOnce {
+            return false;
+        }
+        let mut is_kept = packet.qos == QoS::ExactlyOnce && self.kept_number(session).is_some();
+        self.subscriptions.for_each_match(topic, |subscribers, elsewhere| {
+            is_kept |= !elsewhere.keepers.is_empty();
+            is_kept |= subscribers.iter().any(|(_, options)| options.keeps && options.qos != QoS::AtMostOnce);
+        });
+        is_kept
+    }
+
+    /// Appends an acknowledgement, which is withheld until all that the packet has caused to be stored is durable.
+    fn acknowledge_stored<'a>(
+        &mut self,
+        id: ConnectionId,
+        kind: impl FnOnce(Ack<'a>) -> Packet<'a>,
+        packet_id: PacketId,
+        reason: ReasonCode,
+    ) {
+        if self.journal.must_promise() {
+            self.promise(id);
+        }
+        self.acknowledge(id, kind, packet_id, reason);
     }
 
     /// Appends an acknowledgement.
@@ -199,36 +254,67 @@ impl Shard {
     /// Applies PUBACK. [MQTT-4.3.2-3]
     pub(super) fn on_puback(&mut self, now: Moment, id: ConnectionId, ack: &Ack<'_>) -> Result<(), Fault> {
         let session = self.session_of(id);
+        let over = self.in_flight(session, ack.packet_id);
         let outgoing = &mut self.sessions.get_mut(session).expect("a connection has a Session").outgoing;
         let acknowledged = outgoing.on_puback(ack.packet_id);
-        self.after_acknowledgement(now, session, acknowledged)
+        self.after_acknowledgement(now, session, acknowledged, over)
+    }
+
+    /// The delivery that an acknowledgement is about: its place, and its message where that is still kept.
+    fn in_flight(&self, session: u32, id: PacketId) -> Option<(Place, Option<Publication>)> {
+        let in_flight = self.sessions.get(session)?.outgoing.find(id)?;
+        Some((in_flight.place, in_flight.sending.delivery().map(|delivery| delivery.message.publication)))
     }
 
     /// Applies PUBREC. [MQTT-4.3.3-4]
     pub(super) fn on_pubrec(&mut self, now: Moment, id: ConnectionId, ack: &Ack<'_>) -> Result<(), Fault> {
         let session = self.session_of(id);
+        let over = self.in_flight(session, ack.packet_id);
         let outgoing = &mut self.sessions.get_mut(session).expect("a connection has a Session").outgoing;
         match outgoing.on_pubrec(ack.packet_id, ack.reason) {
-            Acknowledged::Release => self.send_pubrel(id, ack.packet_id, ReasonCode::Success),
+            Acknowledged::Release => {
+                self.record_release(session, over);
+                self.promise_release(session, id);
+                self.send_pubrel(id, ack.packet_id, ReasonCode::Success);
+            }
             Acknowledged::Unknown if !ack.reason.is_error() => {
                 self.send_pubrel(id, ack.packet_id, ReasonCode::PacketIdentifierNotFound);
             }
-            acknowledged => return self.after_acknowledgement(now, session, acknowledged),
+            acknowledged => return self.after_acknowledgement(now, session, acknowledged, over),
         }
         Ok(())
+    }
+
+    fn record_release(&mut self, session: u32, released: Option<(Place, Option<Publication>)>) {
+        if let Some((place, Some(publication))) = released
+            && let Some(number) = self.kept_number(session)
+        {
+            self.journal.append(&Record::Released { session: number, place });
+            self.journal.release(publication);
+        }
     }
 
     /// Applies PUBCOMP. [MQTT-4.3.3-5]
     pub(super) fn on_pubcomp(&mut self, now: Moment, id: ConnectionId, ack: &Ack<'_>) -> Result<(), Fault> {
         let session = self.session_of(id);
+        let over = self.in_flight(session, ack.packet_id);
         let outgoing = &mut self.sessions.get_mut(session).expect("a connection has a Session").outgoing;
         let acknowledged = outgoing.on_pubcomp(ack.packet_id);
-        self.after_acknowledgement(now, session, acknowledged)
+        self.after_acknowledgement(now, session, acknowledged, over)
     }
 
-    fn after_acknowledgement(&mut self, now: Moment, session: u32, acknowledged: Acknowledged) -> Result<(), Fault> {
+    fn after_acknowledgement(
+        &mut self,
+        now: Moment,
+        session: u32,
+        acknowledged: Acknowledged,
+        over: Option<(Place, Option<Publication>)>,
+    ) -> Result<(), Fault> {
         match acknowledged {
             Acknowledged::Done => {
+                if let Some((place, publication)) = over {
+                    self.record_done(session, place, publication);
+                }
                 self.send_queued(now, session);
                 self.go_on_looking_up(session);
                 Ok(())
@@ -243,8 +329,12 @@ impl Shard {
     pub(super) fn on_pubrel(&mut self, id: ConnectionId, ack: &Ack<'_>) {
         let session = self.session_of(id);
         let received = &mut self.sessions.get_mut(session).expect("a connection has a Session").received;
-        let reason =
-            if received.remove(&ack.packet_id) { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
-        self.acknowledge(id, Packet::Pubcomp, ack.packet_id, reason);
+        let was_received = received.remove(&ack.packet_id);
+        let reason = if was_received { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        if let Some(number) = self.kept_number(session).filter(|_| was_received) {
+            // PUBCOMP frees the identifier for another message, which must not be taken for this one after a restart.
+            self.journal.append(&Record::Completed { session: number, packet_id: ack.packet_id });
+        }
+        self.acknowledge_stored(id, Packet::Pubcomp, ack.packet_id, reason);
     }
 }

@@ -5,8 +5,10 @@
 //! a newer one came live first, what the store said is dropped.
 
 use super::deliver::Publishing;
+use super::journal::Entity;
 use super::peer::{Found, PeerMessage, SessionKey, Wait};
 use super::{Shard, ShardId, SubscriberOptions, Timer};
+use crate::journal::record::{Record, Transaction};
 use crate::session::message::{Kind, Message, Publication};
 use crate::timer::{Moment, TimerId};
 use crate::topic::{Cursor, RetainedTopics, TopicFilter, TopicName};
@@ -79,6 +81,17 @@ impl RetainedStore {
         (messages, cursor)
     }
 
+    /// The first retained messages behind `topic`, or of all.
+    pub(super) fn after(&self, topic: Option<&str>, at_most: usize) -> Vec<Arc<Message>> {
+        self.topics.after(topic).take(at_most).map(|stored| Arc::clone(&stored.message)).collect()
+    }
+
+    /// The retained message of a topic.
+    pub(super) fn get(&self, topic: &str) -> Option<Arc<Message>> {
+        let topic = TopicName::parse(topic).ok()?;
+        self.topics.get(topic).map(|stored| Arc::clone(&stored.message))
+    }
+
     fn remove(&mut self, topic: TopicName<'_>) -> Option<Stored> {
         let removed = self.topics.remove(topic);
         self.bytes -= removed.as_ref().map_or(0, |stored| stored.message.size());
@@ -113,8 +126,17 @@ impl Shard {
         ShardId::new((self.hasher.hash_one(topic) % self.peers.shards() as u64) as usize)
     }
 
+    /// Puts back what a journal says is retained.
+    pub(super) fn restore_retained(&mut self, message: Arc<Message>) {
+        let Ok(topic) = TopicName::parse(message.topic()) else { return };
+        let timer = Timer::RetainedExpiry(Arc::downgrade(&message));
+        let expiry = message.expires.map(|expires| self.wheel.arm(expires, timer));
+        self.retained.bytes += message.size();
+        self.retained.topics.insert(topic, Stored { message: Arc::clone(&message), expiry });
+    }
+
     /// Stores, replaces or removes a retained message. [MQTT-3.3.1-5], [MQTT-3.3.1-6]
-    pub(super) fn store_retained(&mut self, now: Moment, message: Arc<Message>) {
+    pub(super) fn store_retained(&mut self, now: Moment, message: Arc<Message>, under: Option<Transaction>) {
         let topic = TopicName::parse(message.topic()).expect("a Message has a valid Topic Name");
         let seen = &mut self.retained.seen[usize::from(message.publication.shard)];
         *seen = message.publication.sequence.max(*seen);
@@ -122,20 +144,44 @@ impl Shard {
             self.stats.wills.stale += 1;
             return;
         }
-        if let Some(expiry) = self.retained.remove(topic).and_then(|previous| previous.expiry) {
+        let previous = self.retained.remove(topic);
+        if let Some(expiry) = previous.as_ref().and_then(|previous| previous.expiry) {
             self.wheel.cancel(expiry);
         }
-        if message.payload().is_empty() || message.is_expired(now) {
-            return;
-        }
-        if !self.has_room_for(&message) {
-            self.stats.dropped_retained += 1;
+        let is_removal = message.payload().is_empty() || message.is_expired(now);
+        let has_room = is_removal || self.has_room_for(&message);
+        self.stats.dropped_retained += u64::from(!has_room);
+        self.record_retained(&message, !is_removal && has_room, previous.map(|previous| previous.message), under);
+        if is_removal || !has_room {
             return;
         }
         let expiry =
             message.expires.map(|expires| self.wheel.arm(expires, Timer::RetainedExpiry(Arc::downgrade(&message))));
         self.retained.bytes += message.size();
         self.retained.topics.insert(topic, Stored { message: Arc::clone(&message), expiry });
+    }
+
+    /// Writes down what is retained on a topic now.
+    fn record_retained(
+        &mut self,
+        message: &Message,
+        is_stored: bool,
+        previous: Option<Arc<Message>>,
+        under: Option<Transaction>,
+    ) {
+        if !self.journal.is_on() || !(is_stored || previous.is_some()) {
+            return;
+        }
+        self.journal.note_unsettled(under, || Entity::Topic(message.topic().into()));
+        if is_stored {
+            self.journal.refer_to(message);
+            self.journal.append_under(under, &Record::Retained(message.publication));
+        } else {
+            self.journal.append_under(under, &Record::RetainedRemoved(message.topic()));
+        }
+        if let Some(previous) = previous {
+            self.journal.release(previous.publication);
+        }
     }
 
     /// The limits are the broker's; every shard has its share of them.
@@ -162,6 +208,8 @@ impl Shard {
         let is_same = |stored: &Stored| stored.message.publication == message.publication;
         if self.retained.topics.get(topic).is_some_and(is_same) {
             self.retained.remove(topic);
+            self.journal.append(&Record::RetainedRemoved(message.topic()));
+            self.journal.release(message.publication);
         }
     }
 

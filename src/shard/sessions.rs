@@ -71,6 +71,12 @@ impl Sessions {
         (slot.generation == key.generation && slot.session.is_some()).then_some(key.index)
     }
 
+    /// The first Session at or behind a slot.
+    pub(super) fn next_from(&self, index: u32) -> Option<u32> {
+        let rest = self.slots.get(index as usize..)?;
+        rest.iter().position(|slot| slot.session.is_some()).map(|at| index + at as u32)
+    }
+
     /// All Sessions, in the order of their slots.
     pub(super) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
         self.slots.iter().zip(0..).filter(|(slot, _)| slot.session.is_some()).map(|(_, index)| index)

@@ -4,14 +4,16 @@ use super::deliver::{Grant, Publishing, Templates};
 use super::peer::{Member, PeerMessage, Wait};
 use super::{Shard, ShardId, Subscriber, SubscriberOptions};
 use crate::codec::QoS;
+use crate::journal::record::Transaction;
 use crate::session::Subscription;
 use crate::session::message::{Delivery, SharedKey, SubscriptionIds};
 use crate::timer::Moment;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// A member of a group, and what it wants.
 #[derive(Debug, Clone, Copy)]
-struct Joined {
+pub struct Joined {
     member: Member,
     options: SubscriberOptions,
     is_connected: bool,
@@ -83,12 +85,15 @@ impl Shard {
     pub(super) fn join(&mut self, key: Arc<SharedKey>, session: u32, subscription: &Subscription, gate: u64) -> usize {
         let member = self.member(session);
         let home = self.group_home(&key);
+        let subscriber = self.sessions.get(session);
+        let is_connected = subscriber.is_some_and(|subscriber| subscriber.connection.is_some());
+        let options = SubscriberOptions::of(subscription, subscriber.is_some_and(|subscriber| subscriber.is_kept));
+        let joined = Joined { member, options, is_connected };
         if home == self.id {
-            self.add_member(&key, member, subscription);
+            self.add_member(&key, joined);
             return 0; // The fence behind the interest is waited for by the caller.
         }
-        let subscription = Box::new(subscription.clone());
-        self.peers.send(home, PeerMessage::Join { key, member, subscription, gate });
+        self.peers.send(home, PeerMessage::Join { key, joined, gate });
         1
     }
 
@@ -123,33 +128,24 @@ impl Shard {
         }
     }
 
-    pub(super) fn on_join(
-        &mut self,
-        peer: ShardId,
-        key: &Arc<SharedKey>,
-        member: Member,
-        subscription: &Subscription,
-        gate: u64,
-    ) {
-        self.add_member(key, member, subscription);
+    pub(super) fn on_join(&mut self, peer: ShardId, key: &Arc<SharedKey>, joined: Joined, gate: u64) {
+        self.add_member(key, joined);
         match self.peers.interest_outstanding() {
             Some(fence) => self.peers.wait(fence, Wait::Joined { peer, gate }),
             None => self.peers.send(peer, PeerMessage::Joined { gate }),
         }
     }
 
-    fn add_member(&mut self, key: &Arc<SharedKey>, member: Member, subscription: &Subscription) {
-        let options = SubscriberOptions::from(subscription);
+    fn add_member(&mut self, key: &Arc<SharedKey>, joined: Joined) {
         let (index, group) = self.groups.find_or_add(key);
-        let joined = Joined { member, options, is_connected: true };
-        match group.members.iter_mut().find(|joined| joined.member == member) {
+        match group.members.iter_mut().find(|known| known.member == joined.member) {
             Some(known) => *known = joined,
             None => group.members.push(joined),
         }
-        let inserted = self.subscriptions.insert(&key.filter, Subscriber::Group(index), options);
-        if inserted.is_first {
-            self.peers.tell_interest(&key.filter, true);
-        }
+        // The group may store what it is sent if any of its members may.
+        let keeps = group.members.iter().any(|member| member.options.keeps);
+        let options = SubscriberOptions { keeps, ..joined.options };
+        self.add_subscriber(&key.filter, Subscriber::Group(index), options);
     }
 
     pub(super) fn remove_member(&mut self, key: &Arc<SharedKey>, member: Member) {
@@ -202,22 +198,23 @@ impl Shard {
             subscription_ids: SubscriptionIds::from(grant.subscription_ids),
             shared: Some(key),
         };
-        self.send_to_member(now, chosen.member, delivery);
+        self.send_to_member(now, chosen.member, delivery, publishing.under);
     }
 
     /// Gives a delivery back to its group, since the Session it was meant for has ended. [MQTT-4.8.2-4]
-    pub(super) fn return_delivery(&mut self, now: Moment, delivery: Delivery) {
+    pub(super) fn return_delivery(&mut self, now: Moment, delivery: Delivery, under: Option<Transaction>) {
         let Some(key) = delivery.shared.clone() else { return };
         let home = self.group_home(&key);
         if home == self.id {
-            self.on_return(now, delivery);
+            self.on_return(now, delivery, under);
         } else {
-            self.peers.send(home, PeerMessage::Return { delivery });
+            self.note_part(under, home);
+            self.peers.send(home, PeerMessage::Return { delivery, under });
         }
     }
 
     /// Chooses another member for a delivery that came back.
-    pub(super) fn on_return(&mut self, now: Moment, mut delivery: Delivery) {
+    pub(super) fn on_return(&mut self, now: Moment, mut delivery: Delivery, under: Option<Transaction>) {
         let chosen = delivery
             .shared
             .as_ref()
@@ -229,7 +226,7 @@ impl Shard {
                 delivery.qos = delivery.message.qos.min(chosen.options.qos);
                 let id = chosen.options.id.as_ref().map_or(&[][..], |id| std::slice::from_ref(id));
                 delivery.subscription_ids = SubscriptionIds::from(id);
-                self.send_to_member(now, chosen.member, delivery);
+                self.send_to_member(now, chosen.member, delivery, under);
             }
             None => self.stats.dropped_no_member += 1,
         }

@@ -29,6 +29,16 @@ pub struct Stats {
     pub dropped_queue_full: u64,
     /// Deliveries dropped since they had expired.
     pub dropped_expired: u64,
+    /// Deliveries dropped since they had waited for `sessions.queue_age_max`.
+    pub dropped_too_old: u64,
+    /// Deliveries dropped since their message could not be read back from the journal.
+    pub dropped_unreadable: u64,
+    /// CONNECTs and PUBLISHes refused since the journal could not be written.
+    pub refused_by_journal: u64,
+    /// Messages read back from the journal for their delivery.
+    pub read_back: u64,
+    /// Checkpoints completed.
+    pub checkpoints: u64,
     /// Deliveries dropped since they exceed the client's Maximum Packet Size.
     pub dropped_too_large: u64,
     /// Deliveries of a Shared Subscription dropped since no member could take them.

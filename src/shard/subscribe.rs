@@ -6,6 +6,7 @@ use crate::codec::{
     Packet, ProtocolVersion, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscriptionOptions, Unsuback,
     Unsubscribe,
 };
+use crate::journal::record::Record;
 use crate::session::message::SharedKey;
 use crate::session::{ConnectionId, Subscription};
 use crate::topic::{Subscribed, TopicFilter};
@@ -49,7 +50,8 @@ impl Shard {
             conditions += 1;
         }
         if conditions > 0 {
-            self.peers.add_gate(gate, Gate { conditions, connection: id, look_ups: std::mem::take(&mut look_ups) });
+            let look_ups = std::mem::take(&mut look_ups);
+            self.peers.add_gate(gate, Gate { conditions, connections: vec![id], look_ups, completes: None });
             let mut gates = 0;
             self.connections.with_output(id, |connection| {
                 connection.output.withhold(gate);
@@ -58,6 +60,9 @@ impl Shard {
             if gates >= GATES_MAX {
                 self.pause(id);
             }
+        }
+        if self.journal.must_promise() {
+            self.promise(id);
         }
         self.send_suback(id, packet, &reasons)?;
         for look_up in look_ups {
@@ -107,6 +112,8 @@ impl Shard {
             || filter.level_count() > usize::from(limits.topic_levels_max)
         {
             Some(ReasonCode::TopicFilterInvalid)
+        } else if self.journal.is_failing() && subscriber.is_kept {
+            Some(ReasonCode::QuotaExceeded)
         } else if is_new && subscriber.subscriptions.len() >= limits.subscriptions_per_session_max as usize {
             Some(ReasonCode::QuotaExceeded)
         } else if !self.rights.may_subscribe(&subscriber.identity, &subscriber.client_id, filter) {
@@ -130,18 +137,28 @@ impl Shard {
         let is_new = subscriber.subscriptions.insert(text.into(), subscription.clone()).is_none();
         match &subscription.subscribed {
             Subscribed::Plain(filter) => {
-                let options = SubscriberOptions::from(subscription);
-                let inserted = self.subscriptions.insert(filter, Subscriber::Session(session), options);
-                if inserted.is_first {
-                    self.peers.tell_interest(filter, true);
-                }
+                let options = SubscriberOptions::of(subscription, subscriber.is_kept);
+                self.add_subscriber(filter, Subscriber::Session(session), options);
             }
             Subscribed::Shared { group, filter } => {
                 let key = Arc::new(SharedKey { group: group.as_ref().into(), filter: filter.clone() });
                 *conditions += self.join(key, session, subscription, gate);
             }
         }
+        if let Some(number) = self.kept_number(session) {
+            let (options, id) = (subscription.options, subscription.id);
+            self.journal.append(&Record::Subscribed { session: number, filter: text, options, id });
+        }
         is_new
+    }
+
+    /// Puts a subscriber into the trie, and tells the peers where it is the first, or the first that keeps what it is sent.
+    pub(super) fn add_subscriber(&mut self, filter: &TopicFilter, subscriber: Subscriber, options: SubscriberOptions) {
+        let inserted = self.subscriptions.insert(filter, subscriber, options);
+        let is_known_to_keep = inserted.neighbour.is_some_and(|neighbour| neighbour.keeps);
+        if inserted.is_first || (options.keeps && !is_known_to_keep) {
+            self.peers.tell_interest(filter, true, options.keeps);
+        }
     }
 
     /// The look-up of retained messages that a Subscription asks for. (§3.8.3.1)
@@ -153,7 +170,7 @@ impl Shard {
         };
         match &subscription.subscribed {
             Subscribed::Plain(filter) if wanted && self.config.features.retain => {
-                Some(self.add_look_up(session, filter.clone(), SubscriberOptions::from(subscription)))
+                Some(self.add_look_up(session, filter.clone(), SubscriberOptions::of(subscription, false)))
             }
             Subscribed::Plain(_) | Subscribed::Shared { .. } => None,
         }
@@ -173,7 +190,13 @@ impl Shard {
             });
             if let Some(subscription) = removed {
                 self.drop_subscription(session, &subscription.subscribed);
+                if let Some(number) = self.kept_number(session) {
+                    self.journal.append(&Record::Unsubscribed { session: number, filter: text });
+                }
             }
+        }
+        if self.journal.must_promise() {
+            self.promise(id);
         }
         self.send(id, &Packet::Unsuback(Unsuback::new(packet.packet_id, &reasons)));
     }
@@ -192,7 +215,7 @@ impl Shard {
     pub(super) fn forget_subscriber(&mut self, filter: &TopicFilter, subscriber: Subscriber) {
         let removed = self.subscriptions.remove(filter, subscriber);
         if removed.was_last {
-            self.peers.tell_interest(filter, false);
+            self.peers.tell_interest(filter, false, false);
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use super::deliver::Publishing;
 use super::event::Event;
+use super::journal::{Entity, record_of};
 use super::peer::SessionKey;
 use super::{Shard, Timer};
 use crate::codec::{self, Forwarded, ForwardedBuilder};
 use crate::config::{WillAcl, Wills as WillsConfig};
+use crate::journal::record::{Record, SessionNumber, Transaction, WillRecord};
 use crate::security::{Action, Identity};
 use crate::session::message::{self, Author, Kind, Message, Parts};
 use crate::session::will::{Cause, Closing, Will, WillState};
@@ -116,12 +118,13 @@ impl Shard {
         self.stats.wills.armed_now -= 1;
         if fate == WillFate::Discard {
             self.stats.wills.discarded[closing.cause as usize] += 1;
-            return;
+            return self.record_will_gone(session, None);
         }
         // min(Will Delay Interval, Session Expiry Interval): the Session's end publishes its will. [MQTT-3.1.3-9]
         let delay = Duration::from_secs(u64::from(will.delay_interval));
         let delay = owner.expiry.duration().map_or(delay, |expiry| delay.min(expiry));
         let due = now + delay;
+        let number = owner.number.map(SessionNumber);
         if delay.is_zero() {
             owner.will = WillState::Due { will, due, closing };
             self.wills.due.push_back(self.sessions.key(session));
@@ -130,6 +133,23 @@ impl Shard {
             owner_of(&mut self.sessions, session).will = WillState::Pending { will, due, timer, closing };
             self.stats.wills.pending_now += 1;
         }
+        if let Some(session) = number {
+            self.journal.append(&Record::WillPending { session, due, closing });
+        }
+    }
+
+    /// Writes down that a will is armed.
+    pub(super) fn record_will_armed(&mut self, session: u32, will: &Will) {
+        let Some(number) = owner_of(&mut self.sessions, session).number else { return };
+        self.journal.append(&Record::WillArmed(will_record(number, will)));
+    }
+
+    /// Writes down that a Session has no will any more.
+    pub(super) fn record_will_gone(&mut self, session: u32, under: Option<Transaction>) {
+        let Some(number) = owner_of(&mut self.sessions, session).number else { return };
+        let key = self.sessions.key(session);
+        self.journal.note_unsettled(under, || Entity::Session(key));
+        self.journal.append_under(under, &Record::WillGone(SessionNumber(number)));
     }
 
     /// Puts a will in the line, since its delay has passed or its Session ends.
@@ -151,12 +171,16 @@ impl Shard {
     /// The owner calls this in slices from a task queue of its own, so that a storm costs ordinary traffic a bounded share.
     pub fn publish_due_wills(&mut self, now: Moment, at_most: usize) -> usize {
         for _ in 0..at_most {
+            if self.journal.is_failing() {
+                break; // What cannot be written down as published stays due.
+            }
             let Some(key) = self.wills.due.pop_front() else { break };
             let Some(session) = self.sessions.resolve(key) else { continue };
             if self.is_held(session) {
                 self.wills.held.push_back(key);
             } else {
                 self.publish_will(now, session);
+                self.journal.end_step();
             }
         }
         self.end_storm(now);
@@ -175,6 +199,7 @@ impl Shard {
         };
         let (client_id, identity) = (Arc::clone(&owner.client_id), owner.identity.clone());
         let has_ended = owner.has_ended;
+        let mut under = None;
         let publisher = (!has_ended).then_some(session);
         let mut message = will.message;
         let topic_is_allowed =
@@ -185,14 +210,16 @@ impl Shard {
             let published = Arc::make_mut(&mut message);
             published.publication = publication;
             published.expires = message::expiry(now, will.message_expiry_interval);
-            self.route(now, &mut Publishing::of(&message, now), publisher);
+            let mut publishing = Publishing { is_atomic: true, ..Publishing::of(&message, now) };
+            under = self.route(now, &mut publishing, publisher).under;
             self.note_published(now, due, closing.cause);
         } else {
             self.stats.wills.denied += 1;
             self.events.push_back(Event::WillDenied { client_id, topic: message.topic().into() });
         }
+        self.record_will_gone(session, under);
         if has_ended {
-            self.sessions.remove(session);
+            self.remove_ended(session, under);
         }
     }
 
@@ -234,7 +261,7 @@ impl Shard {
             ("willow-cause", closing.cause.as_str()),
             ("willow-closed-seconds-ago", &ago(closing.at)),
             ("willow-last-packet-seconds-ago", &ago(closing.last_packet)),
-            ("willow-recovered", "false"),
+            ("willow-recovered", if closing.is_recovered { "true" } else { "false" }),
         ];
         let stamp = ForwardedBuilder::new();
         let stamp = properties.iter().fold(stamp, |stamp, (name, value)| stamp.user_property(name, value));
@@ -279,11 +306,14 @@ impl Shard {
     fn discard_due(&mut self, session: u32) {
         let owner = owner_of(&mut self.sessions, session);
         match owner.will.take() {
-            WillState::Due { closing, .. } => self.stats.wills.discarded[closing.cause as usize] += 1,
+            WillState::Due { closing, .. } => {
+                self.stats.wills.discarded[closing.cause as usize] += 1;
+                self.record_will_gone(session, None);
+            }
             other => owner.will = other,
         }
-        if owner.has_ended {
-            self.sessions.remove(session);
+        if owner_of(&mut self.sessions, session).has_ended {
+            self.remove_ended(session, None);
         }
     }
 
@@ -293,6 +323,16 @@ impl Shard {
             self.make_will_due(session, now);
         }
         self.publish_due_wills(now, usize::MAX);
+    }
+}
+
+/// A will as the journal has it.
+pub(super) fn will_record(number: u64, will: &Will) -> WillRecord<'_> {
+    WillRecord {
+        session: SessionNumber(number),
+        message: record_of(&will.message),
+        delay_interval: will.delay_interval,
+        message_expiry_interval: will.message_expiry_interval,
     }
 }
 

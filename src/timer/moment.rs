@@ -23,6 +23,11 @@ impl Moment {
         self.0
     }
 
+    /// The moment that is so much earlier; the epoch at the earliest.
+    pub const fn back(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration.as_micros() as u64))
+    }
+
     /// Time from `earlier` to here; zero where `earlier` is in fact later.
     pub const fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

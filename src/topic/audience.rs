@@ -16,7 +16,23 @@ pub(super) enum Audience<K, V> {
 #[derive(Debug)]
 pub(super) struct Crowd<K, V> {
     subscribers: Subscribers<K, V>,
-    peers: PeerSet,
+    elsewhere: Elsewhere,
+}
+
+/// The other shards that have subscribers of a filter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Those that have any.
+    pub peers: PeerSet,
+    /// Those among them that may have to store what is published.
+    pub keepers: PeerSet,
+}
+
+impl Elsewhere {
+    /// All shards that are in either.
+    pub fn union(self, other: Self) -> Self {
+        Self { peers: self.peers.union(other.peers), keepers: self.keepers.union(other.keepers) }
+    }
 }
 
 impl<K: Copy + Eq + Hash, V: Copy> Audience<K, V> {
@@ -32,10 +48,10 @@ impl<K: Copy + Eq + Hash, V: Copy> Audience<K, V> {
         }
     }
 
-    pub(super) fn peers(&self) -> PeerSet {
+    pub(super) fn elsewhere(&self) -> Elsewhere {
         match self {
-            Self::Nobody | Self::One(_) => PeerSet::default(),
-            Self::Many(crowd) => crowd.peers,
+            Self::Nobody | Self::One(_) => Elsewhere::default(),
+            Self::Many(crowd) => crowd.elsewhere,
         }
     }
 
@@ -74,20 +90,25 @@ impl<K: Copy + Eq + Hash, V: Copy> Audience<K, V> {
         value
     }
 
-    pub(super) fn add_peer(&mut self, peer: usize, hasher: &ahash::RandomState) {
-        self.crowd(hasher).peers.insert(peer);
+    pub(super) fn add_peer(&mut self, peer: usize, keeps: bool, hasher: &ahash::RandomState) {
+        let elsewhere = &mut self.crowd(hasher).elsewhere;
+        elsewhere.peers.insert(peer);
+        if keeps {
+            elsewhere.keepers.insert(peer);
+        }
     }
 
     pub(super) fn remove_peer(&mut self, peer: usize) {
         if let Self::Many(crowd) = self {
-            crowd.peers.remove(peer);
+            crowd.elsewhere.peers.remove(peer);
+            crowd.elsewhere.keepers.remove(peer);
         }
         self.shrink();
     }
 
     fn crowd(&mut self, hasher: &ahash::RandomState) -> &mut Crowd<K, V> {
         if !matches!(self, Self::Many(_)) {
-            let mut crowd = Box::new(Crowd { subscribers: Subscribers::default(), peers: PeerSet::default() });
+            let mut crowd = Box::new(Crowd { subscribers: Subscribers::default(), elsewhere: Elsewhere::default() });
             if let Self::One((key, value)) = *self {
                 crowd.subscribers.insert(key, value, hasher);
             }
@@ -102,7 +123,7 @@ impl<K: Copy + Eq + Hash, V: Copy> Audience<K, V> {
     /// A crowd that has become one or nobody is no crowd.
     fn shrink(&mut self) {
         if let Self::Many(crowd) = self
-            && crowd.peers.is_empty()
+            && crowd.elsewhere.peers.is_empty()
         {
             match crowd.subscribers.as_slice() {
                 [] => *self = Self::Nobody,

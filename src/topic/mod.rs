@@ -11,6 +11,7 @@ mod shared;
 mod subscribers;
 mod subscriptions;
 
+pub use audience::Elsewhere;
 pub use name::{TopicError, TopicFilter, TopicName};
 pub use peers::PeerSet;
 pub use retained::{Cursor, RetainedTopics};

@@ -25,6 +25,11 @@ impl PeerSet {
         Self(self.0 | other.0)
     }
 
+    /// One bit for each shard, by number.
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
     /// Whether no shard is in it.
     pub fn is_empty(self) -> bool {
         self.0 == 0

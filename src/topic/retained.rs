@@ -48,6 +48,12 @@ impl<V> RetainedTopics<V> {
         self.topics.get(topic.as_str())
     }
 
+    /// The values of the topics behind `topic` in order, or of all.
+    pub fn after<'a>(&'a self, topic: Option<&'a str>) -> impl Iterator<Item = &'a V> {
+        let start = topic.map_or(Bound::Unbounded, Bound::Excluded);
+        self.topics.range::<str, _>((start, Bound::Unbounded)).map(|(_, value)| value)
+    }
+
     /// Number of topics.
     pub fn len(&self) -> usize {
         self.topics.len()

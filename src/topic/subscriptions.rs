@@ -6,7 +6,7 @@
 
 use super::audience::Audience;
 use super::level::Level;
-use super::{PeerSet, TopicFilter, TopicName};
+use super::{Elsewhere, TopicFilter, TopicName};
 use hashbrown::HashTable;
 use std::hash::Hash;
 
@@ -17,6 +17,8 @@ pub struct Inserted<V> {
     pub previous: Option<V>,
     /// The filter had no subscriber before.
     pub is_first: bool,
+    /// The options of one that was there already.
+    pub neighbour: Option<V>,
 }
 
 /// What a removal changed.
@@ -95,10 +97,10 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
     pub fn insert(&mut self, filter: &TopicFilter, key: K, value: V) -> Inserted<V> {
         let hasher = self.hasher.clone();
         let audience = self.audience_or_new(filter);
-        let is_first = audience.subscribers().is_empty();
+        let neighbour = audience.subscribers().first().map(|(_, value)| *value);
         let previous = audience.insert(key, value, &hasher);
         self.len += usize::from(previous.is_none());
-        Inserted { previous, is_first }
+        Inserted { previous, is_first: neighbour.is_none(), neighbour }
     }
 
     /// Removes a subscriber from a filter.
@@ -116,10 +118,10 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
         self.audience(filter)?.get(key)
     }
 
-    /// Notes that another shard has subscribers of a filter.
-    pub fn add_peer(&mut self, filter: &TopicFilter, peer: usize) {
+    /// Notes that another shard has subscribers of a filter; `keeps`: it may have to store what they are sent.
+    pub fn add_peer(&mut self, filter: &TopicFilter, peer: usize, keeps: bool) {
         let hasher = self.hasher.clone();
-        self.audience_or_new(filter).add_peer(peer, &hasher);
+        self.audience_or_new(filter).add_peer(peer, keeps, &hasher);
     }
 
     /// Notes that another shard has none any more.
@@ -131,8 +133,8 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
     }
 
     /// Visits every filter that matches, once: its subscribers here, and the other shards that have some.
-    pub fn for_each_match(&self, topic: TopicName<'_>, mut visit: impl FnMut(&[(K, V)], PeerSet)) {
-        let mut found = |audience: &Audience<K, V>| visit(audience.subscribers(), audience.peers());
+    pub fn for_each_match(&self, topic: TopicName<'_>, mut visit: impl FnMut(&[(K, V)], Elsewhere)) {
+        let mut found = |audience: &Audience<K, V>| visit(audience.subscribers(), audience.elsewhere());
         let text = topic.as_str();
         if !self.exact.is_empty()
             && let Some((_, audience)) =
