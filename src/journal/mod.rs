@@ -5,9 +5,11 @@
 pub mod appender;
 pub mod encoding;
 pub mod frame;
+pub mod log;
 pub mod record;
 pub mod segment;
 
 pub use appender::Appender;
 pub use frame::{Extent, Position};
+pub use log::Log;
 pub use segment::SegmentName;
