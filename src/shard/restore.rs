@@ -87,6 +87,9 @@ impl Shard {
             // It ended with its connection, or with the server.
             return self.journal.append(&Record::SessionEnded(number));
         }
+        if let Some(older) = self.sessions.find(&client_id) {
+            self.sessions.remove(older); // Sessions come in the order of their numbers, and a client has one.
+        }
         let closed = header.closed.unwrap_or(stopped);
         let expiry = SessionExpiry::from_seconds(header.expiry);
         let mut session = Session::new(Arc::clone(&client_id), self.hasher.hash_one(&*client_id));
