@@ -47,6 +47,8 @@ impl Shard {
         let backlog_max = shard.config.journal.backlog_bytes_max as u64;
         let appender = Appender::new(recovered.position);
         shard.journal = Journal::new(appender, shard.hasher.clone(), backlog_max);
+        let starts = recovered.existing.iter().map(|segment| segment.name.start);
+        shard.note_log_start(starts.min().unwrap_or(recovered.position.offset));
         shard.restore(now, recovered);
         shard
     }
