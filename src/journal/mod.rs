@@ -7,9 +7,11 @@ pub mod encoding;
 pub mod frame;
 pub mod log;
 pub mod record;
+pub mod recovery;
 pub mod segment;
 
 pub use appender::Appender;
 pub use frame::{Extent, Position};
 pub use log::Log;
+pub use recovery::{JournalError, Recovered};
 pub use segment::SegmentName;
