@@ -197,11 +197,14 @@ mod tests {
         appender.end_step();
         assert!(appender.has_sealed());
         let first = appender.take();
-        assert_eq!(headers(&first).count(), 1);
+        assert_eq!(headers(&first, START.offset).count(), 1);
         let extent = appender.append(&ended(3));
         let end = appender.end_turn();
         let second = appender.take();
-        assert_eq!(headers(&second).map(|header| header.sequence).collect::<Vec<_>>(), [START.sequence + 1]);
+        assert_eq!(
+            headers(&second, START.offset + first.len() as u64).map(|header| header.sequence).collect::<Vec<_>>(),
+            [START.sequence + 1]
+        );
         assert_eq!(end, START.offset + (first.len() + second.len()) as u64);
         assert_eq!(extent.end(), end);
     }
@@ -216,7 +219,7 @@ mod tests {
         appender.end_turn();
         appender.append(&ended(2));
         appender.end_turn();
-        let flags: Vec<_> = headers(&appender.take()).map(|header| header.flags).collect();
+        let flags: Vec<_> = headers(&appender.take(), START.offset).map(|header| header.flags).collect();
         assert_eq!(flags, [Flags::TRANSACTIONS, Flags::CHECKPOINT, Flags::NONE]);
     }
 

@@ -187,15 +187,20 @@ fn header_crc(bytes: &[u8; FRAME_HEADER], offset: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&bytes[..CHECKED]), &offset.to_le_bytes())
 }
 
-/// The headers of frames that lie back to back in memory, as an appender made them; they are not checked.
+/// The headers of frames that lie back to back in memory, the first of them at log offset `offset`.
 ///
 /// # Panics
 ///
-/// When the frames are not whole: they come from this process.
-pub(super) fn headers(frames: &[u8]) -> impl Iterator<Item = FrameHeader> {
+/// When they are no whole frames for that place: they come from this process.
+pub(super) fn headers(frames: &[u8], mut offset: u64) -> impl Iterator<Item = FrameHeader> {
     let mut rest = frames;
     std::iter::from_fn(move || {
-        let header = FrameHeader::read(rest.first_chunk()?);
+        if rest.is_empty() {
+            return None;
+        }
+        let header = rest.first_chunk().and_then(|bytes| FrameHeader::decode(bytes, offset));
+        let header = header.expect("frames are sound as long as they are in memory");
+        offset += header.frame_bytes();
         rest = &rest[header.frame_bytes() as usize..];
         Some(header)
     })
@@ -267,6 +272,6 @@ mod tests {
         assert_eq!((first.durable, first.sequence, first.flags, payload), (99, 8, Flags::TRANSACTIONS, &b"one"[..]));
         let (second, payload) = read(&bytes[35..], 135).expect("another frame");
         assert_eq!((second.durable, payload), (99, &b"three"[..]));
-        assert_eq!(headers(&bytes).map(|header| header.length).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(headers(&bytes, 100).map(|header| header.length).collect::<Vec<_>>(), [3, 5]);
     }
 }

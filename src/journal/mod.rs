@@ -5,10 +5,12 @@
 pub mod appender;
 pub mod encoding;
 pub mod frame;
+pub mod log;
 pub mod record;
 pub mod recovery;
 pub mod segment;
 
 pub use appender::Appender;
 pub use frame::{Extent, Position};
+pub use log::Log;
 pub use segment::SegmentName;
