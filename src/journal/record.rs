@@ -6,7 +6,7 @@
 
 use crate::codec::{PacketId, QoS, SubscriptionOptions};
 use crate::session::message::{Author, Kind, Publication};
-pub use crate::session::outgoing::Place;
+pub use crate::session::queue::Place;
 use crate::session::will::Closing;
 use crate::timer::Moment;
 use std::fmt;

@@ -4,6 +4,7 @@
 
 pub mod message;
 pub mod outgoing;
+pub mod queue;
 pub mod will;
 
 use crate::codec::{PacketId, SubscriptionOptions};
@@ -11,7 +12,8 @@ use crate::security::Identity;
 use crate::timer::{Moment, TimerId};
 use crate::topic::Subscribed;
 use message::Author;
-use outgoing::{InFlight, OutgoingDeliveries, Queues, Waiting};
+use outgoing::{InFlight, OutgoingDeliveries};
+use queue::{Queues, Waiting};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

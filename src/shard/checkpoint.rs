@@ -11,7 +11,8 @@ use super::peer::SessionKey;
 use super::wills::will_record;
 use crate::journal::record::{QueuedRecord, Record, SessionNumber, Transaction};
 use crate::session::message::Publication;
-use crate::session::outgoing::{Body, InFlight, Place, Sending, Waiting};
+use crate::session::outgoing::{InFlight, Sending};
+use crate::session::queue::{Body, Place, Waiting};
 use crate::session::will::WillState;
 use crate::timer::Moment;
 use std::collections::VecDeque;
@@ -245,7 +246,7 @@ impl Shard {
             }
         }
         for (written, waiting) in
-            owner.outgoing.waiting_from(place).take_while(|waiting| waiting.place <= last).enumerate()
+            owner.outgoing.queue().from(place).take_while(|waiting| waiting.place <= last).enumerate()
         {
             if written >= CHUNK {
                 return Stage::Queue { next, key, place: waiting.place, last };

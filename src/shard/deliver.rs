@@ -7,7 +7,7 @@ use crate::codec::{self, Delivery as PacketFields, Outgoing, PacketId, PublishTe
 use crate::journal::record::{QueuedRecord, Record, SessionNumber, Transaction};
 use crate::session::ConnectionId;
 use crate::session::message::{Author, Delivery, Kind, Message, Parts, Publication, SharedKey, SubscriptionIds};
-use crate::session::outgoing::{Arrival, Lost, Next, Place};
+use crate::session::queue::{Arrival, Lost, Next, Place};
 use crate::timer::Moment;
 use crate::topic::{Elsewhere, TopicName};
 use std::sync::Arc;

@@ -36,7 +36,7 @@ use crate::codec::{self, DecodeError, Packet, QoS, ReasonCode};
 use crate::config::{Config, QueueDrop};
 use crate::security::Rights;
 use crate::session::message::Message;
-use crate::session::outgoing::{Load, QueueLimits, Queues};
+use crate::session::queue::{Load, QueueLimits, Queues};
 use crate::session::{Session, Subscription};
 use crate::timer::{Moment, Wheel};
 use crate::topic::SubscriptionTrie;

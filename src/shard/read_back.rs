@@ -8,7 +8,7 @@ use crate::journal::encoding;
 use crate::journal::frame::Extent;
 use crate::journal::record::{MessageRecord, Record};
 use crate::session::message::{Message, Parts};
-use crate::session::outgoing::Place;
+use crate::session::queue::Place;
 use crate::timer::Moment;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Shard {
         let Some(reader) = self.sessions.get_mut(session) else { return };
         let (journal, reads) = (&self.journal, &mut self.reads);
         let mut lost = Vec::new();
-        reader.outgoing.ask_for_away(AHEAD_MESSAGES, AHEAD_BYTES, |place, publication| {
+        reader.outgoing.queue_mut().ask_for_away(AHEAD_MESSAGES, AHEAD_BYTES, |place, publication| {
             match journal.extent(publication) {
                 Some(extent) => reads.ask(extent, Purpose::Delivery(key, place)),
                 None => lost.push(place),
@@ -118,12 +118,12 @@ impl Shard {
         match bytes.map(message_from) {
             Some(Some(message)) => {
                 self.stats.read_back += 1;
-                reader.outgoing.come_back(place, Arc::new(message));
+                reader.outgoing.queue_mut().come_back(place, Arc::new(message));
                 self.send_queued(now, session);
             }
             Some(None) => self.give_up(session, place),
             None => {
-                reader.outgoing.stay_away(place);
+                reader.outgoing.queue_mut().stay_away(place);
                 self.wheel.arm(now + READ_AGAIN, Timer::ReadAgain(key));
             }
         }
@@ -133,7 +133,7 @@ impl Shard {
     fn give_up(&mut self, session: u32, place: Place) {
         let Some(reader) = self.sessions.get_mut(session) else { return };
         let client_id = Arc::clone(&reader.client_id);
-        if let Some(waiting) = reader.outgoing.remove_waiting(place, &mut self.queues) {
+        if let Some(waiting) = reader.outgoing.queue_mut().remove(place, &mut self.queues) {
             self.stats.dropped_unreadable += 1;
             self.events.push_back(Event::MessageUnreadable { client_id });
             self.record_done(session, place, Some(waiting.body.publication()));

@@ -378,5 +378,5 @@ fn has_room(
     let Some(subscriber) = sessions.get(session) else { return false };
     let Some(connection) = subscriber.connection.and_then(|id| connections.get(id)) else { return true };
     connection.output.pending() <= config.limits.output_bytes_max / 2
-        && subscriber.outgoing.queue_len() <= config.sessions.queue_messages_max as usize / 2
+        && subscriber.outgoing.queue().len() <= config.sessions.queue_messages_max as usize / 2
 }
