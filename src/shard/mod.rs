@@ -29,6 +29,7 @@ pub use close::Closed;
 pub use connection::{Origin, Reading};
 pub use event::Event;
 pub use peer::PeerMessage;
+pub use read_back::Read;
 pub use stats::{Stats, WillStats};
 pub use wills::{Hold, WillFate};
 
