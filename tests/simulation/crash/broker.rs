@@ -3,7 +3,7 @@
 //! One command to the disk is under way for each shard, for as many steps as chance wants. The broker may die at any of them, which leaves
 //! the command half done.
 
-use crate::crash::disk::{Crash, Disk};
+use crate::crash::disk::{Crash, Disk, Faults};
 use crate::crash::reference::{self, Journal, Transactions};
 use crate::simulation::Random;
 use crate::wire::network::Simulation;
@@ -126,6 +126,14 @@ impl Journals {
         self.desks.iter().all(|desk| desk.is_quiet(now, self.manner.flaw))
     }
 
+    pub(crate) fn why_busy(&self) -> String {
+        let desks = self.desks.iter().map(|desk| {
+            let (told, durable, reads) = (desk.told_durable, desk.log.durable(), desk.reads.len());
+            format!("told {told} of {durable}, resting {}, {:?}, reads {reads}", desk.is_resting, desk.log.next_deadline())
+        });
+        desks.collect::<Vec<_>>().join("; ")
+    }
+
     /// Whether everything that was ever appended is durable.
     pub(crate) fn are_durable(&self) -> bool {
         self.desks.iter().all(|desk| desk.log.backlog() == 0 && desk.log.failure().is_none())
@@ -227,6 +235,7 @@ impl Simulation {
         let mut random = Random::new(self.random.next());
         let journals = self.journals_mut();
         journals.crash(how, &mut random);
+        journals.disk.faults = Faults::default(); // Nobody starts again what cannot.
         journals.ends.push(now);
         self.now += away;
     }

@@ -8,6 +8,7 @@ use crate::simulation::Random;
 use crate::wire::message::{Message, Will, millis};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+use willowmq::codec::ProtocolVersion;
 use willowmq::shard::Closed;
 
 /// Seeds of an ordinary run.
@@ -120,7 +121,7 @@ fn connect_device(run: &mut Run, actor: usize, random: &mut Random) {
     let clean_start = !ACTORS[actor].is_persistent || random.one_in(6);
     let keep_alive = [0, 4][random.below(2)];
     let delay = match ACTORS[actor].version {
-        willowmq::codec::ProtocolVersion::V5 => [0, 0, 1, 5][random.below(4)],
+        ProtocolVersion::V5 => [0, 0, 1, 5][random.below(4)],
         _ => 0,
     };
     let level = [0, 1, 2, 2][random.below(4)];
@@ -139,10 +140,11 @@ fn draw_message(run: &Run, device: usize, random: &mut Random) -> Message {
         _ => format!("r/{device}"),
     };
     let message = run.numbered(&topic, level);
+    let may_expire = ACTORS[device].version == ProtocolVersion::V5;
     match kind {
-        0 if random.one_in(2) => message.expires_in(Duration::from_secs(3)),
+        0 if may_expire && random.one_in(2) => message.expires_in(Duration::from_secs(3)),
         6 if random.one_in(3) => Message { payload: Vec::new(), ..message.retain() },
-        6 if random.one_in(3) => message.retain().expires_in(Duration::from_secs(2)),
+        6 if may_expire && random.one_in(3) => message.retain().expires_in(Duration::from_secs(2)),
         6 | 7 => message.retain(),
         _ => message,
     }

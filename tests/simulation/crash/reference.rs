@@ -54,11 +54,15 @@ pub(crate) fn read(disk: &Disk, shard: usize) -> Journal {
         tail: Vec::new(),
     };
     let mut vouched = 0;
+    let mut gap = None;
     let mut raw: Vec<(Position, Vec<u8>)> = Vec::new();
     for (index, (name, header)) in chain.iter().enumerate() {
         let limit = chain.get(index + 1).map_or(u64::MAX, |(next, _)| next.start);
-        if index > 0 {
-            assert_eq!(journal.end.offset, name.start, "something before {name} is missing");
+        if index > 0 && journal.end.offset != name.start {
+            // What comes before the last checkpoint need not be whole: of the files removed some may have come back.
+            journal.frames.clear();
+            raw.clear();
+            gap = Some(name);
         }
         vouched = vouched.max(name.start);
         journal.end = Position { offset: name.start, sequence: header.sequence };
@@ -73,6 +77,9 @@ pub(crate) fn read(disk: &Disk, shard: usize) -> Journal {
         }
         let found = journal.existing.iter_mut().find(|existing| existing.name == *name);
         found.expect("it is one of them").end = journal.end.offset;
+    }
+    if let Some(name) = gap {
+        assert!(last_checkpoint(&journal) > 0, "something before {name} is missing");
     }
     assert!(vouched <= journal.end.offset, "what was synced up to {vouched} ends at {}", journal.end.offset);
     journal.synced = journal.end;
@@ -191,9 +198,10 @@ struct Replay {
 pub(crate) fn replay(shard: usize, journals: &[Journal], transactions: &Transactions, in_memory: usize) -> Recovered {
     let journal = &journals[shard];
     let mut replay = Replay::default();
+    let begin = last_checkpoint(journal);
     for frame in &journal.frames {
         let mut under = None;
-        for (record, extent) in records_of(frame) {
+        for (record, extent) in records_of(frame).into_iter().filter(|(_, extent)| extent.offset >= begin) {
             match record {
                 Record::Under(transaction) => under = Some(transaction),
                 Record::Unconditional => under = None,
@@ -211,6 +219,19 @@ pub(crate) fn replay(shard: usize, journals: &[Journal], transactions: &Transact
     let complete = |(shard, number): (&u8, &u64)| Transaction { shard: *shard, number: *number };
     recovered.completes = transactions.complete.iter().map(complete).collect();
     recovered
+}
+
+/// Where the last complete checkpoint begins. What lies before it need not be whole.
+fn last_checkpoint(journal: &Journal) -> u64 {
+    let (mut begun, mut complete) = (None, 0);
+    for (record, extent) in journal.frames.iter().flat_map(records_of) {
+        match record {
+            Record::CheckpointBegin => begun = Some(extent.offset),
+            Record::CheckpointEnd => complete = begun.take().unwrap_or(complete),
+            _ => {}
+        }
+    }
+    complete
 }
 
 fn publications(shard: usize, journals: &[Journal]) -> u64 {

@@ -251,7 +251,8 @@ impl Simulation {
     fn why_busy(&self) -> String {
         let deadlines: Vec<_> = self.shards.iter().map(Shard::next_deadline).collect();
         let mesh: Vec<_> = self.mesh.iter().map(VecDeque::len).collect();
-        format!("now {:?}, deadlines {deadlines:?}, mesh {mesh:?}, busy connections {:?}", self.now, self.busy)
+        let disk = self.journals.as_ref().map(Journals::why_busy);
+        format!("now {:?}, deadlines {deadlines:?}, mesh {mesh:?}, busy connections {:?}, {disk:?}", self.now, self.busy)
     }
 
     /// Whether nothing is under way.
@@ -261,7 +262,8 @@ impl Simulation {
             && !self.is_stirred.contains(&true)
             && self.journals.as_ref().is_none_or(|journals| journals.are_quiet(self.now))
             && self.shards.iter().all(|shard| {
-                shard.population().due_wills == 0 && shard.next_deadline().is_none_or(|deadline| deadline > self.now)
+                let waits_for_disk = self.journals.as_ref().is_some_and(|journals| !journals.are_durable());
+                (shard.population().due_wills == 0 || waits_for_disk) && shard.next_deadline().is_none_or(|deadline| deadline > self.now)
             })
     }
 
