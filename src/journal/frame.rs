@@ -23,8 +23,9 @@
 //! # A bad frame
 //!
 //! Writes that were not synced reach the disk in any order. So after a power cut a frame may be good although one before it
-//! is not, and both are void: the log is cut at the first bad frame. But if any good frame behind it says with `durable`
-//! that the bad one had been synced, then the disk has lost what it had confirmed, and that is damage.
+//! is not, and both are void: the log ends at the first frame that is good in no segment. But if any good frame, be it behind
+//! the bad one, says with `durable` that the log was synced beyond its end, then the disk has lost what it had confirmed,
+//! and that is damage.
 
 use super::record::Record;
 use super::segment::{decode_seal, u32_at, u64_at};

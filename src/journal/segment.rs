@@ -21,13 +21,19 @@
 //!
 //! # Epochs
 //!
-//! A segment is *left in order* when everything in it is durable, the next segment is on disk, and then a seal is written
+//! A segment is *left in order* when everything in it is synced, the next segment is on disk, and then a seal is written
 //! behind its last frame. The next segment has the same epoch then. At each start of the broker, and after each write or
-//! sync that failed, the log goes on in a new segment at the first offset that is not durable, and the epoch goes up. Thus a
-//! segment overrules all segments of lower epochs from its start on, whatever those hold there.
+//! sync that failed, the log goes on in a new segment of a higher epoch, which begins with the frames that the one before
+//! may hold but that are not synced for certain. So segments may overlap. Where they do they hold the same frames, each as
+//! far as it goes; no frame is ever replaced by another one while it can be read.
 //!
-//! To chain the segments of a shard, sort them by [`SegmentName::order`]; each one drops those before it that do not start
-//! before it does, and cuts the last one that remains where it starts. If that one ends earlier, something is missing.
+//! To read the log, take the segments in the order of [`SegmentName::order`], and of each the good frames from its start up
+//! to the first that is not. Each must start at or before the end of what the ones before it have told, where a frame begins
+//! or ends; otherwise something is missing. For every frame the newest segment that holds it counts. The log ends where the
+//! farthest of them does: a new segment may not have got as far as the one that it replaces.
+//!
+//! Everything before the start of any segment is synced, and everything before the `durable` of any good frame. The greatest
+//! of these is where the next process begins its first segment, by writing again what follows; see [`super::log::Log::new`].
 //!
 //! # Seals
 //!
@@ -41,7 +47,7 @@
 //! | 20 | 8 | sequence of the first frame there |
 //! | 28 | 4 | CRC-32C of the 28 bytes before |
 //!
-//! A seal counts only where it is not cut off.
+//! That segment may be of a later epoch. A seal counts only right behind the last good frame.
 
 use super::frame::{FRAME_HEADER, Position};
 use std::fmt;

@@ -169,7 +169,7 @@ impl Worker {
 
     /// Whether wills are due that have not been published.
     pub(crate) fn has_due_wills(&self) -> bool {
-        self.shard.population().due_wills > 0
+        self.shard.has_due_wills()
     }
 
     /// Decides where the thread waits for the next turn. This is the one place that does.

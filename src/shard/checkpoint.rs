@@ -59,15 +59,18 @@ pub(super) struct Checkpoints {
     written: Option<(u64, u64)>,
     /// Durable: the owner may drop what lies before.
     log_start: Option<u64>,
-    bytes_on_disk: u64,
+    /// Log offset of the first byte that is needed.
+    start: u64,
+    /// It failed where this much had been written, and is not tried again before twice as much has been.
+    failed_at: Option<u64>,
     /// The journal's end when the newest slice was written.
     sliced_at: u64,
 }
 
 impl Shard {
-    /// The owner tells how much room the journal's files take.
-    pub fn note_journal_bytes(&mut self, bytes_on_disk: u64) {
-        self.checkpoint.bytes_on_disk = bytes_on_disk;
+    /// Tells where the journal begins that this shard goes on with.
+    pub(super) fn note_log_start(&mut self, start: u64) {
+        self.checkpoint.start = start;
     }
 
     /// Where the journal may begin now: a checkpoint from there on is complete and durable.
@@ -104,8 +107,10 @@ impl Shard {
 
     fn is_checkpoint_worth_it(&self) -> bool {
         let config = &self.config.journal;
-        let floor = (config.checkpoint_floor_bytes as u64).max(self.live_bytes());
-        self.checkpoint.bytes_on_disk > floor.saturating_mul(u64::from(config.size_ratio_max))
+        let live_max = self.live_bytes().saturating_mul(u64::from(config.size_ratio_max));
+        let log_bytes = self.journal.offset() - self.checkpoint.start;
+        let has_failed = self.checkpoint.failed_at.is_some_and(|failed_at| log_bytes < 2 * failed_at);
+        log_bytes > live_max.max(config.checkpoint_floor_bytes as u64) && !has_failed
     }
 
     /// Whether the next slice can be written now: the previous one is on the disk, so nothing piles up.
@@ -166,6 +171,8 @@ impl Shard {
         {
             self.checkpoint.written = None;
             self.checkpoint.log_start = Some(began);
+            self.checkpoint.start = began;
+            self.checkpoint.failed_at = None;
             self.stats.checkpoints += 1;
         }
     }
@@ -282,7 +289,7 @@ impl Shard {
     /// Gives a checkpoint up that cannot be completed: what is there stays, and is enough.
     fn abandon_checkpoint(&mut self) {
         self.checkpoint.under_way = None;
-        self.checkpoint.bytes_on_disk = 0; // Not before the owner tells of more.
+        self.checkpoint.failed_at = Some(self.journal.offset() - self.checkpoint.start);
         self.events.push_back(super::event::Event::CheckpointAbandoned);
     }
 

@@ -1,5 +1,6 @@
 //! The end of Network Connections and of Sessions.
 
+use super::journal::Entity;
 use super::peer::PeerMessage;
 use super::wills::WillFate;
 use super::{Fault, Shard, Timer};
@@ -203,7 +204,10 @@ impl Shard {
         self.record_session_under(session, closed, None);
     }
 
-    fn record_session_under(&mut self, session: u32, closed: Option<Moment>, under: Option<Transaction>) {
+    /// The same as part of a transaction, where there is one.
+    pub(super) fn record_session_under(&mut self, session: u32, closed: Option<Moment>, under: Option<Transaction>) {
+        let key = self.sessions.key(session);
+        self.journal.note_unsettled(under, || Entity::Session(key));
         let Some(session) = self.sessions.get(session) else { return };
         if let Some(record) = session_record(session, closed) {
             self.journal.append_under(under, &Record::Session(record));

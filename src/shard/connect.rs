@@ -6,6 +6,7 @@ use super::peer::{Gate, Wait};
 use super::wills::WillFate;
 use super::{Fault, Shard, Timer};
 use crate::codec::{self, Connack, Connect, Packet, ProtocolVersion, QoS, ReasonCode};
+use crate::journal::record::Transaction;
 use crate::security::Identity;
 use crate::session::message::Author;
 use crate::session::will::{Cause, Closing, WillState};
@@ -22,6 +23,8 @@ struct Previous {
     resumed: Option<u32>,
     /// A will was published, and must be everywhere before CONNACK leaves.
     published_will: bool,
+    /// The transaction under which it was published: without it the new connection never was, either.
+    under: Option<Transaction>,
 }
 
 impl Shard {
@@ -48,7 +51,7 @@ impl Shard {
         let session =
             previous.resumed.unwrap_or_else(|| self.sessions.insert(Session::new(Arc::clone(&client_id), hash)));
         let expiry = self.session_expiry(connect);
-        self.attach(now, id, session, connect, origin, expiry);
+        self.attach(now, id, session, connect, origin, expiry, previous.under);
         if previous.published_will && self.peers.has_peers() {
             self.withhold_connack(id);
         }
@@ -191,7 +194,7 @@ impl Shard {
     /// Ends the client's older Network Connection [MQTT-3.1.4-3], and settles its Session and will as WILLS.md, *Coming back*,
     /// has it.
     fn settle_previous(&mut self, now: Moment, client_id: &str, clean_start: bool) -> Previous {
-        let mut previous = Previous { resumed: None, published_will: false };
+        let mut previous = Previous { resumed: None, published_will: false, under: None };
         let Some(session) = self.sessions.find(client_id) else { return previous };
         let taken_over = self.sessions.get(session).and_then(|old| old.connection);
         let old = self.sessions.get(session).expect("found above");
@@ -222,7 +225,7 @@ impl Shard {
             self.end_session(now, session);
         }
         if has_due {
-            self.publish_will(now, session);
+            previous.under = self.publish_will(now, session);
             previous.published_will = true;
         }
         let still_there = self.sessions.find(client_id) == Some(session);
@@ -273,6 +276,7 @@ impl Shard {
         asked.at_most(sessions.expiry_max)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is a different thing, and there is one caller")]
     fn attach(
         &mut self,
         now: Moment,
@@ -281,6 +285,7 @@ impl Shard {
         connect: &Connect<'_>,
         origin: &Origin,
         expiry: SessionExpiry,
+        under: Option<Transaction>,
     ) {
         let limits = &self.config.limits;
         let aliases_max = connect.topic_alias_maximum.min(limits.topic_alias_outgoing_max);
@@ -312,10 +317,10 @@ impl Shard {
             }
         }
         let (client_id, author) = (Arc::clone(&owner.client_id), owner.author);
-        self.record_session(session, None);
+        self.record_session_under(session, None, under);
         if let Some(will) = &connect.will {
             let will = self.make_will(&client_id, author, will);
-            self.record_will_armed(session, &will);
+            self.record_will_armed(session, &will, under);
             self.sessions.get_mut(session).expect("as above").will = WillState::Armed(will);
             self.stats.wills.armed += 1;
             self.stats.wills.armed_now += 1;

@@ -47,6 +47,8 @@ impl Shard {
         let backlog_max = shard.config.journal.backlog_bytes_max as u64;
         let appender = Appender::new(recovered.position);
         shard.journal = Journal::new(appender, shard.hasher.clone(), backlog_max);
+        let starts = recovered.existing.iter().map(|segment| segment.name.start);
+        shard.note_log_start(starts.min().unwrap_or(recovered.position.offset));
         shard.restore(now, recovered);
         shard
     }
@@ -86,6 +88,9 @@ impl Shard {
         if !is_kept && recovered.will.is_none() {
             // It ended with its connection, or with the server.
             return self.journal.append(&Record::SessionEnded(number));
+        }
+        if let Some(older) = self.sessions.find(&client_id) {
+            self.sessions.remove(older); // Sessions come in the order of their numbers, and a client has one.
         }
         let closed = header.closed.unwrap_or(stopped);
         let expiry = SessionExpiry::from_seconds(header.expiry);

@@ -112,9 +112,9 @@ impl Shard {
             || filter.level_count() > usize::from(limits.topic_levels_max)
         {
             Some(ReasonCode::TopicFilterInvalid)
-        } else if self.journal.is_failing() && subscriber.is_kept {
-            Some(ReasonCode::QuotaExceeded)
-        } else if is_new && subscriber.subscriptions.len() >= limits.subscriptions_per_session_max as usize {
+        } else if (self.journal.is_failing() && subscriber.is_kept)
+            || (is_new && subscriber.subscriptions.len() >= limits.subscriptions_per_session_max as usize)
+        {
             Some(ReasonCode::QuotaExceeded)
         } else if !self.rights.may_subscribe(&subscriber.identity, &subscriber.client_id, filter) {
             Some(ReasonCode::NotAuthorized)

@@ -66,6 +66,7 @@ impl Wills {
         Self { stamped: parse(&config.stamp), allowed: parse(&config.allow.topics), ..Self::default() }
     }
 
+    /// Wills that stand in the line.
     pub(super) fn due_len(&self) -> usize {
         self.due.len()
     }
@@ -139,9 +140,9 @@ impl Shard {
     }
 
     /// Writes down that a will is armed.
-    pub(super) fn record_will_armed(&mut self, session: u32, will: &Will) {
+    pub(super) fn record_will_armed(&mut self, session: u32, will: &Will, under: Option<Transaction>) {
         let Some(number) = owner_of(&mut self.sessions, session).number else { return };
-        self.journal.append(&Record::WillArmed(will_record(number, will)));
+        self.journal.append_under(under, &Record::WillArmed(will_record(number, will)));
     }
 
     /// Writes down that a Session has no will any more.
@@ -166,6 +167,11 @@ impl Shard {
         }
     }
 
+    /// Whether wills are due that can be published now.
+    pub fn has_due_wills(&self) -> bool {
+        self.wills.due_len() > 0 && !self.journal.is_failing()
+    }
+
     /// Publishes wills that are due, in the order in which they fell due, at most `at_most` of them; how many are left.
     ///
     /// The owner calls this in slices from a task queue of its own, so that a storm costs ordinary traffic a bounded share.
@@ -187,14 +193,15 @@ impl Shard {
         self.wills.due.len()
     }
 
-    /// Publishes the will of a Session that is due. A Session that has ended goes with it.
-    pub(super) fn publish_will(&mut self, now: Moment, session: u32) {
+    /// Publishes the will of a Session that is due; under which transaction, where other shards have a part in it. A Session that has
+    /// ended goes with it.
+    pub(super) fn publish_will(&mut self, now: Moment, session: u32) -> Option<Transaction> {
         let owner = owner_of(&mut self.sessions, session);
         let (will, due, closing) = match owner.will.take() {
             WillState::Due { will, due, closing } => (will, due, closing),
             other => {
                 owner.will = other;
-                return;
+                return None;
             }
         };
         let (client_id, identity) = (Arc::clone(&owner.client_id), owner.identity.clone());
@@ -221,6 +228,7 @@ impl Shard {
         if has_ended {
             self.remove_ended(session, under);
         }
+        under
     }
 
     fn note_published(&mut self, now: Moment, due: Moment, cause: Cause) {

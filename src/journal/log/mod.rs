@@ -195,7 +195,11 @@ pub struct Log {
 }
 
 impl Log {
-    /// Goes on from `position`. `existing` are the segments that there are, in the order of [`SegmentName::order`].
+    /// Goes on from `position`, before which all is synced for certain: what the frames of the newest segment say is durable, or
+    /// else its start. `existing` are the segments that there are, in the order of [`SegmentName::order`], overruled ones too.
+    ///
+    /// What was read behind `position` may be in the memory of the system only, or never have reached the disk in spite of what
+    /// the system shows. So the owner appends those frames first, and the log writes them again.
     ///
     /// The first frame goes to a new segment: behind the end of the newest one the file may hold remains of frames that a
     /// power cut has voided, and these must not come back.

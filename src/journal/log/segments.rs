@@ -9,12 +9,12 @@ use std::collections::VecDeque;
 pub struct Existing {
     /// Its name.
     pub name: SegmentName,
-    /// Log offset behind its last frame that counts; where it starts, if none does.
+    /// Log offset behind its last good frame, even if a later segment holds that too; where it starts, if there is none.
     pub end: u64,
 }
 
 impl Existing {
-    /// Whether it holds no frame that counts.
+    /// Whether it holds no frame.
     pub const fn is_empty(&self) -> bool {
         self.end <= self.name.start
     }
