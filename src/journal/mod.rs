@@ -13,4 +13,5 @@ pub mod segment;
 pub use appender::Appender;
 pub use frame::{Extent, Position};
 pub use log::Log;
+pub use recovery::{JournalError, Recovered};
 pub use segment::SegmentName;

@@ -1,75 +1,55 @@
-//! (placeholder)
-use super::frame::{Extent, Position};
-use super::record::{Place, SessionNumber, Transaction};
-use crate::codec::{PacketId, QoS, SubscriptionOptions};
-use crate::session::message::{Kind, Message, Publication, SharedKey, SubscriptionIds};
-use crate::session::will::{Closing, Will};
-use crate::timer::Moment;
-use std::sync::Arc;
-/// Of one shard.
-#[derive(Debug, Default)]
-#[allow(missing_docs)]
-pub struct Recovered {
-    pub position: Position,
-    pub sessions: Vec<RecoveredSession>,
-    pub retained: Vec<StoredMessage>,
-    pub next_session: u64,
-    pub publications: u64,
-    pub transactions: u64,
-    pub voids: Vec<Transaction>,
-    pub completes: Vec<Transaction>,
-    pub stopped: Option<Moment>,
-    pub clock: Moment,
+//! Reading journals when the broker starts.
+//!
+//! A journal is read twice. [`scan`] checks all of it, cuts off what a power cut has left incomplete, and notes where the last
+//! complete checkpoint begins and what is said of transactions. When all journals have been scanned, [`resolve`] tells
+//! which transactions took effect everywhere. [`replay`] then reads each journal from that checkpoint on and applies its records.
+//! Scans and replays of different shards may run in different threads.
+//!
+//! **Invariant**: what was promised is either recovered or there is an error; nothing is left out silently.
+
+mod error;
+mod recovered;
+
+pub use error::{Evidence, JournalError, Problem};
+pub use recovered::{OwnedSession, Recovered, RecoveredDelivery, RecoveredSession, RecoveredWill, StoredMessage};
+
+use super::segment::SegmentName;
+use std::io;
+
+/// The files of all journals, as recovery needs them. Calls block.
+pub trait Files {
+    /// Identity of the data directory; segments name it.
+    fn identity(&self) -> u64;
+
+    /// The segments of a shard, in any order.
+    fn segments(&self, shard: u8) -> io::Result<Vec<SegmentName>>;
+
+    /// Bytes of a segment's file.
+    fn length(&self, segment: &SegmentName) -> io::Result<u64>;
+
+    /// The `length` bytes at `at` of a segment's file; less where it ends before, none behind its end.
+    fn read(&self, segment: &SegmentName, at: u64, length: usize) -> io::Result<Vec<u8>>;
+
+    /// How the file of a segment is called when an error is told.
+    fn path(&self, segment: &SegmentName) -> String {
+        segment.to_string()
+    }
+}
+
+/// How far a scan or a replay has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Bytes of the shard's files that have been dealt with.
+    pub bytes_done: u64,
+    /// Bytes of all of them.
+    pub bytes_total: u64,
+    /// Records read so far; a scan counts none.
     pub records: u64,
-    pub torn_bytes: u64,
 }
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct OwnedSession {
-    pub session: SessionNumber,
-    pub client_id: Box<str>,
-    pub username: Option<Box<str>>,
-    pub listener: u16,
-    pub connection: u64,
-    pub keep_alive: u16,
-    pub expiry: u32,
-    pub closed: Option<Moment>,
-}
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct RecoveredSession {
-    pub header: OwnedSession,
-    pub subscriptions: Vec<(Box<str>, SubscriptionOptions, Option<u32>)>,
-    pub deliveries: Vec<RecoveredDelivery>,
-    pub received: Vec<PacketId>,
-    pub will: Option<RecoveredWill>,
-}
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct RecoveredDelivery {
-    pub place: Place,
-    pub message: Option<StoredMessage>,
-    pub qos: QoS,
-    pub retain: bool,
-    pub subscription_ids: SubscriptionIds,
-    pub shared: Option<Arc<SharedKey>>,
-    pub packet_id: Option<PacketId>,
-    pub is_released: bool,
-    pub queued: Moment,
-}
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct RecoveredWill {
-    pub will: Will,
-    pub pending: Option<(Moment, Closing)>,
-}
-#[derive(Debug, Clone)]
-#[allow(missing_docs)]
-pub struct StoredMessage {
-    pub publication: Publication,
-    pub extent: Extent,
-    pub size: u32,
-    pub kind: Kind,
-    pub expires: Option<Moment>,
-    pub message: Option<Arc<Message>>,
+
+/// How much a recovery may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of queued messages to keep in memory; the others are told by where they lie. Retained messages and wills are in memory in any case.
+    pub memory_budget: u64,
 }
