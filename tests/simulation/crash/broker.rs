@@ -68,7 +68,6 @@ struct Desk {
     reads: Vec<(Read, usize)>,
     told_durable: u64,
     told_failing: bool,
-    told_bytes: u64,
     /// The log has nothing to do before its deadline.
     is_resting: bool,
 }
@@ -77,7 +76,7 @@ impl Desk {
     fn new(log: Log) -> Self {
         let told_durable = log.durable();
         let (outstanding, reads) = Default::default();
-        Self { log, outstanding, reads, told_durable, told_failing: false, told_bytes: 0, is_resting: false }
+        Self { log, outstanding, reads, told_durable, told_failing: false, is_resting: false }
     }
 
     /// Where everything ends that was appended.
@@ -334,10 +333,6 @@ impl Simulation {
         if is_failing != desk.told_failing {
             desk.told_failing = is_failing;
             machine.on_journal_failure(is_failing);
-        }
-        if desk.told_bytes != desk.log.bytes_on_disk() {
-            desk.told_bytes = desk.log.bytes_on_disk();
-            machine.note_journal_bytes(desk.told_bytes);
         }
         if let Some(start) = machine.take_log_start() {
             desk.log.drop_before(start);

@@ -79,7 +79,7 @@ pub(crate) fn read(disk: &Disk, shard: usize) -> Journal {
         found.expect("it is one of them").end = journal.end.offset;
     }
     if let Some(name) = gap {
-        assert!(last_checkpoint(&journal) > 0, "something before {name} is missing");
+        assert!(last_checkpoint(&journal).1 > 0, "something before {name} is missing");
     }
     assert!(vouched <= journal.end.offset, "what was synced up to {vouched} ends at {}", journal.end.offset);
     journal.synced = journal.end;
@@ -198,7 +198,7 @@ struct Replay {
 pub(crate) fn replay(shard: usize, journals: &[Journal], transactions: &Transactions, in_memory: usize) -> Recovered {
     let journal = &journals[shard];
     let mut replay = Replay::default();
-    let begin = last_checkpoint(journal);
+    let (begin, end) = last_checkpoint(journal);
     for frame in &journal.frames {
         let mut under = None;
         for (record, extent) in records_of(frame).into_iter().filter(|(_, extent)| extent.offset >= begin) {
@@ -206,12 +206,16 @@ pub(crate) fn replay(shard: usize, journals: &[Journal], transactions: &Transact
                 Record::Under(transaction) => under = Some(transaction),
                 Record::Unconditional => under = None,
                 _ if under.is_some_and(|under| !transactions.is_complete(under)) => {}
+                // A checkpoint that was not completed says nothing new, and not all: it voids nothing.
+                Record::SessionReset(_) if extent.offset > end => {}
                 record => replay.apply(&record, extent),
             }
         }
     }
     let mut recovered = replay.finish(in_memory);
+    recovered.shard = shard as u8;
     recovered.position = journal.end;
+    recovered.existing.clone_from(&journal.existing);
     recovered.publications = publications(shard, journals);
     let own = transactions.known.iter().filter(|known| usize::from(known.shard) == shard);
     recovered.transactions = own.map(|known| known.number).max().unwrap_or(0);
@@ -221,13 +225,13 @@ pub(crate) fn replay(shard: usize, journals: &[Journal], transactions: &Transact
     recovered
 }
 
-/// Where the last complete checkpoint begins. What lies before it need not be whole.
-fn last_checkpoint(journal: &Journal) -> u64 {
-    let (mut begun, mut complete) = (None, 0);
+/// Where the last complete checkpoint begins and ends. What lies before it need not be whole.
+fn last_checkpoint(journal: &Journal) -> (u64, u64) {
+    let (mut begun, mut complete) = (None, (0, 0));
     for (record, extent) in journal.frames.iter().flat_map(records_of) {
         match record {
             Record::CheckpointBegin => begun = Some(extent.offset),
-            Record::CheckpointEnd => complete = begun.take().unwrap_or(complete),
+            Record::CheckpointEnd => complete = begun.take().map_or(complete, |begin| (begin, extent.offset)),
             _ => {}
         }
     }
@@ -399,6 +403,7 @@ fn stored(record: &MessageRecord<'_>, extent: Extent) -> StoredMessage {
     let message = Arc::new(message_of(record));
     StoredMessage {
         publication: record.publication,
+        journal: record.publication.shard, // Of no consequence where the number of shards stays.
         extent,
         size: message.size() as u32,
         kind: record.kind,
