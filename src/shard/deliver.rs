@@ -285,8 +285,8 @@ impl Shard {
             Some(id) if self.fits(id, &publishing.outgoing, grant) => {
                 let outgoing = &mut receiver_mut(&mut self.sessions, session).outgoing;
                 let place = outgoing.give_place();
-                let packet_id = outgoing.begin(place, delivery.clone());
-                if self.record_queued(now, session, place, &delivery, Some(packet_id), publishing.under)
+                let packet_id = outgoing.begin(place, delivery);
+                if self.record_queued(now, session, place, publishing, grant, Some(packet_id))
                     && grant.qos == QoS::ExactlyOnce
                 {
                     // Its Packet Identifier must be known after a restart, or the client would take a repetition for another message.
@@ -295,7 +295,7 @@ impl Shard {
                 self.send_publish(id, publishing, grant, Some(packet_id), templates);
             }
             Some(_) => self.stats.dropped_too_large += 1, // [MQTT-3.1.2-25]
-            None => self.enqueue(now, session, delivery, grant.is_paced, publishing.under),
+            None => self.enqueue(now, session, delivery, publishing, grant),
         }
     }
 
@@ -305,18 +305,18 @@ impl Shard {
         now: Moment,
         session: u32,
         delivery: Delivery,
-        is_admitted: bool,
-        under: Option<Transaction>,
+        publishing: &mut Publishing<'_>,
+        grant: Grant<'_>,
     ) {
         let receiver = receiver_mut(&mut self.sessions, session);
         // What came through a Shared Subscription may have to go to another member at once.
         let is_stored = receiver.is_kept && delivery.shared.is_none();
-        let arrival = Arrival { delivery: delivery.clone(), queued: now, is_stored, is_admitted };
+        let arrival = Arrival { delivery, queued: now, is_stored, is_admitted: grant.is_paced };
         let queued = receiver.outgoing.enqueue(now, arrival, &mut self.queues);
         self.account_for_dropped(session);
         match queued {
             Ok(place) => {
-                self.record_queued(now, session, place, &delivery, None, under);
+                self.record_queued(now, session, place, publishing, grant, None);
             }
             Err(_) => self.stats.dropped_queue_full += 1,
         }
@@ -328,22 +328,22 @@ impl Shard {
         now: Moment,
         session: u32,
         place: Place,
-        delivery: &Delivery,
+        publishing: &mut Publishing<'_>,
+        grant: Grant<'_>,
         packet_id: Option<PacketId>,
-        under: Option<Transaction>,
     ) -> bool {
         let Some(number) = self.kept_number(session) else { return false };
-        let key = self.sessions.key(session);
+        let (key, under) = (self.sessions.key(session), publishing.under);
         self.journal.note_unsettled(under, || Entity::Session(key));
-        self.journal.refer_to(&delivery.message);
+        self.journal.refer_to(&publishing.share());
         let record = QueuedRecord {
             session: number,
             place,
-            publication: delivery.message.publication,
-            qos: delivery.qos,
-            retain: delivery.retain,
-            subscription_ids: delivery.subscription_ids.as_slice().into(),
-            shared: delivery.shared.as_ref().map(|key| (&*key.group, key.filter.as_str())),
+            publication: publishing.publication,
+            qos: grant.qos,
+            retain: grant.retain,
+            subscription_ids: grant.subscription_ids.into(),
+            shared: grant.shared.map(|key| (&*key.group, key.filter.as_str())),
             packet_id,
             is_released: false,
             queued: now,
