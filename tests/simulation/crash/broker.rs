@@ -138,6 +138,10 @@ impl Journals {
         self.desks.iter().all(|desk| desk.log.backlog() == 0 && desk.log.failure().is_none())
     }
 
+    pub(crate) fn are_failing(&self) -> bool {
+        self.disk.faults != Faults::default() || self.desks.iter().any(|desk| desk.log.failure().is_some())
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         self.desks.iter().filter_map(|desk| desk.log.next_deadline()).min()
     }
@@ -267,6 +271,10 @@ impl Simulation {
         let disk = &self.journals().disk;
         let journals: Vec<_> = (0..shards).map(|shard| reference::read(disk, shard)).collect();
         let transactions = Transactions::of(&journals);
+        if std::env::var_os("WILLOWMQ_CRASH_DUMP").is_some() {
+            eprintln!("{} start", now.as_micros());
+            journals.iter().for_each(|journal| journal.dump(&transactions));
+        }
         let recovered = |shard| reference::replay(shard, &journals, &transactions, IN_MEMORY);
         let recovered: Vec<_> = (0..shards).map(recovered).collect();
         let machines = recovered.into_iter().zip(journals).enumerate();

@@ -120,7 +120,7 @@ fn order(run: &Run, complaints: &mut Vec<String>) {
     for receipt in &run.receipts {
         let watcher = &ACTORS[receipt.actor];
         let posted = &run.posted[receipt.number];
-        if watcher.part != Part::Watcher || posted.is_will || receipt.received.retain {
+        if watcher.part != Part::Watcher || posted.is_will || receipt.received.retain || may_have_been_refused(run, posted) {
             continue;
         }
         let stay = if watcher.is_persistent { 0 } else { receipt.attempt };
@@ -133,6 +133,12 @@ fn order(run: &Run, complaints: &mut Vec<String>) {
             complaints.push(format!("{} got {} after {before}: {posted:?}", watcher.name, receipt.number));
         }
     }
+}
+
+/// Whether the disk was failing while a message was not acknowledged: it may have been refused at first, and its turn came later.
+fn may_have_been_refused(run: &Run, posted: &Posted) -> bool {
+    let until = posted.acknowledged.map_or(u64::MAX, |at| at.event);
+    run.trouble.iter().any(|event| (posted.sent.event..=until).contains(event))
 }
 
 /// A retained message is never older than one that was acknowledged before somebody asked.

@@ -171,6 +171,21 @@ impl Transactions {
     }
 }
 
+impl Journal {
+    /// Tells what is in a journal, for whoever looks into a failure.
+    pub(crate) fn dump(&self, transactions: &Transactions) {
+        eprintln!("  {:?}, checkpoint {:?}", self.existing, last_checkpoint(self));
+        for (record, extent) in self.frames.iter().flat_map(records_of) {
+            match record {
+                Record::Under(under) => {
+                    eprintln!("    {} {record:?} complete {}", extent.offset, transactions.is_complete(under));
+                }
+                record => eprintln!("    {} {record:?}", extent.offset),
+            }
+        }
+    }
+}
+
 fn records_of(frame: &Frame) -> Vec<(Record<'_>, Extent)> {
     let mut records = Vec::new();
     let mut at = 0;
@@ -220,8 +235,9 @@ pub(crate) fn replay(shard: usize, journals: &[Journal], transactions: &Transact
     let own = transactions.known.iter().filter(|known| usize::from(known.shard) == shard);
     recovered.transactions = own.map(|known| known.number).max().unwrap_or(0);
     recovered.voids = transactions.known.iter().copied().filter(|known| !transactions.is_complete(*known)).collect();
-    let complete = |(shard, number): (&u8, &u64)| Transaction { shard: *shard, number: *number };
-    recovered.completes = transactions.complete.iter().map(complete).collect();
+    // What was found complete is so for ever, and what is not is among the voids.
+    let newest = |shard: u8| transactions.known.iter().copied().filter(|known| known.shard == shard).max();
+    recovered.completes = (0..journals.len()).filter_map(|shard| newest(shard as u8)).collect();
     recovered
 }
 

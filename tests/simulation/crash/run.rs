@@ -117,6 +117,8 @@ pub(crate) struct Run {
     pub(crate) subscribed: BTreeMap<usize, At>,
     /// The newest moment of each life at which nothing was under way and all was durable.
     pub(crate) marks: BTreeMap<usize, At>,
+    /// Events at which the disk was failing: what a client sent then may have been refused without its hearing of it.
+    pub(crate) trouble: Vec<u64>,
     unanswered: BTreeMap<(usize, PacketId), usize>,
 }
 
@@ -134,8 +136,8 @@ impl Run {
     pub(crate) fn new(seed: u64, shards: usize, config: Config, manner: Manner) -> Self {
         let sim = Simulation::journalled(seed, shards, config, manner);
         let (attempts, posted, receipts, glimpses) = Default::default();
-        let (subscribed, marks, unanswered) = Default::default();
-        Self { sim, attempts, posted, receipts, glimpses, subscribed, marks, unanswered }
+        let (subscribed, marks, trouble, unanswered) = Default::default();
+        Self { sim, attempts, posted, receipts, glimpses, subscribed, marks, trouble, unanswered }
     }
 
     pub(crate) fn life(&self) -> usize {
@@ -246,6 +248,9 @@ impl Run {
 
     /// Looks at what has arrived, and does what a client does by itself: it subscribes until it knows that it has.
     pub(crate) fn observe(&mut self) {
+        if self.sim.journals().are_failing() {
+            self.trouble.push(self.sim.at().event);
+        }
         for index in 0..self.attempts.len() {
             let (link, seen) = (self.attempts[index].link, self.attempts[index].seen);
             let inbox = self.sim.client(link).inbox[seen..].to_vec();
