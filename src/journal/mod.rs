@@ -3,14 +3,19 @@
 //! **Invariant**: a record that was promised to a client is durable before the promise leaves.
 
 pub mod appender;
+#[cfg(feature = "server")]
+pub mod directory;
 pub mod encoding;
 pub mod frame;
 pub mod log;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+pub mod tool;
 
 pub use appender::Appender;
+#[cfg(feature = "server")]
+pub use directory::Directory;
 pub use frame::{Extent, Position};
 pub use log::Log;
 pub use recovery::{JournalError, Recovered};

@@ -7,11 +7,25 @@
 //!
 //! **Invariant**: what was promised is either recovered or there is an error; nothing is left out silently.
 
+mod distribute;
 mod error;
+mod load;
+mod reader;
 mod recovered;
+mod replay;
+mod scan;
+mod state;
+#[cfg(test)]
+mod tests;
+mod transactions;
 
+pub use distribute::{agree, distribute};
 pub use error::{Evidence, JournalError, Problem};
+pub use load::message_of;
 pub use recovered::{OwnedSession, Recovered, RecoveredDelivery, RecoveredSession, RecoveredWill, StoredMessage};
+pub use replay::replay;
+pub use scan::{Checkpoint, Part, Scan, scan};
+pub use transactions::{Resolution, resolve};
 
 use super::segment::SegmentName;
 use std::io;
@@ -52,4 +66,22 @@ pub struct Progress {
 pub struct Limits {
     /// Bytes of queued messages to keep in memory; the others are told by where they lie. Retained messages and wills are in memory in any case.
     pub memory_budget: u64,
+}
+
+/// Recovers the journals of shards `0..shards`, one after the other.
+pub fn recover(
+    files: &dyn Files,
+    shards: u8,
+    limits: Limits,
+    progress: &mut dyn FnMut(u8, Progress),
+) -> Result<Vec<Recovered>, JournalError> {
+    let scans = (0..shards).map(|shard| scan(files, shard, &mut |so_far| progress(shard, so_far)));
+    let scans = scans.collect::<Result<Vec<_>, _>>()?;
+    let resolution = resolve(&scans.iter().collect::<Vec<_>>());
+    let limits = Limits { memory_budget: limits.memory_budget / u64::from(shards.max(1)) };
+    let recovered =
+        scans.iter().map(|scan| replay(files, scan, &resolution, limits, &mut |so_far| progress(scan.shard, so_far)));
+    let mut recovered = recovered.collect::<Result<Vec<_>, _>>()?;
+    agree(&mut recovered);
+    Ok(recovered)
 }

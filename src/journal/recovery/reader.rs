@@ -1,0 +1,146 @@
+//! Reads segments: forward in large pieces, frame by frame.
+
+use super::{Files, JournalError};
+use crate::journal::frame::{FRAME_HEADER, FrameHeader, Head, Position};
+use crate::journal::segment::{SEGMENT_HEADER, SegmentName};
+
+/// What is read at a time; a frame that is longer is read as a whole.
+const PIECE: usize = 1 << 20;
+/// Bytes of a header before those that are zero in every frame.
+const BEFORE_ZEROS: usize = 25;
+
+/// One segment's file, and the piece of it that is in memory.
+pub(super) struct SegmentReader<'a> {
+    files: &'a dyn Files,
+    name: SegmentName,
+    length: u64,
+    piece: Vec<u8>,
+    piece_at: u64,
+}
+
+/// What stands at a place of the log.
+pub(super) enum Found<'a> {
+    /// A whole frame that belongs there.
+    Frame(FrameHeader, &'a [u8]),
+    /// The segment was left in order.
+    Seal,
+    /// Neither: the data end here, or are damaged.
+    Nothing,
+}
+
+/// What there is behind the last frame that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Remains {
+    /// How many bytes, up to the last that is not zero.
+    pub(super) bytes: u64,
+    /// Log offset of a header that says that all before itself, or a part beyond the beginning of the remains, was synced.
+    pub(super) witness: Option<u64>,
+}
+
+impl<'a> SegmentReader<'a> {
+    pub(super) fn open(files: &'a dyn Files, name: SegmentName) -> Result<Self, JournalError> {
+        let length = files.length(&name).map_err(|error| JournalError::unreadable(files.path(&name), 0, error))?;
+        Ok(Self { files, name, length, piece: Vec::new(), piece_at: 0 })
+    }
+
+    pub(super) fn path(&self) -> String {
+        self.files.path(&self.name)
+    }
+
+    /// Bytes of the file.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The bytes at `at` of the file; `None` if it ends before `length` of them.
+    pub(super) fn bytes(&mut self, at: u64, length: usize) -> Result<Option<&[u8]>, JournalError> {
+        if at.checked_add(length as u64).is_none_or(|end| end > self.length) {
+            return Ok(None);
+        }
+        if at < self.piece_at || at + length as u64 > self.piece_at + self.piece.len() as u64 {
+            let read = self.files.read(&self.name, at, length.max(PIECE));
+            self.piece = read.map_err(|error| JournalError::unreadable(self.path(), at, error))?;
+            self.piece_at = at;
+        }
+        let start = (at - self.piece_at) as usize;
+        Ok(self.piece.get(start..start + length))
+    }
+
+    /// What stands at `at`, where a frame with this sequence is expected.
+    pub(super) fn frame(&mut self, at: Position) -> Result<Found<'_>, JournalError> {
+        let file_at = self.name.file_offset(at.offset);
+        let Some(head) = self.bytes(file_at, FRAME_HEADER)?.and_then(<[u8]>::first_chunk) else {
+            return Ok(Found::Nothing);
+        };
+        let header = match Head::decode(head, at.offset) {
+            Head::Frame(header) if header.sequence == at.sequence => header,
+            Head::Seal(end) if end == at => return Ok(Found::Seal),
+            _ => return Ok(Found::Nothing),
+        };
+        if at.offset.checked_add(header.frame_bytes()).is_none() {
+            return Ok(Found::Nothing);
+        }
+        let payload = self.bytes(file_at + FRAME_HEADER as u64, header.length as usize)?;
+        Ok(match payload.filter(|payload| header.checks(payload)) {
+            Some(payload) => Found::Frame(header, payload),
+            None => Found::Nothing,
+        })
+    }
+
+    /// What there is from log offset `from` on, where no frame was found, up to log offset `to` or the end of the file.
+    ///
+    /// The search for a witness looks at every byte: a header's checksum covers its place, so nothing is taken for one by chance.
+    pub(super) fn remains(&mut self, from: u64, to: Option<u64>) -> Result<Remains, JournalError> {
+        let start = self.name.file_offset(from);
+        let end = to.map_or(self.length, |to| self.name.file_offset(to).min(self.length));
+        let mut remains = Remains::default();
+        let mut at = start;
+        while at < end {
+            // The last bytes of a piece are looked at again with the next, as a header may span both.
+            let length = (end - at).min(PIECE as u64) as usize;
+            let log_at = from.wrapping_add(at - start);
+            let Some(piece) = self.bytes(at, length)? else { break };
+            if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
+                remains.bytes = (at - start) + last as u64 + 1;
+                remains.witness = remains.witness.or_else(|| witness(piece, log_at, from));
+            }
+            at += if length > FRAME_HEADER { (length - FRAME_HEADER) as u64 } else { length as u64 };
+        }
+        Ok(remains)
+    }
+}
+
+/// Log offset of the first header in `piece`, which lies at log offset `at`, that says that more than `from` was synced.
+fn witness(piece: &[u8], at: u64, from: u64) -> Option<u64> {
+    let last = piece.len().checked_sub(FRAME_HEADER)?;
+    let mut index = 0;
+    while index <= last {
+        let head: &[u8; FRAME_HEADER] = piece[index..].first_chunk().expect("a whole header is left");
+        if *head == [0; FRAME_HEADER] {
+            index += FRAME_HEADER - 3; // The length is not zero, so one of the first four bytes is not.
+            continue;
+        }
+        let log_at = at.wrapping_add(index as u64);
+        if head[BEFORE_ZEROS..BEFORE_ZEROS + 3] == [0; 3]
+            && FrameHeader::decode(head, log_at).is_some_and(|header| header.durable > from)
+        {
+            return Some(log_at);
+        }
+        index += 1;
+    }
+    None
+}
+
+/// Whether all of a file behind the header of the segment is zero.
+pub(super) fn is_blank(reader: &mut SegmentReader<'_>) -> Result<bool, JournalError> {
+    let mut at = SEGMENT_HEADER as u64;
+    while at < reader.length() {
+        let length = (reader.length() - at).min(PIECE as u64) as usize;
+        match reader.bytes(at, length)? {
+            Some(piece) if piece.iter().any(|byte| *byte != 0) => return Ok(false),
+            Some(_) => at += length as u64,
+            None => break,
+        }
+    }
+    Ok(true)
+}

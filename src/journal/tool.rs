@@ -1,0 +1,1 @@
+//! What `willowmq journal` does.
