@@ -45,6 +45,7 @@ impl Shard {
         if let Some(older) = self.connection_of(&client_id) {
             self.finish_reading(now, older);
         }
+        let had_will = self.session(&client_id).is_some_and(|old| !matches!(old.will, WillState::None));
         let previous = self.settle_previous(now, &client_id, connect.clean_start);
         let hash = self.hasher.hash_one(&*client_id);
         let is_resumed = previous.resumed.is_some();
@@ -55,8 +56,9 @@ impl Shard {
         if previous.published_will && self.peers.has_peers() {
             self.withhold_connack(id);
         }
-        // While the disk refuses, a client may come back to its Session all the same: nothing new is promised to it.
-        let only_returns = is_resumed && connect.will.is_none();
+        // While the disk refuses, a client may come back to its Session all the same: nothing new is promised to it. That its old will is
+        // gone would be a promise.
+        let only_returns = is_resumed && connect.will.is_none() && !had_will;
         if self.journal.must_promise() && !(self.journal.is_failing() && only_returns) {
             self.promise(id);
             self.connections.get_mut(id).expect("it is being opened").await_connack();

@@ -76,9 +76,9 @@ impl Wills {
         self.allowed.is_empty() || self.allowed.iter().any(|filter| filter.matches(topic))
     }
 
-    /// When the storm that is going on will count as over.
+    /// When the storm that is going on will count as over; `None` while wills are due, be it that the disk does not let them go.
     pub(super) fn storm_ends(&self) -> Option<Moment> {
-        self.storm.map(|storm| storm.last + STORM_GAP)
+        self.storm.filter(|_| self.due.is_empty()).map(|storm| storm.last + STORM_GAP)
     }
 }
 

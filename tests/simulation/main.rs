@@ -2,6 +2,7 @@
 //! happen in more than one order. A failure prints its seed; `WILLOWMQ_SEED=n` replays it, `WILLOWMQ_SEEDS=n` runs more.
 
 mod client;
+mod crash;
 mod simulation;
 mod stories_retained;
 mod stories_sessions;

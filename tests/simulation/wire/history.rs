@@ -55,7 +55,7 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    const RECENT_MAX: usize = 60;
+    const RECENT_MAX: usize = 60000;
 
     pub(crate) fn note(&mut self, line: String) {
         for byte in line.bytes() {

@@ -3,10 +3,10 @@
 //!
 //! Stories are told on one, two and five shards, in several orders of events.
 
-mod client;
-mod history;
-mod message;
-mod network;
+pub(crate) mod client;
+pub(crate) mod history;
+pub(crate) mod message;
+pub(crate) mod network;
 mod stories;
-mod story;
+pub(crate) mod story;
 mod workload;

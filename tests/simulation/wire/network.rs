@@ -3,6 +3,7 @@
 //! Nothing happens at once here. Bytes arrive in pieces, messages between two shards stay in their order but wait for as many
 //! turns as chance wants, and which shard has its turn next is drawn too.
 
+use crate::crash::broker::Journals;
 use crate::simulation::Random;
 use crate::wire::client::{Client, Manner};
 use crate::wire::history::{At, History, Trace};
@@ -60,12 +61,14 @@ struct Connection {
 /// The broker and its clients.
 pub(crate) struct Simulation {
     pub(crate) random: Random,
-    seed: u64,
-    now: Moment,
+    pub(crate) seed: u64,
+    pub(crate) now: Moment,
     step: u64,
     event: u64,
-    config: Arc<Config>,
-    shards: Vec<Shard>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) shards: Vec<Shard>,
+    /// What the shards write down, where they do.
+    pub(crate) journals: Option<Journals>,
     /// A control call was made, so the shard's next turn has something to drain.
     is_stirred: Vec<bool>,
     mesh: Vec<VecDeque<PeerMessage>>,
@@ -92,6 +95,7 @@ impl Simulation {
             step: 0,
             event: 0,
             shards: (0..shards).map(shard).collect(),
+            journals: None,
             is_stirred: vec![false; shards],
             mesh: (0..shards * shards).map(|_| VecDeque::new()).collect(),
             connections: Vec::new(),
@@ -219,6 +223,7 @@ impl Simulation {
         let shard = self.random.below(self.shards.len());
         self.turn(shard);
         self.pump_clients();
+        self.work_disk();
     }
 
     /// Goes on until something has happened, and not a turn further.
@@ -246,15 +251,19 @@ impl Simulation {
     fn why_busy(&self) -> String {
         let deadlines: Vec<_> = self.shards.iter().map(Shard::next_deadline).collect();
         let mesh: Vec<_> = self.mesh.iter().map(VecDeque::len).collect();
-        format!("now {:?}, deadlines {deadlines:?}, mesh {mesh:?}, busy connections {:?}", self.now, self.busy)
+        let disk = self.journals.as_ref().map(Journals::why_busy);
+        format!("now {:?}, deadlines {deadlines:?}, mesh {mesh:?}, busy connections {:?}, {disk:?}", self.now, self.busy)
     }
 
-    fn is_quiet(&self) -> bool {
+    /// Whether nothing is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
         self.mesh.iter().all(VecDeque::is_empty)
             && self.busy.iter().all(|index| self.is_idle(*index))
             && !self.is_stirred.contains(&true)
+            && self.journals.as_ref().is_none_or(|journals| journals.are_quiet(self.now))
             && self.shards.iter().all(|shard| {
-                shard.population().due_wills == 0 && shard.next_deadline().is_none_or(|deadline| deadline > self.now)
+                let waits_for_disk = self.journals.as_ref().is_some_and(|journals| !journals.are_durable());
+                (shard.population().due_wills == 0 || waits_for_disk) && shard.next_deadline().is_none_or(|deadline| deadline > self.now)
             })
     }
 
@@ -285,24 +294,29 @@ impl Simulation {
         let until = self.now + by;
         while let Some(deadline) = self.next_deadline().filter(|deadline| *deadline <= until) {
             self.now = deadline.max(self.now);
-            for shard in 0..self.shards.len() {
-                self.turn(shard);
-            }
+            self.turn_each();
         }
         self.now = until;
+        self.turn_each();
+    }
+
+    pub(crate) fn turn_each(&mut self) {
         for shard in 0..self.shards.len() {
             self.turn(shard);
         }
+        self.work_disk();
     }
 
     fn next_deadline(&self) -> Option<Moment> {
-        self.shards.iter().filter_map(Shard::next_deadline).min()
+        let disk = self.journals.as_ref().and_then(Journals::next_deadline);
+        self.shards.iter().filter_map(Shard::next_deadline).chain(disk).min()
     }
 
     /// One turn of a shard, as its owner carries it out.
     fn turn(&mut self, shard: usize) {
         self.step += 1;
         self.is_stirred[shard] = false;
+        self.hear_of_disk(shard);
         for index in self.busy.iter().copied().collect::<Vec<_>>() {
             self.arrive(shard, index);
         }
@@ -446,8 +460,41 @@ impl Simulation {
         self.busy.remove(&index);
     }
 
-    /// Carries out what a shard's turn has left: messages, closes, reading, outputs.
+    /// The broker dies: connections break with whatever was under way on them, and so does the mesh. What the kernel had taken for a
+    /// client may still arrive.
+    pub(crate) fn break_connections(&mut self) {
+        for index in 0..self.connections.len() {
+            if self.connections[index].place == Place::Gone {
+                continue;
+            }
+            if let Some((buffer, start)) = self.connections[index].downstream.take() {
+                let end = start + self.random.below(buffer.len() - start + 1);
+                self.deliver(index, &buffer[start..end]);
+            }
+            self.note(index, || "breaks".to_owned());
+            self.finish(index);
+        }
+        self.busy.clear();
+    }
+
+    /// Other shards go on, with nothing under way.
+    pub(crate) fn replace_shards(&mut self, shards: Vec<Shard>) {
+        let count = shards.len();
+        self.shards = shards;
+        self.is_stirred = vec![true; count];
+        self.mesh = (0..count * count).map(|_| VecDeque::new()).collect();
+        self.by_id = vec![BTreeMap::new(); count];
+        self.generations = vec![Vec::new(); count];
+        self.free_slots = vec![Vec::new(); count];
+    }
+
+    pub(crate) fn note_line(&mut self, line: &str) {
+        self.trace.note(format!("{} {line}", self.now.as_micros()));
+    }
+
+    /// Carries out what a shard's turn has left: records, messages, closes, reading, outputs.
     fn drain(&mut self, shard: usize) {
+        self.write_down(shard);
         for peer in 0..self.shards.len() {
             if self.shards[shard].has_messages(ShardId::new(peer)) {
                 let messages = self.shards[shard].messages(ShardId::new(peer), usize::MAX);

@@ -1,0 +1,172 @@
+//! A workload and its disasters, drawn from one seed.
+
+use crate::crash::broker::{Flaw, Manner};
+use crate::crash::disk::{Crash, Faults};
+use crate::crash::oracle::complaints;
+use crate::crash::run::{ACTORS, Part, Run, tiny_config};
+use crate::simulation::Random;
+use crate::wire::message::{Message, Will, millis};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+use willowmq::codec::ProtocolVersion;
+use willowmq::shard::Closed;
+
+/// Seeds of an ordinary run.
+const SEEDS: u64 = 60;
+/// What happens under one seed.
+const ACTIONS: usize = 120;
+
+/// What is wrong with the run of a seed, and what happened last in it; a panic is as wrong as anything.
+fn wrong_with(seed: u64, flaw: Flaw) -> Option<String> {
+    let mut random = Random::new(seed);
+    let shards = 1 + random.below(4);
+    let manner = Manner {
+        segment_bytes: [1024, 2048, 8192][random.below(3)],
+        slowness: [0, 2, 8][random.below(3)],
+        flaw,
+        ..Manner::default()
+    };
+    let mut run = Run::new(seed, shards, tiny_config(), manner);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        play(&mut run, &mut random);
+        complaints(&run)
+    }));
+    match played {
+        Ok(complaints) if complaints.is_empty() => None,
+        Ok(complaints) => Some(format!("{}\n{}", complaints.join("\n"), run.sim.epitaph())),
+        Err(panic) => {
+            let what = panic.downcast_ref::<String>().cloned();
+            let what = what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
+            Some(format!("{}\n{}", what.unwrap_or_default(), run.sim.epitaph()))
+        }
+    }
+}
+
+fn play(run: &mut Run, random: &mut Random) {
+    for actor in 0..ACTORS.len() {
+        run.connect(actor);
+    }
+    run.settle();
+    for _ in 0..ACTIONS {
+        act(run, random);
+        match random.below(6) {
+            0 => run.settle(),
+            1 => run.advance(millis(random.below(2000) as u64)),
+            _ => run.step(random.below(12)),
+        }
+    }
+    let returning = random.next();
+    run.come_to_an_end(|actor| returning >> actor & 1 == 0);
+    run.look_at_retained(&retained_topics());
+}
+
+fn retained_topics() -> Vec<String> {
+    let devices = ACTORS.iter().enumerate().filter(|(_, client)| client.part == Part::Device);
+    devices.map(|(actor, _)| format!("r/{actor}")).collect()
+}
+
+fn act(run: &mut Run, random: &mut Random) {
+    let actor = random.below(ACTORS.len());
+    let is_device = ACTORS[actor].part == Part::Device;
+    match random.below(30) {
+        0 => {
+            let how = if random.one_in(2) { Crash::Kill } else { Crash::PowerCut };
+            run.crash(how, millis([0, 50, 3000][random.below(3)]));
+        }
+        1 => fail(run, random),
+        2 | 3 => run.sim.disk().faults = Faults::default(),
+        4 => run.cut(actor, if random.one_in(2) { Closed::Fin } else { Closed::Reset }),
+        5 if is_device => run.say_goodbye(actor),
+        6 => run.look_at_retained(&retained_topics()),
+        7 => withhold(run, actor, random),
+        8 if is_device && run.is_connected(actor) => connect_device(run, actor, random), // A takeover.
+        8..=14 if !run.is_connected(actor) => match is_device {
+            true => connect_device(run, actor, random),
+            false => run.connect(actor),
+        },
+        _ => {
+            let devices = (0..ACTORS.len()).filter(|actor| ACTORS[*actor].part == Part::Device);
+            let device = devices.clone().nth(random.below(devices.count())).expect("there are devices");
+            for _ in 0..1 + random.below(3) {
+                let message = draw_message(run, device, random);
+                run.publish(device, message);
+            }
+        }
+    }
+}
+
+fn fail(run: &mut Run, random: &mut Random) {
+    let mut faults = Faults::default();
+    match random.below(5) {
+        0 => faults.is_full = true,
+        1 => faults.is_read_only = true,
+        2 => faults.fails_writes = true,
+        3 => faults.fails_syncs = true,
+        _ => faults.fails_reads = true,
+    }
+    run.sim.disk().faults = faults;
+}
+
+fn withhold(run: &mut Run, actor: usize, random: &mut Random) {
+    let Some(attempt) = run.usable(actor) else { return };
+    let link = run.attempts[attempt].link;
+    match random.below(3) {
+        0 => run.sim.client_mut(link).manner.acknowledges = false,
+        1 => run.sim.set_reading(link, random.one_in(2)),
+        _ => run.sim.post_acknowledgements(link),
+    }
+}
+
+fn connect_device(run: &mut Run, actor: usize, random: &mut Random) {
+    let clean_start = !ACTORS[actor].is_persistent || random.one_in(6);
+    let keep_alive = [0, 4][random.below(2)];
+    let delay = match ACTORS[actor].version {
+        ProtocolVersion::V5 => [0, 0, 1, 5][random.below(4)],
+        _ => 0,
+    };
+    let level = [0, 1, 2, 2][random.below(4)];
+    let message = run.numbered(&format!("w/{actor}"), level);
+    let message = if random.one_in(3) { message.retain() } else { message };
+    let will = (!random.one_in(4)).then_some(Will { message, delay });
+    run.connect_with(actor, clean_start, keep_alive, will);
+}
+
+fn draw_message(run: &Run, device: usize, random: &mut Random) -> Message {
+    let level = [0, 1, 1, 2, 2][random.below(5)];
+    let kind = random.below(8);
+    let topic = match kind {
+        0..=3 => format!("t/{device}/{}", random.below(2)),
+        4 | 5 => format!("s/{device}"),
+        _ => format!("r/{device}"),
+    };
+    let message = run.numbered(&topic, level);
+    let may_expire = ACTORS[device].version == ProtocolVersion::V5;
+    match kind {
+        0 if may_expire && random.one_in(2) => message.expires_in(Duration::from_secs(3)),
+        6 if random.one_in(3) => Message { payload: Vec::new(), ..message.retain() },
+        6 if may_expire && random.one_in(3) => message.retain().expires_in(Duration::from_secs(2)),
+        6 | 7 => message.retain(),
+        _ => message,
+    }
+}
+
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let from = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    match from("WILLOWMQ_CRASH_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..from("WILLOWMQ_CRASH_SEEDS").unwrap_or(default),
+    }
+}
+
+/// Nothing that was promised is lost, and nothing happens twice, whenever the broker dies.
+#[test]
+fn drawn_crashes_lose_nothing_that_was_promised() {
+    let mut wrong = Vec::new();
+    for seed in seeds(SEEDS) {
+        if let Some(what) = wrong_with(seed, Flaw::None) {
+            eprintln!("WILLOWMQ_CRASH_SEED={seed}: {what}\n");
+            wrong.push(seed);
+        }
+    }
+    assert!(wrong.is_empty(), "wrong with these seeds: {wrong:?}");
+}

@@ -1,0 +1,10 @@
+//! The shards over a disk that fails and forgets, and a broker that dies at any moment and starts again on what is left.
+//!
+//! `WILLOWMQ_CRASH_SEED=n` runs one seed again, exactly; `WILLOWMQ_CRASH_SEEDS=n` runs so many.
+
+pub(crate) mod broker;
+mod disk;
+mod drawn;
+mod oracle;
+mod reference;
+mod run;
