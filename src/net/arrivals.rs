@@ -30,6 +30,7 @@ impl Worker {
             Completion::Sent { slot, buffer, result } => self.on_sent(now, slot, buffer, result),
             Completion::Woken { armed } => self.on_woken(armed),
             Completion::WakeFailed { peer } => self.on_wake_failed(peer),
+            Completion::File { .. } => unreachable!("no file operation was begun"),
         }
     }
 

@@ -171,7 +171,11 @@ pub(crate) fn check_system() -> Result<(), StartError> {
         Some(limit) if limit < MEMLOCK_MIN => return Err(StartError::MemlockTooLow { limit }),
         _ => {}
     }
-    Ring::new(2).map(drop).map_err(StartError::from_ring)
+    let ring = Ring::new(2).map_err(StartError::from_ring)?;
+    match ring.has_files() {
+        true => Ok(()),
+        false => Err(StartError::from_ring(Errno::NOSYS.into())),
+    }
 }
 
 /// Raises the limit on open files as far as the process may, and says how many connections it leaves room for.
