@@ -1,7 +1,7 @@
 //! What outlives the broker, and what it says about a data directory that it cannot use.
 
-use crate::harness::broker::{DATA, run};
-use crate::harness::{Broker, Connect, Publish, Will, property, secs};
+use crate::harness::broker::{DATA, program, run};
+use crate::harness::{Broker, Connect, Publish, Will, millis, property, secs};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -17,7 +17,9 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        if !self.0.as_os_str().is_empty() {
+            let _ = fs::remove_dir_all(&self.0);
+        }
     }
 }
 
@@ -39,7 +41,7 @@ fn lasting(client_id: &str) -> Connect {
     Connect::v5(client_id).resume().property(property::number(property::SESSION_EXPIRY_INTERVAL, 3600))
 }
 
-/// The files of all journals below `data`, the longest first.
+/// The files of all journals below `data`.
 fn segments(data: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![data.to_owned()];
@@ -167,6 +169,28 @@ fn another_number_of_shards_finds_everything_again() {
         assert!(broker.log().contains("the number of shards has changed"), "{}", broker.log());
     }
     find(&broker.killed_and_started(3, ""));
+}
+
+#[test]
+fn a_change_of_the_number_of_shards_that_is_cut_short_begins_anew() {
+    let settings = "[journal]\nsegment_bytes = \"1MiB\"\n";
+    let mut broker = Broker::start(settings);
+    fill(&broker);
+    let mut folder = Folder(broker.kill());
+    for attempt in 0..16 {
+        let shards = ["3", "2", "4", "1"][attempt % 4];
+        let mut command = program();
+        command.args(["--listen", "127.0.0.1:0", "--shards", shards, "--data-dir"]).arg(folder.data());
+        let mut child =
+            command.env("WILLOWMQ_JOURNAL_SEGMENT_BYTES", "1MiB").spawn().expect("the broker can be started");
+        std::thread::sleep(millis(20 + 6 * attempt as u64));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let broker = Broker::start_in(std::mem::take(&mut folder.0), 2, settings);
+    find(&broker);
+    let generations = fs::read_dir(broker.data()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
+    assert!(generations.count() <= 2, "older generations are removed");
 }
 
 #[test]

@@ -73,7 +73,8 @@ impl Broker {
         self.folder.join(DATA)
     }
 
-    fn start_in(folder: PathBuf, shards: u16, settings: &str) -> Self {
+    /// A broker whose configuration and data are in `folder`.
+    pub(crate) fn start_in(folder: PathBuf, shards: u16, settings: &str) -> Self {
         let data = folder.join(DATA);
         let listener = "[[listeners]]\nkind = \"tcp\"\naddress = \"127.0.0.1:0\"\n";
         let text = format!("shards = {shards}\ndata_dir = {data:?}\n{settings}\n{listener}");

@@ -128,7 +128,11 @@ impl Journals {
     pub(crate) fn why_busy(&self) -> String {
         let desks = self.desks.iter().map(|desk| {
             let (told, durable, reads) = (desk.told_durable, desk.log.durable(), desk.reads.len());
-            format!("told {told} of {durable}, resting {}, {:?}, reads {reads}", desk.is_resting, desk.log.next_deadline())
+            format!(
+                "told {told} of {durable}, resting {}, {:?}, reads {reads}",
+                desk.is_resting,
+                desk.log.next_deadline()
+            )
         });
         desks.collect::<Vec<_>>().join("; ")
     }
@@ -186,7 +190,9 @@ impl Journals {
         let is_believed = self.manner.flaw == Flaw::FailedSyncBelieved && !self.disk.faults.is_full;
         self.disk.lies = self.manner.flaw == Flaw::SyncForgotten && matches!(command, Command::Write { .. });
         let mut completed = self.disk.carry_out(command, random);
-        if is_believed && let Completed::Written(result @ Err(_), _) | Completed::Synced(result @ Err(_)) = &mut completed {
+        if is_believed
+            && let Completed::Written(result @ Err(_), _) | Completed::Synced(result @ Err(_)) = &mut completed
+        {
             *result = Ok(());
         }
         let desk = &mut self.desks[shard];
@@ -278,7 +284,8 @@ impl Simulation {
         let recovered = |shard| reference::replay(shard, &journals, &transactions, IN_MEMORY);
         let recovered: Vec<_> = (0..shards).map(recovered).collect();
         let machines = recovered.into_iter().zip(journals).enumerate();
-        let machines = machines.map(|(index, (recovered, journal))| self.start_shard(index, shards, now, recovered, journal));
+        let machines =
+            machines.map(|(index, (recovered, journal))| self.start_shard(index, shards, now, recovered, journal));
         let machines: Vec<_> = machines.collect();
         self.replace_shards(machines);
         for _ in 0..STEPS_TO_START {

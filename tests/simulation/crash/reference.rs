@@ -70,10 +70,8 @@ pub(crate) fn read(disk: &Disk, shard: usize) -> Journal {
             vouched = vouched.max(durable);
             raw.push((journal.end, frame.clone()));
             journal.frames.push(Frame { offset: journal.end.offset, payload: frame[FRAME_HEADER..].to_vec() });
-            journal.end = Position {
-                offset: journal.end.offset + frame.len() as u64,
-                sequence: journal.end.sequence + 1,
-            };
+            journal.end =
+                Position { offset: journal.end.offset + frame.len() as u64, sequence: journal.end.sequence + 1 };
         }
         let found = journal.existing.iter_mut().find(|existing| existing.name == *name);
         found.expect("it is one of them").end = journal.end.offset;
