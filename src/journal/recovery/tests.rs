@@ -191,7 +191,7 @@ pub(in crate::journal) fn will(number: u64) -> Record<'static> {
 
 fn pending(number: u64) -> Record<'static> {
     let at = Moment::from_micros(40);
-    let closing = Closing { cause: Cause::KeepAlive, at, last_packet: at };
+    let closing = Closing { cause: Cause::KeepAlive, at, last_packet: at, is_recovered: false };
     Record::WillPending { session: SessionNumber(number), due: Moment::from_micros(70), closing }
 }
 
