@@ -4,14 +4,14 @@
 //! the command half done.
 
 use crate::crash::disk::{Crash, Disk, Faults};
-use crate::crash::reference::{self, Journal, Transactions};
+use crate::crash::reference;
 use crate::simulation::Random;
 use crate::wire::network::Simulation;
 use std::sync::Arc;
 use std::time::Duration;
 use willowmq::config::Config;
 use willowmq::journal::log::{Command, Completed, Log, Mode, Options};
-use willowmq::journal::recovery::Recovered;
+use willowmq::journal::recovery::{self, Limits, Recovered};
 use willowmq::journal::segment::SEGMENT_HEADER;
 use willowmq::shard::{Read, Shard, ShardId};
 use willowmq::timer::Moment;
@@ -19,8 +19,8 @@ use willowmq::timer::Moment;
 /// Steps until the shards of a started broker know each other's Subscriptions, at the most.
 const STEPS_TO_START: usize = 10_000;
 
-/// Waiting messages of a Session that are in memory after a start; the others are read back.
-const IN_MEMORY: usize = 2;
+/// Bytes of queued messages that are in memory after a start; the others are read back.
+const MEMORY_BUDGET: u64 = 1000;
 
 /// A mistake that the owner of the shards could make, to see that it would be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,11 +128,7 @@ impl Journals {
     pub(crate) fn why_busy(&self) -> String {
         let desks = self.desks.iter().map(|desk| {
             let (told, durable, reads) = (desk.told_durable, desk.log.durable(), desk.reads.len());
-            format!(
-                "told {told} of {durable}, resting {}, {:?}, reads {reads}",
-                desk.is_resting,
-                desk.log.next_deadline()
-            )
+            format!("told {told} of {durable}, resting {}, {:?}, reads {reads}", desk.is_resting, desk.log.next_deadline())
         });
         desks.collect::<Vec<_>>().join("; ")
     }
@@ -190,9 +186,7 @@ impl Journals {
         let is_believed = self.manner.flaw == Flaw::FailedSyncBelieved && !self.disk.faults.is_full;
         self.disk.lies = self.manner.flaw == Flaw::SyncForgotten && matches!(command, Command::Write { .. });
         let mut completed = self.disk.carry_out(command, random);
-        if is_believed
-            && let Completed::Written(result @ Err(_), _) | Completed::Synced(result @ Err(_)) = &mut completed
-        {
+        if is_believed && let Completed::Written(result @ Err(_), _) | Completed::Synced(result @ Err(_)) = &mut completed {
             *result = Ok(());
         }
         let desk = &mut self.desks[shard];
@@ -218,7 +212,9 @@ impl Simulation {
     /// A broker that keeps journals, on an empty disk.
     pub(crate) fn journalled(seed: u64, shards: usize, config: Config, manner: Manner) -> Self {
         let mut sim = Self::new(seed, shards, config);
-        let (disk, desks, commands, openings, ends) = Default::default();
+        let (desks, commands, openings, ends) = Default::default();
+        let mut disk = Disk::default();
+        disk.identity = seed;
         sim.journals = Some(Journals { disk, manner, desks, commands, fuse: None, openings, ends });
         sim.start(shards);
         sim
@@ -274,18 +270,17 @@ impl Simulation {
     /// A broker starts on what is on the disk.
     pub(crate) fn start(&mut self, shards: usize) {
         let now = self.now;
-        let disk = &self.journals().disk;
-        let journals: Vec<_> = (0..shards).map(|shard| reference::read(disk, shard)).collect();
-        let transactions = Transactions::of(&journals);
+        let disk = &mut self.journals_mut().disk;
         if std::env::var_os("WILLOWMQ_CRASH_DUMP").is_some() {
-            eprintln!("{} start", now.as_micros());
-            journals.iter().for_each(|journal| journal.dump(&transactions));
+            reference::dump(disk, shards);
         }
-        let recovered = |shard| reference::replay(shard, &journals, &transactions, IN_MEMORY);
-        let recovered: Vec<_> = (0..shards).map(recovered).collect();
-        let machines = recovered.into_iter().zip(journals).enumerate();
-        let machines =
-            machines.map(|(index, (recovered, journal))| self.start_shard(index, shards, now, recovered, journal));
+        let limits = Limits { memory_budget: MEMORY_BUDGET };
+        let recovered = recovery::recover(disk, shards as u8, limits, &mut |_, _| {});
+        let recovered = recovered.unwrap_or_else(|error| panic!("the journals cannot be read: {error}"));
+        reference::check(disk, &recovered);
+        recovered.iter().for_each(|recovered| disk.sync_found(&recovered.existing));
+        let machines = recovered.into_iter().enumerate();
+        let machines = machines.map(|(index, recovered)| self.start_shard(index, shards, now, recovered));
         let machines: Vec<_> = machines.collect();
         self.replace_shards(machines);
         for _ in 0..STEPS_TO_START {
@@ -315,14 +310,12 @@ impl Simulation {
         shards: usize,
         now: Moment,
         recovered: Recovered,
-        journal: Journal,
     ) -> Shard {
         let (seed, config) = (self.seed, Arc::clone(&self.config));
         let journals = self.journals.as_mut().expect("this broker keeps journals");
         let (mode, segment_bytes) = (journals.manner.mode, journals.manner.segment_bytes);
         let options = Options { shard: index as u8, directory: seed, mode, segment_bytes, ..Options::default() };
-        let mut log = Log::new(options, journal.synced, journal.existing);
-        log.append(journal.tail);
+        let log = Log::new(options, recovered.position, recovered.existing.clone());
         journals.desks.push(Desk::new(log));
         Shard::journalled(ShardId::new(index), shards, seed, config, now, recovered)
     }

@@ -7,7 +7,8 @@
 use crate::simulation::Random;
 use std::io;
 use willowmq::journal::SegmentName;
-use willowmq::journal::log::{Command, Completed, Failure};
+use willowmq::journal::log::{Command, Completed, Existing, Failure};
+use willowmq::journal::recovery::Files;
 
 /// What a disk writes as a whole, or tears.
 const SECTOR: usize = 512;
@@ -71,9 +72,12 @@ impl File {
         self.dirty.push(Dirty { at, bytes: bytes.to_vec() });
     }
 
+    /// What an earlier sync has lost stays lost: only what is dirty is written.
     fn sync(&mut self) {
-        self.dirty.clear();
-        self.platter = self.cached.clone();
+        self.platter.resize(self.cached.len(), 0);
+        for Dirty { at, bytes } in std::mem::take(&mut self.dirty) {
+            self.platter[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
     }
 
     /// Chance decides what of each sector has reached the platter; the rest never will.
@@ -118,6 +122,8 @@ impl File {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
     files: Vec<File>,
+    /// Names the data directory.
+    pub(crate) identity: u64,
     pub(crate) faults: Faults,
     /// The flaw of a disk that says "synced" as soon as something is written.
     pub(crate) lies: bool,
@@ -257,6 +263,15 @@ impl Disk {
         found.filter(|_| !self.faults.fails_reads).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Whoever starts on files that it has read syncs them first. What an earlier sync has lost is not dirty, and stays lost.
+    pub(crate) fn sync_found(&mut self, found: &[Existing]) {
+        for existing in found {
+            let file = self.file(existing.name).expect("it was found");
+            file.sync();
+            file.is_listed_on_platter = true;
+        }
+    }
+
     /// The bytes of a file, as the page cache shows them; fewer where it ends.
     pub(crate) fn read_at(&self, name: SegmentName, at: u64, length: usize) -> io::Result<Vec<u8>> {
         let cached = &self.listed(name)?.cached;
@@ -264,14 +279,28 @@ impl Disk {
         Ok(cached[start..(start + length).min(cached.len())].to_vec())
     }
 
-    pub(crate) fn length_of(&self, name: SegmentName) -> io::Result<u64> {
-        Ok(self.listed(name)?.cached.len() as u64)
-    }
-
     /// The segments of a shard, in no order.
     pub(crate) fn segments_of(&self, shard: usize) -> Vec<SegmentName> {
         let of_shard = self.files.iter().filter(|file| file.is_listed && usize::from(file.name.shard) == shard);
         of_shard.map(|file| file.name).collect()
+    }
+}
+
+impl Files for Disk {
+    fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    fn segments(&self, shard: u8) -> io::Result<Vec<SegmentName>> {
+        Ok(self.segments_of(shard.into()))
+    }
+
+    fn length(&self, segment: &SegmentName) -> io::Result<u64> {
+        Ok(self.listed(*segment)?.cached.len() as u64)
+    }
+
+    fn read(&self, segment: &SegmentName, at: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.read_at(*segment, at, length)
     }
 }
 

@@ -23,17 +23,55 @@ struct Frame {
 }
 
 /// The frames of one shard's log, and what the log needs to go on.
-pub(crate) struct Journal {
+struct Journal {
     frames: Vec<Frame>,
     end: Position,
-    pub(crate) existing: Vec<Existing>,
-    /// Behind the last byte that is known to be synced, and the frames from there on: whoever goes on writes them again.
-    pub(crate) synced: Position,
-    pub(crate) tail: Vec<u8>,
+    existing: Vec<Existing>,
+}
+
+/// Tells what is in all journals, for whoever looks into a failure.
+pub(crate) fn dump(disk: &Disk, shards: usize) {
+    let journals: Vec<_> = (0..shards).map(|shard| read(disk, shard)).collect();
+    let transactions = Transactions::of(&journals);
+    journals.iter().for_each(|journal| journal.dump(&transactions));
+}
+
+/// Checks that this reader finds in the journals what the broker's own has found.
+pub(crate) fn check(disk: &Disk, recovered: &[Recovered]) {
+    let journals: Vec<_> = (0..recovered.len()).map(|shard| read(disk, shard)).collect();
+    let transactions = Transactions::of(&journals);
+    for (shard, recovered) in recovered.iter().enumerate() {
+        let expected = replay(shard, &journals, &transactions);
+        assert_eq!(tell(recovered), tell(&expected), "what shard {shard} recovers, and what its journal says");
+    }
+}
+
+/// What matters of a recovery, as text.
+fn tell(recovered: &Recovered) -> Vec<String> {
+    let mut told = vec![format!("position {:?}, stopped {:?}", recovered.position, recovered.stopped)];
+    for session in &recovered.sessions {
+        told.push(format!("{:?}", session.header));
+        let mut subscriptions: Vec<_> = session.subscriptions.iter().map(|(filter, ..)| filter).collect();
+        subscriptions.sort();
+        let mut received = session.received.clone();
+        received.sort();
+        told.push(format!("  {subscriptions:?}, received {received:?}"));
+        for delivery in &session.deliveries {
+            let publication = delivery.message.as_ref().map(|message| message.publication);
+            let RecoveredDelivery { place, packet_id, qos, is_released, .. } = delivery;
+            told.push(format!("  {place:?} {packet_id:?} {qos:?} released {is_released}: {publication:?}"));
+        }
+        if let Some(will) = &session.will {
+            told.push(format!("  will {:?} pending {:?}", will.will.message.topic(), will.pending));
+        }
+    }
+    let retained = recovered.retained.iter().map(|stored| stored.publication);
+    told.extend(retained.map(|publication| format!("retained {publication:?}")));
+    told
 }
 
 /// Reads the segments of a shard.
-pub(crate) fn read(disk: &Disk, shard: usize) -> Journal {
+fn read(disk: &Disk, shard: usize) -> Journal {
     let mut chain: Vec<(SegmentName, SegmentHeader)> = Vec::new();
     let mut names = disk.segments_of(shard);
     names.sort_by_key(SegmentName::order);
@@ -50,25 +88,17 @@ pub(crate) fn read(disk: &Disk, shard: usize) -> Journal {
         frames: Vec::new(),
         end: Position::default(),
         existing,
-        synced: Position::default(),
-        tail: Vec::new(),
     };
-    let mut vouched = 0;
     let mut gap = None;
-    let mut raw: Vec<(Position, Vec<u8>)> = Vec::new();
     for (index, (name, header)) in chain.iter().enumerate() {
         let limit = chain.get(index + 1).map_or(u64::MAX, |(next, _)| next.start);
         if index > 0 && journal.end.offset != name.start {
             // What comes before the last checkpoint need not be whole: of the files removed some may have come back.
             journal.frames.clear();
-            raw.clear();
             gap = Some(name);
         }
-        vouched = vouched.max(name.start);
         journal.end = Position { offset: name.start, sequence: header.sequence };
-        while let Some((frame, durable)) = read_frame(disk, *name, journal.end, limit) {
-            vouched = vouched.max(durable);
-            raw.push((journal.end, frame.clone()));
+        while let Some(frame) = read_frame(disk, *name, journal.end, limit) {
             journal.frames.push(Frame { offset: journal.end.offset, payload: frame[FRAME_HEADER..].to_vec() });
             journal.end =
                 Position { offset: journal.end.offset + frame.len() as u64, sequence: journal.end.sequence + 1 };
@@ -79,17 +109,11 @@ pub(crate) fn read(disk: &Disk, shard: usize) -> Journal {
     if let Some(name) = gap {
         assert!(last_checkpoint(&journal).1 > 0, "something before {name} is missing");
     }
-    assert!(vouched <= journal.end.offset, "what was synced up to {vouched} ends at {}", journal.end.offset);
-    journal.synced = journal.end;
-    for (position, frame) in raw.into_iter().filter(|(position, _)| position.offset >= vouched) {
-        journal.synced = if journal.tail.is_empty() { position } else { journal.synced };
-        journal.tail.extend(frame);
-    }
     journal
 }
 
-/// The frame there, with its header, and up to where it says that all was synced.
-fn read_frame(disk: &Disk, name: SegmentName, at: Position, limit: u64) -> Option<(Vec<u8>, u64)> {
+/// The frame there, with its header.
+fn read_frame(disk: &Disk, name: SegmentName, at: Position, limit: u64) -> Option<Vec<u8>> {
     if at.offset >= limit {
         return None;
     }
@@ -98,12 +122,12 @@ fn read_frame(disk: &Disk, name: SegmentName, at: Position, limit: u64) -> Optio
     let Head::Frame(header) = Head::decode(header.as_slice().try_into().ok()?, at.offset) else { return None };
     let frame = disk.read_at(name, file_offset, header.frame_bytes() as usize).ok()?;
     let is_good = frame.len() as u64 == header.frame_bytes() && header.checks(&frame[FRAME_HEADER..]);
-    (is_good && header.sequence == at.sequence).then_some((frame, header.durable))
+    (is_good && header.sequence == at.sequence).then_some(frame)
 }
 
 /// Every transaction that any journal knows of.
 #[derive(Default)]
-pub(crate) struct Transactions {
+struct Transactions {
     known: BTreeSet<Transaction>,
     complete: BTreeMap<u8, u64>,
     voids: BTreeSet<Transaction>,
@@ -112,7 +136,7 @@ pub(crate) struct Transactions {
 }
 
 impl Transactions {
-    pub(crate) fn of(journals: &[Journal]) -> Self {
+    fn of(journals: &[Journal]) -> Self {
         let mut all = Self::default();
         for (shard, journal) in journals.iter().enumerate() {
             for (record, _) in journal.frames.iter().flat_map(|frame| records_of(frame)) {
@@ -171,7 +195,7 @@ impl Transactions {
 
 impl Journal {
     /// Tells what is in a journal, for whoever looks into a failure.
-    pub(crate) fn dump(&self, transactions: &Transactions) {
+    fn dump(&self, transactions: &Transactions) {
         eprintln!("  {:?}, checkpoint {:?}", self.existing, last_checkpoint(self));
         for (record, extent) in self.frames.iter().flat_map(records_of) {
             match record {
@@ -208,7 +232,7 @@ struct Replay {
 }
 
 /// What one shard's journal tells; `publications` and `transactions` are the highest numbers in any of them.
-pub(crate) fn replay(shard: usize, journals: &[Journal], transactions: &Transactions, in_memory: usize) -> Recovered {
+fn replay(shard: usize, journals: &[Journal], transactions: &Transactions) -> Recovered {
     let journal = &journals[shard];
     let mut replay = Replay::default();
     let (begin, end) = last_checkpoint(journal);
@@ -225,7 +249,7 @@ pub(crate) fn replay(shard: usize, journals: &[Journal], transactions: &Transact
             }
         }
     }
-    let mut recovered = replay.finish(in_memory);
+    let mut recovered = replay.finish();
     recovered.shard = shard as u8;
     recovered.position = journal.end;
     recovered.existing.clone_from(&journal.existing);
@@ -378,16 +402,11 @@ impl Replay {
         deliveries.sort_by_key(|delivery| delivery.place);
     }
 
-    fn finish(mut self, in_memory: usize) -> Recovered {
+    fn finish(mut self) -> Recovered {
         let mut sessions = Vec::new();
         for (number, mut content) in self.contents {
             let Some(header) = self.headers.remove(&number) else { continue };
             content.header = header;
-            // Only so many of those that wait are in memory.
-            let waiting = content.deliveries.iter_mut().filter(|delivery| delivery.packet_id.is_none());
-            for delivery in waiting.skip(in_memory) {
-                delivery.message.iter_mut().for_each(|stored| stored.message = None);
-            }
             sessions.push(content);
         }
         let retained = self.retained.values().map(|publication| self.messages[publication].clone()).collect();
