@@ -84,11 +84,7 @@ fn read(disk: &Disk, shard: usize) -> Journal {
         chain.retain(|(earlier, _)| earlier.start < name.start);
         chain.push((name, header));
     }
-    let mut journal = Journal {
-        frames: Vec::new(),
-        end: Position::default(),
-        existing,
-    };
+    let mut journal = Journal { frames: Vec::new(), end: Position::default(), existing };
     let mut gap = None;
     for (index, (name, header)) in chain.iter().enumerate() {
         let limit = chain.get(index + 1).map_or(u64::MAX, |(next, _)| next.start);
