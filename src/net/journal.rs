@@ -119,11 +119,17 @@ struct Reading {
 }
 
 impl Journal {
-    /// The journal of `shard`, going on at `position`, where it ended.
+    /// The journal of `shard`, going on at `certain`, up to where it is known to have been synced; `tail` is what it holds behind that.
     ///
     /// # Errors
     /// When its folder cannot be opened.
-    pub(crate) fn new(shard: usize, config: &Config, place: Place, position: Position) -> Result<Self, StartError> {
+    pub(crate) fn new(
+        shard: usize,
+        config: &Config,
+        place: Place,
+        certain: Position,
+        tail: Vec<u8>,
+    ) -> Result<Self, StartError> {
         let Place { identity, folder: path, existing } = place;
         let folder = File::open(&path).map_err(|error| {
             let problem = DirectoryProblem::Unreadable(error);
@@ -138,7 +144,10 @@ impl Journal {
             sync_interval: settings.sync_interval,
             retry: settings.retry_interval,
         };
-        let log = Log::new(options, position, existing);
+        let mut log = Log::new(options, certain, existing);
+        if !tail.is_empty() {
+            log.append(tail); // It can be read, but that does not mean that it has reached the disk.
+        }
         Ok(Self {
             shard,
             durable: log.durable(),
@@ -462,7 +471,7 @@ mod tests {
             let mut config = Config::default();
             config.journal.retry_interval = Duration::from_millis(20);
             let place = Place { identity: 7, folder: path.clone(), existing: Vec::new() };
-            let journal = Journal::new(0, &config, place, Position::default()).unwrap();
+            let journal = Journal::new(0, &config, place, Position::default(), Vec::new()).unwrap();
             let clock = Clock::start_at(Moment::ZERO);
             let recovered = Recovered::default();
             let shard = Shard::journalled(ShardId::new(0), 1, 1, Arc::new(config), clock.now(), recovered);

@@ -141,9 +141,10 @@ impl Worker {
         let is_moving = beginning.as_ref().is_some_and(|beginning| beginning.is_moving);
         let (journal, mut shard) = match beginning {
             None => (None, Shard::new(id, shards, *seed, Arc::clone(config), now)),
-            Some(beginning) => {
-                let journal = Journal::new(id.index(), config, beginning.place, beginning.recovered.position)?;
-                let shard = Shard::journalled(id, shards, *seed, Arc::clone(config), now, beginning.recovered);
+            Some(Beginning { mut recovered, place, .. }) => {
+                let tail = std::mem::take(&mut recovered.tail);
+                let journal = Journal::new(id.index(), config, place, recovered.certain, tail)?;
+                let shard = Shard::journalled(id, shards, *seed, Arc::clone(config), now, recovered);
                 (Some(journal), shard)
             }
         };

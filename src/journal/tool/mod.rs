@@ -15,7 +15,7 @@ pub use repair::repair;
 pub use repair::{Plan, plan};
 
 use super::recovery::reader::SegmentReader;
-use super::recovery::scan::{chain, read_header};
+use super::recovery::scan::read_header;
 use super::recovery::{Files, JournalError};
 use super::segment::{SegmentHeader, SegmentName};
 
@@ -40,4 +40,16 @@ fn readable_chain(files: &dyn Files, shard: u8) -> Result<(Vec<SegmentHeader>, V
 struct BadSegment {
     name: SegmentName,
     error: JournalError,
+}
+
+/// The segments by which a log goes on from one to the next, given all in the order in which they were begun.
+fn chain(headers: Vec<SegmentHeader>) -> Vec<SegmentHeader> {
+    let mut chain: Vec<SegmentHeader> = Vec::new();
+    for header in headers {
+        while chain.last().is_some_and(|last| last.name.start >= header.name.start) {
+            chain.pop();
+        }
+        chain.push(header);
+    }
+    chain
 }

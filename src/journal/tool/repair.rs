@@ -155,7 +155,7 @@ impl Plan<'_> {
         if next.is_some_and(|next| at == (Position { offset: next.name.start, sequence: next.sequence })) {
             return Ok(None);
         }
-        let remains = reader.remains(at.offset, cut)?;
+        let remains = reader.remains(at.offset, cut, at.offset)?;
         let is_damage = next.is_some() || remains.witness.is_some();
         if !is_damage && remains.bytes == 0 {
             return Ok(None);
