@@ -2,7 +2,7 @@
 
 use super::Fault;
 use super::subscriptions::{AudienceId, Subscriptions};
-use crate::history::{Publishing, Receiving, Stamp, Who};
+use crate::history::{Payload, Publishing, Receiving, Stamp, Who};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
@@ -75,7 +75,7 @@ impl Messages {
             }
             Entry::Occupied(entry) => match (entry.get().payload, receiving.payload) {
                 (before, now) if before == now => Ok(false),
-                (_, crate::history::Payload::Stamp(stamp)) => {
+                (_, Payload::Stamp(stamp)) => {
                     Err(Fault::PacketIdInUse { client: who, packet_id: receiving.packet_id, stamp })
                 }
                 _ => Err(Fault::Unknown { client: who, topic: receiving.topic.clone() }),

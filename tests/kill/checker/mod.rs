@@ -13,7 +13,7 @@ mod subscriptions;
 mod tests;
 mod wills;
 
-use crate::history::{Did, Event, Moment, Payload, Stamp, Who};
+use crate::history::{Did, Event, Kind, Moment, Payload, Receiving, Stamp, Who};
 use messages::Messages;
 use retained::Retained;
 use sessions::Sessions;
@@ -189,7 +189,7 @@ impl Checker {
             Did::Disconnect { with_will: true } => self.wills.cut(at, who),
             Did::Cut => {
                 self.wills.cut(at, who);
-                self.closed(who);
+                self.closed(who, false);
             }
             Did::Closed => {
                 let expected = !self.alive || self.wills.closed(at, who);
@@ -197,14 +197,14 @@ impl Checker {
                     self.wills.cut(at, who);
                     faults.push(Fault::Closed { client: who });
                 }
-                self.closed(who);
+                self.closed(who, self.alive);
             }
             Did::Looked { settled } => faults.extend(self.retained.looked(who, *settled, &mut self.counts)),
         }
     }
 
-    fn closed(&mut self, who: Who) {
-        if self.sessions.closed(who, self.alive) {
+    fn closed(&mut self, who: Who, sure: bool) {
+        if self.sessions.closed(who, sure) {
             self.end_of_session(who);
         }
     }
@@ -215,7 +215,7 @@ impl Checker {
         }
     }
 
-    fn receive(&mut self, at: Moment, who: Who, receiving: &crate::history::Receiving, faults: &mut Vec<Fault>) {
+    fn receive(&mut self, at: Moment, who: Who, receiving: &Receiving, faults: &mut Vec<Fault>) {
         let unknown = Fault::Unknown { client: who, topic: receiving.topic.clone() };
         let is_new = match self.messages.is_new(who, receiving) {
             Ok(is_new) => is_new,
@@ -233,10 +233,10 @@ impl Checker {
             return; // A stored copy, or the same delivery once more.
         }
         match stamp.kind {
-            crate::history::Kind::Message => {
+            Kind::Message => {
                 faults.extend(self.messages.receive(&self.subscriptions, audience, who, receiving, stamp));
             }
-            crate::history::Kind::Will => {
+            Kind::Will => {
                 if let Some(will) = self.wills.receive(at, &self.subscriptions, audience, receiving, stamp, faults) {
                     self.retained.published(&will);
                 } else {
@@ -246,7 +246,7 @@ impl Checker {
         }
     }
 
-    /// A watcher has its connection: wills of QoS 0 reach it from now on.
+    /// How much is owed: messages and wills that have not arrived.
     pub(crate) fn outstanding(&self) -> usize {
         self.messages.owed().count() + self.wills.owed(&self.subscriptions).count()
     }

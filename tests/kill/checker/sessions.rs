@@ -54,10 +54,11 @@ impl Sessions {
         (!right).then_some(Fault::SessionPresent { client: who, said: session_present })
     }
 
-    /// Whether the session ends with its connection. A broker that was killed may keep it for its will.
-    pub(crate) fn closed(&mut self, who: Who, alive: bool) -> bool {
+    /// Whether the session ends with its connection. `sure` if it was the broker that closed: one that was
+    /// killed may keep it for its will, and one whose client is gone may see that after the next CONNECT.
+    pub(crate) fn closed(&mut self, who: Who, sure: bool) -> bool {
         let Some(session) = self.all.get_mut(&who).filter(|session| !session.persistent) else { return false };
-        session.there = if alive && session.there != There::Perhaps { There::No } else { There::Perhaps };
+        session.there = if sure && session.there != There::Perhaps { There::No } else { There::Perhaps };
         true
     }
 }

@@ -86,9 +86,12 @@ impl Subscriptions {
         ids
     }
 
-    /// Audiences that a message to this topic must reach if it is sent now.
+    /// Audiences that a message to this topic must reach if it is sent now; at QoS 0 nobody must be reached.
     pub(crate) fn matching(&self, topic: &str) -> Vec<AudienceId> {
-        let is_sure = |id: &AudienceId| self.all[*id].stage == Stage::Sure && matches(&self.all[*id].filter, topic);
+        let is_sure = |id: &AudienceId| {
+            let subscription = &self.all[*id];
+            subscription.stage == Stage::Sure && subscription.qos > 0 && matches(&subscription.filter, topic)
+        };
         (0..self.all.len()).filter(is_sure).collect()
     }
 

@@ -183,10 +183,8 @@ impl Wills {
         for who in self.undecided.keys().copied().collect::<Vec<_>>() {
             self.each_due(who, |tracked, due, (earliest, latest)| {
                 due.optional |= tracked.will.qos == 0 && earliest <= at; // It may have been on its way.
-                if due.published {
-                } else if latest.is_some_and(|latest| latest + SURELY < at) && !due.optional {
-                    due.published = true;
-                } else {
+                due.published |= latest.is_some_and(|latest| latest + SURELY < at) && !due.optional;
+                if !due.published {
                     due.perhaps_published |= earliest <= at;
                     due.earliest = if due.perhaps_published { earliest } else { due.earliest };
                     due.held = true;
