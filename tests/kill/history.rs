@@ -134,30 +134,53 @@ pub(crate) enum Did {
     /// CONNECT is sent.
     Connect(Connecting),
     /// CONNACK with success has come.
-    Connack { session_present: bool },
+    Connack {
+        session_present: bool,
+    },
     /// CONNACK with another Reason Code has come.
-    Refusal { reason: u8 },
-    Subscribe { filter: String, qos: u8 },
-    Suback { filter: String, reason: u8 },
-    Unsubscribe { filter: String },
-    Unsuback { filter: String },
+    Refusal {
+        reason: u8,
+    },
+    Subscribe {
+        filter: String,
+        qos: u8,
+    },
+    Suback {
+        filter: String,
+        reason: u8,
+    },
+    Unsubscribe {
+        filter: String,
+    },
+    Unsuback {
+        filter: String,
+    },
     /// PUBLISH is sent for the first time.
     Publish(Publishing),
     /// PUBACK or PUBREC has come.
-    Acknowledged { number: u64, reason: u8 },
+    Acknowledged {
+        number: u64,
+        reason: u8,
+    },
     /// PUBLISH has come.
     Receive(Receiving),
     /// PUBREL has come.
-    Release { packet_id: u16 },
+    Release {
+        packet_id: u16,
+    },
     /// DISCONNECT is sent; `with_will` is Reason Code 0x04.
-    Disconnect { with_will: bool },
+    Disconnect {
+        with_will: bool,
+    },
     /// The client ends the connection without a word.
     Cut,
     /// The broker has ended the connection.
     Closed,
     /// A subscriber that came to see the retained messages of its filter has waited long enough for them. `settled`: all had been
     /// quiet before it came.
-    Looked { settled: bool },
+    Looked {
+        settled: bool,
+    },
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ fn relaxed_loses_nothing_that_was_acknowledged_at_any_kill() {
 /// The loop is worth something: it sees what a broker without a journal loses.
 #[test]
 fn memory_loses_everything_and_the_checker_sees_it() {
-    let outcome = run(Settings { durability: "memory", grace: Grace::Of(Duration::from_secs(1)) }, 2);
+    let outcome = run(Settings { durability: "memory", grace: Grace::Of(Duration::from_secs(1)) }, 4);
     let seen = |is_it: fn(&Fault) -> bool| outcome.complaints.iter().any(|complaint| is_it(&complaint.fault));
     assert!(seen(|fault| matches!(fault, Fault::Lost { .. })));
     assert!(seen(|fault| matches!(fault, Fault::SessionPresent { said: false, .. })));

@@ -14,6 +14,8 @@ use std::time::Duration;
 const DRAIN_EVERY: u64 = 10;
 /// How long what is owed may take once nothing else happens: the longest Will Delay Interval, the grace, and time for a busy machine.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// The same where much is known to be lost.
+const DRAIN_LOST_MAX: Duration = Duration::from_secs(4);
 /// How often somebody looks at the retained messages.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
 const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
@@ -39,13 +41,16 @@ pub(crate) struct Outcome {
     kills: u64,
     duration: Duration,
     interrupted: BTreeMap<&'static str, u64>,
-    counts: Counts,
+    pub(crate) counts: Counts,
     recoveries: Vec<Duration>,
 }
 
 impl Rounds {
     pub(crate) fn new(settings: Settings, seed: u64) -> Self {
-        let clients = fleet(settings);
+        Self::with(settings, seed, fleet(settings))
+    }
+
+    pub(crate) fn with(settings: Settings, seed: u64, clients: Vec<Client>) -> Self {
         Self {
             settings,
             random: Random::new(seed),
@@ -62,17 +67,18 @@ impl Rounds {
 
     /// Kills the broker so often. A durability that keeps its promises is asked for them early.
     pub(crate) fn run(mut self, rounds: u64) -> Outcome {
-        let goes_on = |rounds: &Self| rounds.log.checker.complaints().is_empty() || rounds.settings.durability == "memory";
+        let keeps = self.settings.durability != "memory";
+        let goes_on = |rounds: &Self| !keeps || rounds.log.checker.complaints().is_empty();
         for round in 1..=rounds {
             if !goes_on(&self) {
                 break;
             }
             self.round();
-            if round % DRAIN_EVERY == 0 && !self.drain() {
+            if round % DRAIN_EVERY == 0 && !self.drain(DRAIN_MAX) {
                 return self.outcome();
             }
         }
-        if goes_on(&self) && self.drain() {
+        if goes_on(&self) && (self.drain(if keeps { DRAIN_MAX } else { DRAIN_LOST_MAX }) || !keeps) {
             self.look_when_settled();
         }
         self.outcome()
@@ -83,10 +89,13 @@ impl Rounds {
         self.start();
         let life = match self.random.between(0, 9) {
             0 | 1 => self.random.millis(0, 80), // Perhaps before it listens.
-            2 | 3 => self.listen() + self.random.millis(0, 150),
-            4..=7 => self.listen() + self.random.millis(100, 1500),
-            _ => self.listen() + self.random.millis(1500, 3500),
+            2 | 3 => self.random.millis(100, 250),
+            4..=7 => self.random.millis(250, 1500),
+            _ => self.random.millis(1500, 3500),
         };
+        if life > Duration::from_millis(80) {
+            self.listen(false);
+        }
         let end = self.log.now() + life;
         while self.log.now() < end {
             self.turn(false);
@@ -94,7 +103,7 @@ impl Rounds {
         self.kill();
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         if !self.broker.runs() {
             self.log.note(Event::Started);
             self.broker.start();
@@ -102,18 +111,17 @@ impl Rounds {
     }
 
     /// Waits until the broker listens; clients are at it meanwhile.
-    fn listen(&mut self) -> Duration {
+    pub(crate) fn listen(&mut self, calm: bool) {
         let began = self.log.now();
         while !self.broker.listens() {
             assert!(self.log.now() < began + PATIENCE, "the broker does not listen");
-            self.turn(false);
+            self.turn(calm);
         }
         self.log.note(Event::Listening);
         self.recoveries.push(self.log.now() - began);
-        Duration::ZERO
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let words: BTreeSet<_> = self.clients.iter().flat_map(Client::interrupted).collect();
         words.into_iter().for_each(|word| *self.interrupted.entry(word).or_default() += 1);
         self.kills += 1;
@@ -148,10 +156,10 @@ impl Rounds {
     }
 
     /// Starts the broker and lets everything arrive; whether all that is owed has.
-    fn drain(&mut self) -> bool {
+    pub(crate) fn drain(&mut self, patience: Duration) -> bool {
         self.start();
-        self.listen();
-        let end = self.log.now() + DRAIN_MAX;
+        self.listen(true);
+        let end = self.log.now() + patience;
         while self.log.now() < end {
             let next = self.log.now() + Duration::from_millis(300);
             while self.log.now() < next {
@@ -164,16 +172,16 @@ impl Rounds {
         false
     }
 
-    fn look_when_settled(&mut self) {
+    pub(crate) fn look_when_settled(&mut self) {
         self.inspect(true);
         let end = self.log.now() + DRAIN_MAX;
-        while !self.clients.iter().all(|client| !client.is_inspector()) {
+        while self.clients.iter().any(Client::is_inspector) {
             assert!(self.log.now() < end, "the inspector is not served");
             self.turn(true);
         }
     }
 
-    fn outcome(self) -> Outcome {
+    pub(crate) fn outcome(self) -> Outcome {
         let duration = self.log.now();
         let mut log = self.log;
         let counts = log.checker.counts();
@@ -208,7 +216,12 @@ impl fmt::Display for Outcome {
         if let (Some(median), Some(longest)) = (recoveries.get(recoveries.len() / 2), recoveries.last()) {
             writeln!(out, "  start        {median:.0?} until it listens, {longest:.0?} at most")?;
         }
-        write!(out, "  complaints   {}", self.complaints.len())?;
+        let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+        for complaint in &self.complaints {
+            let text = format!("{:?}", complaint.fault);
+            *kinds.entry(text.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        write!(out, "  complaints   {} {kinds:?}", self.complaints.len())?;
         for complaint in self.complaints.iter().take(10) {
             write!(out, "\n    {complaint:?}")?;
         }

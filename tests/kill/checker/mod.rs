@@ -17,6 +17,7 @@ use crate::history::{Did, Event, Kind, Moment, Payload, Receiving, Stamp, Who};
 use messages::Messages;
 use retained::Retained;
 use sessions::Sessions;
+use std::collections::HashSet;
 use std::time::Duration;
 use subscriptions::{Audience, Subscriptions};
 use wills::Wills;
@@ -34,33 +35,79 @@ pub(crate) struct Complaint {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     /// An acknowledged message has not reached a subscription that was there before it.
-    Lost { audience: Audience, stamp: Stamp },
+    Lost {
+        audience: Audience,
+        stamp: Stamp,
+    },
     /// A message that is QoS 2 all the way was delivered twice.
-    Doubled { audience: Audience, stamp: Stamp },
+    Doubled {
+        audience: Audience,
+        stamp: Stamp,
+    },
     /// The first delivery of a message came after that of a later one of the same topic, author and QoS.
-    OutOfOrder { client: Who, stamp: Stamp, after: u64 },
+    OutOfOrder {
+        client: Who,
+        stamp: Stamp,
+        after: u64,
+    },
     /// A message came that nobody sent like this.
-    Unknown { client: Who, topic: String },
+    Unknown {
+        client: Who,
+        topic: String,
+    },
     /// A message that was sent after UNSUBACK, or to somebody who never subscribed, came.
-    Uninvited { client: Who, stamp: Stamp },
+    Uninvited {
+        client: Who,
+        stamp: Stamp,
+    },
     /// A Packet Identifier was used for another message before PUBREL.
-    PacketIdInUse { client: Who, packet_id: u16, stamp: Stamp },
+    PacketIdInUse {
+        client: Who,
+        packet_id: u16,
+        stamp: Stamp,
+    },
     /// CONNACK does not have the Session Present that follows from what was acknowledged.
-    SessionPresent { client: Who, said: bool },
+    SessionPresent {
+        client: Who,
+        said: bool,
+    },
     /// The broker refused what it has no reason to refuse.
-    Refused { client: Who, reason: u8 },
+    Refused {
+        client: Who,
+        reason: u8,
+    },
     /// The broker, which was not killed, ended a connection.
-    Closed { client: Who },
+    Closed {
+        client: Who,
+    },
     /// A retained message is older than the last one that was acknowledged: `number` came instead of `acknowledged`.
-    RetainedWentBack { topic: String, number: u64, acknowledged: u64 },
-    RetainedLost { topic: String, acknowledged: u64 },
+    RetainedWentBack {
+        topic: String,
+        number: u64,
+        acknowledged: u64,
+    },
+    RetainedLost {
+        topic: String,
+        acknowledged: u64,
+    },
     /// A will that had to be published has not come.
-    WillLost { watcher: Audience, stamp: Stamp },
-    WillDoubled { watcher: Audience, stamp: Stamp },
+    WillLost {
+        watcher: Audience,
+        stamp: Stamp,
+    },
+    WillDoubled {
+        watcher: Audience,
+        stamp: Stamp,
+    },
     /// A will came this long before it may have been due; `None` while the connection of its client stood.
-    WillEarly { stamp: Stamp, early: Option<Duration> },
+    WillEarly {
+        stamp: Stamp,
+        early: Option<Duration>,
+    },
     /// A will came that had been discarded.
-    WillAfterAll { stamp: Stamp },
+    WillAfterAll {
+        stamp: Stamp,
+    },
 }
 
 /// How long after a start no will is published that a client has left behind.
@@ -87,7 +134,10 @@ pub(crate) struct Counts {
 }
 
 pub(crate) struct Checker {
-    alive: bool,
+    /// Clients with a connection.
+    open: HashSet<Who>,
+    /// Clients whose connection ended with the broker, but who have not seen that yet.
+    orphaned: HashSet<Who>,
     sessions: Sessions,
     subscriptions: Subscriptions,
     messages: Messages,
@@ -100,7 +150,8 @@ pub(crate) struct Checker {
 impl Checker {
     pub(crate) fn new(grace: Grace) -> Self {
         Self {
-            alive: false,
+            open: HashSet::new(),
+            orphaned: HashSet::new(),
             sessions: Sessions::default(),
             subscriptions: Subscriptions::default(),
             messages: Messages::default(),
@@ -115,15 +166,12 @@ impl Checker {
         let mut faults = Vec::new();
         match event {
             Event::Killed => {
-                self.alive = false;
+                self.orphaned.extend(self.open.drain());
                 self.wills.killed(at);
             }
             Event::Started => self.wills.started(at),
             Event::Refused => self.wills.refused(at),
-            Event::Listening => {
-                self.alive = true;
-                self.wills.listening(at);
-            }
+            Event::Listening => self.wills.listening(at),
             Event::Client(who, did) => self.client(at, *who, did, &mut faults),
         }
         self.complaints.extend(faults.into_iter().map(|fault| Complaint { at, fault }));
@@ -132,6 +180,7 @@ impl Checker {
     fn client(&mut self, at: Moment, who: Who, did: &Did, faults: &mut Vec<Fault>) {
         match did {
             Did::Connect(connecting) => {
+                self.open.insert(who);
                 if self.sessions.connect(who, connecting) {
                     self.end_of_session(who);
                 }
@@ -192,18 +241,20 @@ impl Checker {
                 self.closed(who, false);
             }
             Did::Closed => {
-                let expected = !self.alive || self.wills.closed(at, who);
-                if !expected {
+                let is_orphan = self.orphaned.remove(&who);
+                if !is_orphan && !self.wills.closed(at, who) {
                     self.wills.cut(at, who);
                     faults.push(Fault::Closed { client: who });
                 }
-                self.closed(who, self.alive);
+                self.closed(who, !is_orphan);
             }
             Did::Looked { settled } => faults.extend(self.retained.looked(who, *settled, &mut self.counts)),
         }
     }
 
     fn closed(&mut self, who: Who, sure: bool) {
+        self.open.remove(&who);
+        self.orphaned.remove(&who);
         if self.sessions.closed(who, sure) {
             self.end_of_session(who);
         }

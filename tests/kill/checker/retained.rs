@@ -71,7 +71,9 @@ impl Retained {
     }
 
     pub(crate) fn receive(&mut self, who: Who, receiving: &Receiving, faults: &mut Vec<Fault>) {
-        let Some(look) = self.looks.get_mut(&who).filter(|look| matches(&look.filter, &receiving.topic)) else { return };
+        let Some(look) = self.looks.get_mut(&who).filter(|look| matches(&look.filter, &receiving.topic)) else {
+            return;
+        };
         let topic = &receiving.topic;
         let number = match receiving.payload {
             Payload::Stamp(stamp) => stamp.number,

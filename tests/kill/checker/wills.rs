@@ -68,6 +68,8 @@ pub(crate) struct Wills {
     connected: HashMap<Who, Moment>,
     /// CONNECT was sent then, with this Clean Start.
     asking: HashMap<Who, (Moment, bool)>,
+    /// The broker was killed before the answer to this CONNECT was read; it may still come.
+    unanswered: HashMap<Who, Stamp>,
     kills: Vec<Moment>,
     /// Until then nobody listened.
     refused: Moment,
@@ -96,6 +98,7 @@ impl Wills {
             leaving: HashSet::new(),
             connected: HashMap::new(),
             asking: HashMap::new(),
+            unanswered: HashMap::new(),
             kills: Vec::new(),
             refused: Moment::ZERO,
             listening: None,
@@ -104,6 +107,7 @@ impl Wills {
 
     pub(crate) fn connect(&mut self, at: Moment, who: Who, connecting: &Connecting, watchers: Vec<AudienceId>) {
         self.leaving.remove(&who);
+        self.unanswered.remove(&who);
         self.asking.insert(who, (at, connecting.clean_start));
         self.each_due(who, |tracked, due, (earliest, latest)| {
             if connecting.clean_start {
@@ -126,8 +130,8 @@ impl Wills {
     }
 
     pub(crate) fn connack(&mut self, at: Moment, who: Who) {
+        let Some((_, clean_start)) = self.asking.remove(&who) else { return self.late_connack(who) };
         self.connected.insert(who, at);
-        let Some((_, clean_start)) = self.asking.remove(&who) else { return };
         let mut discarded = Vec::new();
         self.each_due(who, |tracked, due, (earliest, _)| {
             if clean_start {
@@ -146,6 +150,16 @@ impl Wills {
             }
             _ => None,
         });
+    }
+
+    /// It was sent before the kill, so the will is armed after all.
+    fn late_connack(&mut self, who: Who) {
+        let tracked = self.unanswered.remove(&who).and_then(|stamp| self.all.get_mut(&stamp));
+        if let Some(tracked) = tracked
+            && let Fate::Due(due) = &mut tracked.fate
+        {
+            (tracked.accepted, due.optional) = (true, false);
+        }
     }
 
     pub(crate) fn refusal(&mut self, who: Who) {
@@ -190,6 +204,10 @@ impl Wills {
                     due.held = true;
                 }
             });
+            let offered = |stamp: &&Stamp| self.all[*stamp].fate == Fate::Offered;
+            if let Some(stamp) = self.undecided[&who].iter().find(offered) {
+                self.unanswered.insert(who, *stamp);
+            }
             self.change(who, |tracked| match tracked.fate {
                 Fate::Armed => Some(tracked.due(at, true, false)),
                 Fate::Left(left) if left + SURELY < at => Some(Fate::Discarded),

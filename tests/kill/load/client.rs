@@ -4,6 +4,7 @@ use super::device::Device;
 use super::inspector::Inspector;
 use super::line::Line;
 use super::publisher::Publisher;
+use super::sensor::Sensor;
 use super::subscriber::Subscriber;
 use super::{Turn, connect, persistent};
 use crate::history::{Connecting, Did, Event, Moment, Who};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// How soon a refused client tries again.
 const RETRY: Duration = Duration::from_millis(10);
+/// The same for one of a crowd.
+const RETRY_OF_MANY: Duration = Duration::from_millis(200);
 /// How often a client with a Keep Alive sends PINGREQ.
 const PING: Duration = Duration::from_millis(500);
 
@@ -21,6 +24,7 @@ pub(crate) enum Role {
     Publisher(Publisher),
     Subscriber(Subscriber),
     Device(Device),
+    Sensor(Sensor),
     Inspector(Inspector),
 }
 
@@ -80,6 +84,7 @@ impl Client {
             Role::Publisher(publisher) => publisher.in_flight() == 0,
             Role::Subscriber(subscriber) => subscriber.is_settled() && matches!(self.state, State::Connected),
             Role::Device(_) => !matches!(self.state, State::Asking | State::Leaving),
+            Role::Sensor(sensor) => matches!(self.state, State::Connected) || !sensor.may_come(),
             Role::Inspector(inspector) => inspector.is_done(),
         }
     }
@@ -104,7 +109,7 @@ impl Client {
             Role::Subscriber(subscriber) => words.extend(subscriber.interrupted()),
             Role::Device(_) if matches!(self.state, State::Away { .. }) => words.push("a device away"),
             Role::Device(_) if matches!(self.state, State::Connected) => words.push("a will armed"),
-            Role::Device(_) => {}
+            Role::Device(_) | Role::Sensor(_) => {}
             Role::Inspector(_) => words.push("retained messages on their way"),
         }
         words
@@ -122,13 +127,18 @@ impl Client {
     }
 
     fn may_come(&self, calm: bool) -> bool {
-        !(calm && matches!(self.role, Role::Device(_)))
+        match &self.role {
+            Role::Device(_) => !calm,
+            Role::Sensor(sensor) => sensor.may_come(),
+            _ => true,
+        }
     }
 
     fn come(&mut self, turn: &mut Turn<'_>, address: SocketAddr) {
         if !self.line.open(address) {
             turn.log.note(Event::Refused);
-            self.state = State::Away { until: turn.now + RETRY };
+            let rest = if matches!(self.role, Role::Sensor(_)) { RETRY_OF_MANY } else { RETRY };
+            self.state = State::Away { until: turn.now + rest };
             return;
         }
         let connecting = self.connecting(turn);
@@ -143,6 +153,7 @@ impl Client {
         match &mut self.role {
             Role::Publisher(_) | Role::Subscriber(_) => persistent(false),
             Role::Device(device) => device.connecting(self.line.who, self.line.version, turn.random),
+            Role::Sensor(sensor) => sensor.connecting(self.line.who),
             Role::Inspector(_) => Connecting { clean_start: true, expiry: Duration::ZERO, ..persistent(true) },
         }
     }
@@ -166,7 +177,7 @@ impl Client {
             (Role::Publisher(publisher), _) => publisher.on_packet(&mut self.line, turn, packet),
             (Role::Subscriber(subscriber), _) => subscriber.on_packet(&mut self.line, turn, packet),
             (Role::Inspector(inspector), _) => inspector.on_packet(&mut self.line, turn, packet),
-            (Role::Device(_), _) => {}
+            (Role::Device(_) | Role::Sensor(_), _) => {}
         }
     }
 
@@ -178,6 +189,7 @@ impl Client {
             Role::Publisher(publisher) => publisher.connected(&mut self.line, turn, session_present),
             Role::Subscriber(subscriber) => subscriber.connected(&mut self.line, turn, session_present),
             Role::Device(_) => Device::leave(self.line.version, turn),
+            Role::Sensor(_) => None,
             Role::Inspector(inspector) => inspector.connected(&mut self.line, turn),
         };
     }
@@ -190,7 +202,7 @@ impl Client {
                 inspector.look_is_over(&mut self.line, turn);
                 self.leave = Some((turn.now, Farewell::Disconnect));
             }
-            Role::Inspector(_) | Role::Device(_) => {}
+            Role::Inspector(_) | Role::Device(_) | Role::Sensor(_) => {}
         }
         if !self.keep_alive.is_zero() && turn.now >= self.next_ping {
             self.line.send(&wire::pingreq());
@@ -225,7 +237,7 @@ impl Client {
         self.line.hang_up();
         self.leave = None;
         let absence = match &mut self.role {
-            Role::Publisher(_) => turn.random.millis(0, 60),
+            Role::Publisher(_) | Role::Sensor(_) => turn.random.millis(0, 60),
             Role::Subscriber(subscriber) => subscriber.absence(turn),
             Role::Device(_) => Device::absence(turn.random),
             Role::Inspector(inspector) => inspector.ended(),

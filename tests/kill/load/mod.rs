@@ -5,6 +5,7 @@ mod device;
 mod inspector;
 mod line;
 mod publisher;
+mod sensor;
 mod subscriber;
 
 pub(crate) use client::Client;
@@ -17,6 +18,7 @@ use crate::mqtt::wire::{Connect, Will};
 use crate::random::Random;
 use device::Device;
 use publisher::Publisher;
+use sensor::Sensor;
 use std::time::{Duration, Instant};
 use subscriber::{Presence, Subscriber};
 
@@ -39,7 +41,9 @@ impl Recorder {
     pub(crate) fn note(&mut self, event: Event) {
         let at = self.now();
         self.checker.observe(at, &event);
-        self.events.push((at, event));
+        if event != Event::Refused {
+            self.events.push((at, event));
+        }
     }
 
     /// The events that have to do with a complaint.
@@ -54,7 +58,6 @@ impl Recorder {
         };
         let named = |who: Who| text.contains(&format!("client: {who}")) || text.contains(&format!("Client({who})"));
         let is_part = |event: &Event| match event {
-            Event::Refused => false,
             Event::Client(who, did) => is_part_of(*who, did, stamp, named(*who), &text),
             _ => true,
         };
@@ -68,7 +71,9 @@ fn is_part_of(who: Who, did: &Did, stamp: Option<Stamp>, named: bool, text: &str
     match did {
         Did::Publish(publishing) => by_author(publishing.number) || text.contains(&format!("{:?}", publishing.topic)),
         Did::Acknowledged { number, .. } => by_author(*number),
-        Did::Receive(receiving) => stamp.is_some_and(|stamp| receiving.payload == crate::history::Payload::Stamp(stamp)),
+        Did::Receive(receiving) => {
+            stamp.is_some_and(|stamp| receiving.payload == crate::history::Payload::Stamp(stamp))
+        }
         Did::Release { .. } => false,
         _ => named || stamp.is_some_and(|stamp| stamp.author == who),
     }
@@ -151,4 +156,15 @@ pub(crate) fn fleet(settings: Settings) -> Vec<Client> {
         add("device", 4 + (who % 3).min(1), client::Role::Device(Device::new(keep_alive)));
     }
     fleet
+}
+
+/// Somebody who watches all wills, and devices that connect once; some of them return after a kill.
+pub(crate) fn crowd(devices: Who, returns: impl Fn(Who) -> bool) -> Vec<Client> {
+    let watcher = Subscriber::new("state/#", 2, Presence::Always);
+    let watcher = Client::new(0, "watcher".to_owned(), 5, client::Role::Subscriber(watcher));
+    let device = |who| {
+        let role = client::Role::Sensor(Sensor::new(returns(who)));
+        Client::new(who, format!("sensor-{who}"), 4 + (who % 2) as u8, role)
+    };
+    std::iter::once(watcher).chain((1..=devices).map(device)).collect()
 }
