@@ -4,7 +4,7 @@
 use crate::alone;
 use crate::broker::{Settings, number, raise_the_limit_of_open_files};
 use crate::checker::Grace;
-use crate::load::crowd;
+use crate::load::{crowd, watcher};
 use crate::rounds::Rounds;
 use std::time::Duration;
 
@@ -19,7 +19,9 @@ fn an_outage_publishes_the_wills_of_exactly_those_who_do_not_return() {
     let returning = (1..=devices).filter(|who| returns(*who)).count() as u64;
 
     let settings = Settings { durability: "sync", grace: Grace::Of(grace) };
-    let mut rounds = Rounds::with(settings, 1, crowd(devices, returns));
+    let mut rounds = Rounds::with(settings, 1, vec![watcher()]);
+    assert!(rounds.drain(patience), "the watcher subscribes");
+    rounds.join(crowd(devices, returns));
     assert!(rounds.drain(patience), "all connect");
     rounds.kill();
     assert!(rounds.drain(grace + patience), "wills arrive;\n{}", rounds.outcome());

@@ -65,6 +65,12 @@ impl Rounds {
         }
     }
 
+    /// More clients come.
+    pub(crate) fn join(&mut self, clients: Vec<Client>) {
+        self.next_who += clients.len() as Who;
+        self.clients.extend(clients);
+    }
+
     /// Kills the broker so often. A durability that keeps its promises is asked for them early.
     pub(crate) fn run(mut self, rounds: u64) -> Outcome {
         let keeps = self.settings.durability != "memory";
@@ -86,14 +92,17 @@ impl Rounds {
 
     /// One life of the broker.
     fn round(&mut self) {
-        self.start();
+        let is_new = !self.broker.runs();
+        if is_new {
+            self.start();
+        }
         let life = match self.random.between(0, 9) {
             0 | 1 => self.random.millis(0, 80), // Perhaps before it listens.
             2 | 3 => self.random.millis(100, 250),
             4..=7 => self.random.millis(250, 1500),
             _ => self.random.millis(1500, 3500),
         };
-        if life > Duration::from_millis(80) {
+        if is_new && life > Duration::from_millis(80) {
             self.listen(false);
         }
         let end = self.log.now() + life;
@@ -103,15 +112,13 @@ impl Rounds {
         self.kill();
     }
 
-    pub(crate) fn start(&mut self) {
-        if !self.broker.runs() {
-            self.log.note(Event::Started);
-            self.broker.start();
-        }
+    fn start(&mut self) {
+        self.log.note(Event::Started);
+        self.broker.start();
     }
 
     /// Waits until the broker listens; clients are at it meanwhile.
-    pub(crate) fn listen(&mut self, calm: bool) {
+    fn listen(&mut self, calm: bool) {
         let began = self.log.now();
         while !self.broker.listens() {
             assert!(self.log.now() < began + PATIENCE, "the broker does not listen");
@@ -157,8 +164,10 @@ impl Rounds {
 
     /// Starts the broker and lets everything arrive; whether all that is owed has.
     pub(crate) fn drain(&mut self, patience: Duration) -> bool {
-        self.start();
-        self.listen(true);
+        if !self.broker.runs() {
+            self.start();
+            self.listen(true);
+        }
         let end = self.log.now() + patience;
         while self.log.now() < end {
             let next = self.log.now() + Duration::from_millis(300);
@@ -191,7 +200,7 @@ impl Rounds {
             let lines = log.story(complaint).into_iter().map(|(at, event)| format!("  {at:.3?} {event:?}\n"));
             format!("{complaint:?}\n{}", lines.collect::<String>())
         });
-        let names = self.clients.iter().map(|client| format!(" {}", client.name));
+        let names = self.clients.iter().take(64).map(|client| format!(" {}", client.name));
         let story = story.map(|story| format!("{story}clients:{}\n", names.collect::<String>())).unwrap_or_default();
         let (kills, interrupted, recoveries) = (self.kills, self.interrupted, self.recoveries);
         Outcome { complaints, story, kills, duration, interrupted, counts, recoveries }

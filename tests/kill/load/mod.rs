@@ -56,7 +56,10 @@ impl Recorder {
             Fault::PacketIdInUse { stamp, .. } | Fault::Uninvited { stamp, .. } => Some(*stamp),
             _ => None,
         };
-        let named = |who: Who| text.contains(&format!("client: {who}")) || text.contains(&format!("Client({who})"));
+        let named = |who: Who| {
+            let names = [format!("client: {who},"), format!("client: {who} "), format!("Client({who})")];
+            names.iter().any(|name| text.contains(name))
+        };
         let is_part = |event: &Event| match event {
             Event::Client(who, did) => is_part_of(*who, did, stamp, named(*who), &text),
             _ => true,
@@ -158,13 +161,17 @@ pub(crate) fn fleet(settings: Settings) -> Vec<Client> {
     fleet
 }
 
-/// Somebody who watches all wills, and devices that connect once; some of them return after a kill.
-pub(crate) fn crowd(devices: Who, returns: impl Fn(Who) -> bool) -> Vec<Client> {
+/// Somebody who watches all wills.
+pub(crate) fn watcher() -> Client {
     let watcher = Subscriber::new("state/#", 2, Presence::Always);
-    let watcher = Client::new(0, "watcher".to_owned(), 5, client::Role::Subscriber(watcher));
+    Client::new(0, "watcher".to_owned(), 5, client::Role::Subscriber(watcher))
+}
+
+/// Devices that connect once; some of them return after a kill.
+pub(crate) fn crowd(devices: Who, returns: impl Fn(Who) -> bool) -> Vec<Client> {
     let device = |who| {
         let role = client::Role::Sensor(Sensor::new(returns(who)));
         Client::new(who, format!("sensor-{who}"), 4 + (who % 2) as u8, role)
     };
-    std::iter::once(watcher).chain((1..=devices).map(device)).collect()
+    (1..=devices).map(device).collect()
 }
