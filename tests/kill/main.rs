@@ -54,6 +54,16 @@ fn relaxed_loses_nothing_that_was_acknowledged_at_any_kill() {
     expect_no_complaint(Settings { durability: "relaxed", grace: Grace::KeepAlive }, 6);
 }
 
+/// What the clients do by themselves is right, and the checker finds nothing wrong with it.
+#[test]
+fn a_broker_that_is_not_killed_has_no_complaint() {
+    let _alone = alone();
+    let settings = Settings { durability: "memory", grace: Grace::KeepAlive };
+    let outcome = Rounds::new(settings, 1).work(Duration::from_secs(6));
+    println!("{outcome}");
+    assert!(outcome.complaints.is_empty(), "{}", outcome.story);
+}
+
 /// The loop is worth something: it sees what a broker without a journal loses.
 #[test]
 fn memory_loses_everything_and_the_checker_sees_it() {

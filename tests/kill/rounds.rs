@@ -90,6 +90,24 @@ impl Rounds {
         self.outcome()
     }
 
+    /// Lets the clients work for a while without a kill.
+    pub(crate) fn work(mut self, duration: Duration) -> Outcome {
+        self.start();
+        self.listen(false);
+        self.live(duration);
+        if self.drain(DRAIN_MAX) {
+            self.look_when_settled();
+        }
+        self.outcome()
+    }
+
+    fn live(&mut self, duration: Duration) {
+        let end = self.log.now() + duration;
+        while self.log.now() < end {
+            self.turn(false);
+        }
+    }
+
     /// One life of the broker.
     fn round(&mut self) {
         let is_new = !self.broker.runs();
@@ -105,10 +123,7 @@ impl Rounds {
         if is_new && life > Duration::from_millis(80) {
             self.listen(false);
         }
-        let end = self.log.now() + life;
-        while self.log.now() < end {
-            self.turn(false);
-        }
+        self.live(life);
         self.kill();
     }
 

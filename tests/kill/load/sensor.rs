@@ -22,7 +22,7 @@ impl Sensor {
     /// Every third will is retained.
     pub(crate) fn connecting(&mut self, who: Who) -> Connecting {
         self.number += 1;
-        let (topic, retain, delay) = (format!("state/device/{who}"), who % 3 == 0, Duration::ZERO);
+        let (topic, retain, delay) = (format!("state/device/{who}"), who.is_multiple_of(3), Duration::ZERO);
         let will = Will { number: self.number, topic, qos: 1 + (who % 2) as u8, retain, delay };
         Connecting { clean_start: false, expiry: FOREVER, keep_alive: Duration::ZERO, will: Some(will) }
     }
