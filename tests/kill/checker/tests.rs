@@ -293,6 +293,35 @@ fn after_a_disconnect_at_the_moment_of_the_kill_either_is_right() {
 }
 
 #[test]
+fn a_will_is_armed_by_a_connack_that_is_read_after_the_kill_and_perhaps_without_one() {
+    let offered = || {
+        let mut history = History::new();
+        let will = Will { number: 1, topic: "t".to_owned(), qos: 2, retain: false, delay: Duration::ZERO };
+        history.asks(DEVICE, true, Some(will)).broker(Event::Killed);
+        history
+    };
+    let end = |history: &mut History| history.did(DEVICE, Did::Closed).broker(Event::Started).at(9000).faults();
+    assert_eq!(end(&mut offered()), []);
+    let faults = end(offered().did(DEVICE, Did::Connack { session_present: false }));
+    assert_eq!(faults, [Fault::WillLost { watcher: watcher(), stamp: will(1) }]);
+}
+
+#[test]
+fn a_will_of_qos_0_may_end_with_a_kill_that_finds_it_on_its_way_and_not_otherwise() {
+    let armed = || {
+        let mut history = History::new();
+        let will = Will { number: 1, topic: "t".to_owned(), qos: 0, retain: false, delay: Duration::ZERO };
+        history.asks(DEVICE, true, Some(will)).did(DEVICE, Did::Connack { session_present: false });
+        history.at(10);
+        history
+    };
+    assert_eq!(armed().did(DEVICE, Did::Cut).restart().at(9000).faults(), []);
+    let lost = [Fault::WillLost { watcher: watcher(), stamp: will(1) }];
+    assert_eq!(armed().did(DEVICE, Did::Cut).at(9000).faults(), lost);
+    assert_eq!(armed().restart().at(9000).faults(), lost);
+}
+
+#[test]
 fn a_client_that_comes_back_with_clean_start_ends_the_old_session_and_publishes_its_will() {
     let mut history = History::new();
     history.device(1, true, false, 60_000).restart().device(2, true, false, 0);

@@ -138,6 +138,8 @@ impl Wills {
                 due.published = true; // Death before birth.
             } else if at < earliest && !due.perhaps_published && !due.published && !tracked.expiry.is_zero() {
                 discarded.push(Stamp::will(who, tracked.will.number));
+            } else if !due.optional {
+                due.published = true; // It was due before the CONNECT, so before CONNACK.
             }
         });
         for stamp in discarded {
@@ -337,9 +339,10 @@ impl Wills {
 }
 
 impl Tracked {
-    /// A will without delay whose connection ended while the broker ran: nobody can come back in time.
+    /// A will without delay whose connection ended while the broker ran: nobody can come back in time. If it is the session that leaves
+    /// no time, a new connection that overtakes the end of the old one may be in time.
     fn is_prompt(&self, due: &Due) -> bool {
-        !due.held && self.delay().is_zero()
+        !due.held && self.will.delay.is_zero()
     }
 }
 
