@@ -58,7 +58,7 @@ fn relaxed_loses_nothing_that_was_acknowledged_at_any_kill() {
 #[test]
 fn a_broker_that_is_not_killed_has_no_complaint() {
     let _alone = alone();
-    let settings = Settings { durability: "memory", grace: Grace::KeepAlive };
+    let settings = Settings { durability: "sync", grace: Grace::KeepAlive };
     let outcome = Rounds::new(settings, 1).work(Duration::from_secs(6));
     println!("{outcome}");
     assert!(outcome.complaints.is_empty(), "{}", outcome.story);
