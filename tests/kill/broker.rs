@@ -123,6 +123,7 @@ fn free_address() -> SocketAddr {
     addresses.find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
 }
 
+/// Everything in the journal and the queues happens often: new files, checkpoints, messages that are read back.
 fn configuration(settings: Settings, folder: &Path, address: SocketAddr) -> String {
     let data = folder.join("data");
     let grace = match settings.grace {
@@ -131,8 +132,9 @@ fn configuration(settings: Settings, folder: &Path, address: SocketAddr) -> Stri
     };
     format!(
         "shards = 2\ndata_dir = {data:?}\ndurability = {:?}\n\
+         [journal]\nsegment_bytes = \"1MiB\"\ncheckpoint_floor_bytes = \"64KiB\"\ncheckpoint_slice_bytes = \"4KiB\"\n\
          [wills]\nrestart_grace = {grace:?}\n\
-         [sessions]\nqueue_messages_max = 1_000_000\n\
+         [sessions]\nqueue_messages_max = 1_000_000\nqueue_memory_bytes_max = \"16KiB\"\n\
          [[listeners]]\naddress = \"{address}\"\n",
         settings.durability
     )
