@@ -212,11 +212,9 @@ impl Scanner<'_> {
         } else {
             Problem::Damaged { offset: at.offset, evidence: Evidence::LaterSegment(to) }
         };
-        let error = JournalError { file: reader.path(), at: name.file_offset(at.offset), problem };
-        if !is_gap {
-            return Err(error);
-        }
-        self.gap = Some(error);
+        // Either way it matters only if no checkpoint follows: a removed segment that comes back when the power fails may be one
+        // whose end had been overruled by another that does not.
+        self.gap = Some(JournalError { file: reader.path(), at: name.file_offset(at.offset), problem });
         self.open_checkpoint = None;
         self.scan.checkpoint = None;
         self.scan.parts.clear();
