@@ -240,7 +240,7 @@ struct Broker {
 impl Broker {
     fn start() -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_willowmq"))
-            .args(["--listen", "127.0.0.1:0", "--shards", "1"])
+            .args(["--listen", "127.0.0.1:0", "--shards", "1", "--durability", "memory"])
             .env("NO_COLOR", "1")
             .stderr(Stdio::piped())
             .spawn()

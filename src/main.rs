@@ -39,6 +39,12 @@ struct Arguments {
     /// Address to listen on, instead of those in the file; can be repeated
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<SocketAddr>,
+    /// Directory for sessions, their messages, retained messages and wills
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<String>,
+    /// When a reply may say that something is kept: sync, relaxed or memory
+    #[arg(long, value_name = "MODE")]
+    durability: Option<String>,
     /// Least severity that is logged: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -95,6 +101,12 @@ fn flags(arguments: &Arguments) -> Vec<(String, String)> {
     let mut set = |key: &str, value: String| flags.push((key.to_owned(), value));
     if let Some(shards) = arguments.shards {
         set("shards", shards.to_string());
+    }
+    if let Some(directory) = &arguments.data_dir {
+        set("data_dir", directory.clone());
+    }
+    if let Some(mode) = &arguments.durability {
+        set("durability", mode.clone());
     }
     if let Some(level) = &arguments.log_level {
         set("log.level", level.clone());

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Broker {
     child: Child,
     address: SocketAddr,
+    data: PathBuf,
 }
 
 impl Broker {
     fn start() -> Self {
+        let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("storm-{}", std::process::id()));
         let mut child = Command::new(env!("CARGO_BIN_EXE_willowmq"))
-            .args(["--listen", "127.0.0.1:0", "--shards", "2"])
+            .args(["--listen", "127.0.0.1:0", "--shards", "2", "--data-dir"])
+            .arg(&data)
             .env("NO_COLOR", "1")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -31,7 +35,7 @@ impl Broker {
             .find_map(|line| line.split("address=").nth(1)?.split_whitespace().next()?.parse().ok())
             .expect("the broker says where it listens");
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Self { child, address }
+        Self { child, address, data }
     }
 }
 
@@ -39,6 +43,7 @@ impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.data);
     }
 }
 

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use super::admission::{Admission, Ticket};
 use super::connection::{Deadline, Receiving, Stage};
 use super::handshake::{Cause, Handover, Handshake, Verdict, judge};
+use super::journal::Journal;
 use super::listener::{ACCEPT_REST, AcceptFailure};
 use super::ring::{Chunk, Completion, Ended};
 use super::worker::{Life, Worker};
@@ -30,6 +31,7 @@ impl Worker {
             Completion::Sent { slot, buffer, result } => self.on_sent(now, slot, buffer, result),
             Completion::Woken { armed } => self.on_woken(armed),
             Completion::WakeFailed { peer } => self.on_wake_failed(peer),
+            Completion::File { token, done } => self.on_file_done(now, token, done),
         }
     }
 
@@ -52,9 +54,11 @@ impl Worker {
             Deadline::Stop => {
                 if self.life != Life::Finished {
                     let connections = self.connections.len();
+                    let unwritten_bytes = self.journal.as_ref().map_or(0, Journal::backlog);
                     tracing::warn!(
                         shard = self.homes.here.index(),
                         connections,
+                        unwritten_bytes,
                         "shutdown_timeout is over, cutting what is left"
                     );
                 }
@@ -253,7 +257,7 @@ impl Worker {
     pub(super) fn welcome(&mut self, now: Moment, handover: Handover) {
         let Handover { socket, bytes, origin, .. } = handover;
         let socket = socket.expect("the socket travels with the connection");
-        if self.life != Life::Running {
+        if !self.is_running(now) {
             self.gate.leave(Ticket::regular(origin.listener));
             return; // Dropped, and so closed.
         }

@@ -11,19 +11,20 @@ use std::task::{Poll, Waker};
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares, executor, spawn_local_into};
 
 use super::counters::Counters;
+use super::journal::Beginning;
 use super::startup::StartError;
 use super::worker::{Plan, Rest, Worker};
 use crate::shard::{ShardId, Stats};
 
 /// The shares of the network; `wills.share` counts against it.
 const NETWORK_SHARES: usize = 1000;
-/// Memory that glommio registers for file I/O, of which there is none yet.
+/// Memory that glommio registers for file I/O, of which there is none: the journal's goes through the shard's own ring.
 const IO_MEMORY: usize = 64 * 1024;
 
 /// What a shard has counted when it ends.
 pub(crate) type Report = (Counters, Stats);
 
-/// Starts the shard `id` on `cpu`; it says on `ready` when it accepts connections, or why it cannot.
+/// Starts the shard `id` on `cpu`; it says on `ready` when it could accept connections, or why it cannot.
 ///
 /// # Errors
 /// [`StartError::Executor`] when the thread or its executor cannot be set up.
@@ -32,19 +33,21 @@ pub(crate) fn start(
     cpu: usize,
     plan: Arc<Plan>,
     sockets: Vec<OwnedFd>,
+    beginning: Option<Beginning>,
     ready: Sender<Result<(), StartError>>,
 ) -> Result<ExecutorJoinHandle<Option<Report>>, StartError> {
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(&format!("shard-{}", id.index()))
         .io_memory(IO_MEMORY)
         .spawn(move || async move {
-            let worker = match Worker::new(id, &plan, sockets) {
+            let worker = match Worker::new(id, &plan, sockets, beginning, ready.clone()) {
                 Ok(worker) => Rc::new(RefCell::new(worker)),
                 Err(error) => {
-                    let _ = ready.send(Err(StartError::from_ring(error)));
+                    let _ = ready.send(Err(error));
                     return None;
                 }
             };
+            drop(ready); // Whoever waits for the shards hears when one is gone without a word.
             let bell = Rc::new(Bell::default());
             let wills_share = plan.config.wills.share as usize;
             let network_queue = queue(NETWORK_SHARES, "network");
@@ -52,8 +55,6 @@ pub(crate) fn start(
             spawn_local_into(publish_wills(Rc::clone(&worker), Rc::clone(&bell)), wills_queue)
                 .expect("the queue was created above")
                 .detach();
-            let _ = ready.send(Ok(()));
-            drop(ready); // Whoever waits for the shards hears when one is gone without a word.
             spawn_local_into(drive(Rc::clone(&worker), bell), network_queue)
                 .expect("the queue was created above")
                 .await;

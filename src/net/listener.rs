@@ -19,35 +19,52 @@ const SHED_MAX: usize = 64;
 /// The sockets of one listener, one for each shard.
 pub(crate) struct Bound {
     pub(crate) sockets: Vec<OwnedFd>,
+    /// The same sockets once more, for [`Bound::listen`].
+    listening: Vec<Socket>,
     /// Where they listen: with the port that was chosen where 0 was asked for.
     pub(crate) address: SocketAddr,
 }
 
-/// Binds `address` once for each of `shards` shards.
+impl Bound {
+    /// Lets clients come. Until then they are refused, and can try again, instead of waiting for a broker that reads its journal.
+    ///
+    /// # Errors
+    /// As [`bind`]: another process may have been faster.
+    pub(crate) fn listen(self, backlog: i32) -> Result<SocketAddr, StartError> {
+        let failed = |error| failed(self.address, error);
+        open(self.address, false).map_err(failed)?; // Fails where somebody else listens; our own sockets do not yet.
+        self.listening.iter().try_for_each(|socket| socket.listen(backlog)).map_err(failed)?;
+        Ok(self.address)
+    }
+}
+
+fn failed(address: SocketAddr, error: io::Error) -> StartError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
+        _ => StartError::Listen { address, error },
+    }
+}
+
+/// Binds `address` once for each of `shards` shards. Nobody can connect before [`Bound::listen`].
 ///
 /// SO_REUSEPORT lets the shards share the port, but it would let a second broker of the same user
 /// share it as well, and each would get half the clients. So the port is bound without it first.
 ///
 /// # Errors
 /// [`StartError::AddressInUse`] when another process listens there, [`StartError::Listen`] otherwise.
-pub(crate) fn bind(address: SocketAddr, shards: usize, backlog: i32) -> Result<Bound, StartError> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
-        _ => StartError::Listen { address, error },
-    };
+pub(crate) fn bind(address: SocketAddr, shards: usize) -> Result<Bound, StartError> {
+    let failed = |error| failed(address, error);
     if address.port() != 0 {
         open(address, false).map_err(failed)?;
     }
     let first = open(address, true).map_err(failed)?;
     let chosen = first.local_addr().map_err(failed)?.as_socket().unwrap_or(address);
-    let mut sockets = vec![first];
+    let mut listening = vec![first];
     for _ in 1..shards {
-        sockets.push(open(chosen, true).map_err(failed)?);
+        listening.push(open(chosen, true).map_err(failed)?);
     }
-    for socket in &sockets {
-        socket.listen(backlog).map_err(failed)?;
-    }
-    Ok(Bound { sockets: sockets.into_iter().map(OwnedFd::from).collect(), address: chosen })
+    let sockets = listening.iter().map(|socket| socket.try_clone().map(OwnedFd::from)).collect::<io::Result<_>>();
+    Ok(Bound { sockets: sockets.map_err(failed)?, listening, address: chosen })
 }
 
 fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -161,12 +178,12 @@ mod tests {
     const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     fn is_taken(address: SocketAddr) -> bool {
-        matches!(bind(address, 1, 1), Err(StartError::AddressInUse { .. }))
+        matches!(bind(address, 1), Err(StartError::AddressInUse { .. }))
     }
 
     #[test]
     fn shards_share_a_port_that_the_system_chose() {
-        let bound = bind(ANY_PORT, 4, 16).unwrap();
+        let bound = bind(ANY_PORT, 4).unwrap();
         assert_eq!(bound.sockets.len(), 4);
         for socket in bound.sockets {
             assert_eq!(TcpListener::from(socket).local_addr().unwrap(), bound.address);
@@ -175,17 +192,30 @@ mod tests {
 
     #[test]
     fn a_second_broker_is_told_that_the_port_is_taken() {
-        let bound = bind(ANY_PORT, 2, 16).unwrap();
-        assert!(is_taken(bound.address));
-        drop(bound.sockets);
-        assert!(!is_taken(bound.address));
+        let mut bound = bind(ANY_PORT, 2).unwrap();
+        let sockets = std::mem::take(&mut bound.sockets);
+        let address = bound.listen(16).unwrap();
+        assert!(is_taken(address));
+        drop(sockets);
+        assert!(!is_taken(address));
+    }
+
+    #[test]
+    fn clients_are_refused_until_the_listener_listens() {
+        let mut bound = bind(ANY_PORT, 1).unwrap();
+        let _sockets = std::mem::take(&mut bound.sockets);
+        let refused = std::net::TcpStream::connect(bound.address).expect_err("nobody listens yet");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let address = bound.listen(16).unwrap();
+        assert!(std::net::TcpStream::connect(address).is_ok());
     }
 
     #[test]
     fn shedding_empties_the_backlog_and_ends() {
-        let bound = bind(ANY_PORT, 1, 16).unwrap();
-        let mut listener = Listener::new(bound.sockets.into_iter().next().unwrap()).unwrap();
-        let clients: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(bound.address).unwrap()).collect();
+        let mut bound = bind(ANY_PORT, 1).unwrap();
+        let mut listener = Listener::new(bound.sockets.remove(0)).unwrap();
+        let address = bound.listen(16).unwrap();
+        let clients: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         assert_eq!(listener.shed(), clients.len() as u64);
         assert_eq!(listener.shed(), 0);
     }

@@ -32,7 +32,9 @@ pub(crate) struct Mesh {
     /// Letters that a lane holds at most.
     capacity: usize,
     stopping: AtomicBool,
-    /// Shards that have nothing left to do for a clean stop.
+    /// The listeners may open.
+    open: AtomicBool,
+    /// Shards that have nothing left to do for a clean stop, summed over its rounds.
     finished: AtomicUsize,
 }
 
@@ -67,6 +69,7 @@ impl Mesh {
             doors: (0..shards).map(|_| door()).collect::<std::io::Result<_>>()?,
             capacity,
             stopping: AtomicBool::new(false),
+            open: AtomicBool::new(false),
             finished: AtomicUsize::new(0),
         }))
     }
@@ -87,16 +90,27 @@ impl Mesh {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Notes that one more shard is done; the last one wakes the others.
+    /// Lets every shard open its listeners.
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::SeqCst);
+        self.ring_all();
+    }
+
+    /// Whether the listeners may open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// Notes that one more shard is done with a round of the clean stop; the last one wakes the others.
     pub(crate) fn finish(&self) {
-        if self.finished.fetch_add(1, Ordering::SeqCst) + 1 == self.shards() {
+        if (self.finished.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(self.shards()) {
             self.ring_all();
         }
     }
 
-    /// Whether all shards are done.
-    pub(crate) fn all_finished(&self) -> bool {
-        self.finished.load(Ordering::SeqCst) >= self.shards()
+    /// Whether all shards are done with so many rounds. Nobody begins a round before all are done with the one before.
+    pub(crate) fn all_finished(&self, rounds: usize) -> bool {
+        self.finished.load(Ordering::SeqCst) >= rounds * self.shards()
     }
 
     fn ring_all(&self) {

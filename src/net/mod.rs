@@ -9,11 +9,12 @@ mod admission;
 mod arrivals;
 mod clock;
 mod connection;
-
 mod counters;
+mod data;
 mod endings;
 mod executor;
 mod handshake;
+mod journal;
 mod listener;
 pub mod logging;
 mod mesh;
@@ -22,74 +23,100 @@ mod signals;
 mod startup;
 mod worker;
 
-use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 pub use startup::StartError;
 
 use crate::config::{Config, Durability};
 use crate::shard::ShardId;
+use crate::timer::Moment;
 use admission::Gate;
 use clock::Clock;
+use data::Data;
 use executor::Report;
 use mesh::Mesh;
+use signals::Signals;
 use worker::Plan;
+
+/// How often it is looked whether a signal has come while the shards begin.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs the broker until a signal ends it.
 ///
 /// # Errors
 /// Why it could not start.
 pub fn run(config: Config) -> Result<(), StartError> {
-    let signals = signals::Signals::register()?;
+    let mut signals = Signals::register()?;
     startup::check_system()?;
     let processors = startup::processors()?;
     let shards = config.shards.map_or(processors.len(), usize::from).clamp(1, ShardId::COUNT_MAX);
     let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, "WillowMQ starts");
-    if config.durability == Durability::Memory {
-        tracing::warn!("durability is \"memory\": sessions, retained messages and wills end with this process");
-    }
-
     let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
+    let mut listeners = Vec::new();
     for listener in &config.listeners {
-        let bound = listener::bind(listener.address, shards, listener.backlog as i32)?;
-        addresses.push(bound.address);
-        for (of_shard, socket) in sockets.iter_mut().zip(bound.sockets) {
+        let mut bound = listener::bind(listener.address, shards)?;
+        for (of_shard, socket) in sockets.iter_mut().zip(std::mem::take(&mut bound.sockets)) {
             of_shard.push(socket);
         }
+        listeners.push((bound, listener.backlog as i32));
     }
+    let mut data = match config.durability {
+        Durability::Memory => {
+            tracing::warn!("durability is \"memory\": sessions, retained messages and wills end with this process");
+            None
+        }
+        Durability::Sync | Durability::Relaxed => Some(Data::open(&config, shards, &mut signals)?),
+    };
     let mesh = Mesh::new(shards, config.limits.mesh_messages_max as usize)
         .map_err(|error| StartError::System { what: "cannot create the eventfds of the shards", error })?;
     let plan = Arc::new(Plan {
         gate: Arc::new(Gate::new(connections_max, config.listeners.iter().map(|listener| listener.connections_max))),
         mesh: Arc::clone(&mesh),
-        clock: Clock::start(),
-        seed: RandomState::new().hash_one(std::process::id()),
+        clock: Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before)),
+        seed: data.as_ref().map_or_else(data::random, Data::seed),
         config: Arc::new(config),
     });
 
     let (ready, readiness) = mpsc::channel();
     let mut threads = Vec::new();
+    let mut beginnings = data.as_mut().map_or_else(Vec::new, |data| std::mem::take(&mut data.beginnings)).into_iter();
     for (index, sockets) in sockets.into_iter().enumerate() {
         let cpu = processors[index % processors.len()];
         let plan = Arc::clone(&plan);
-        threads.push(executor::start(ShardId::new(index), cpu, plan, sockets, ready.clone())?);
+        threads.push(executor::start(ShardId::new(index), cpu, plan, sockets, beginnings.next(), ready.clone())?);
     }
     drop(ready);
     for _ in 0..shards {
-        // A shard says nothing only where glommio could not set up its executor.
-        readiness.recv().unwrap_or(Err(StartError::ExecutorLost))?;
+        await_one(&readiness, &mut signals)?;
     }
-    for address in addresses {
+    if let Some(data) = &mut data {
+        data.settle()?;
+    }
+    for (bound, backlog) in listeners {
+        let address = bound.listen(backlog)?;
         tracing::info!(%address, "listening for MQTT over TCP");
     }
+    mesh.open();
 
     let reports = signals.serve(&mesh, plan.config.shutdown_timeout, threads)?;
     log_totals(&reports);
     Ok(())
+}
+
+/// Waits until one more shard could accept connections.
+fn await_one(readiness: &Receiver<Result<(), StartError>>, signals: &mut Signals) -> Result<(), StartError> {
+    loop {
+        match readiness.recv_timeout(LOOK_EVERY) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Timeout) => signals.end_if_asked(),
+            // A shard says nothing only where glommio could not set up its executor.
+            Err(RecvTimeoutError::Disconnected) => return Err(StartError::ExecutorLost),
+        }
+    }
 }
 
 /// The last line of the log.

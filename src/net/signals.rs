@@ -14,6 +14,8 @@ use super::startup::StartError;
 
 /// The shards keep to `shutdown_timeout` themselves; one that hangs is given so much more.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a log line has to be written before the process ends.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 /// Exit code after a second signal, or when the clean stop did not end in time.
 const CUT_SHORT: i32 = 1;
 
@@ -29,6 +31,16 @@ impl Signals {
         match signal_hook::iterator::Signals::new([SIGTERM, SIGINT]) {
             Ok(signals) => Ok(Self(signals)),
             Err(error) => Err(StartError::System { what: "cannot receive signals", error }),
+        }
+    }
+
+    /// Ends the process if a signal asks for it. Before the listeners open there is nobody to say goodbye to, and what a crash would leave
+    /// behind is as good.
+    pub(super) fn end_if_asked(&mut self) {
+        if self.0.pending().next().is_some() {
+            tracing::info!("a signal: ending before the start is complete");
+            thread::sleep(LAST_WORDS);
+            exit(0);
         }
     }
 

@@ -8,7 +8,11 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::admission::SURPLUS_MAX;
+use super::journal;
 use super::ring::Ring;
+use crate::journal::JournalError;
+use crate::journal::directory::{DirectoryError, DirectoryProblem};
+use crate::journal::recovery::Problem;
 
 /// The oldest kernel with everything the socket ring needs (DEFER_TASKRUN is the youngest part).
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -17,8 +21,8 @@ const MEMLOCK_MIN: u64 = 512 * 1024;
 /// Descriptors of the process apart from connections: standard streams, some air, and connections above the limit that are being
 /// told so.
 const DESCRIPTORS_OTHER: u64 = 32 + SURPLUS_MAX as u64;
-/// Descriptors of a shard apart from connections: rings, eventfds, glommio's own.
-const DESCRIPTORS_PER_SHARD: u64 = 16;
+/// Descriptors of a shard apart from connections: rings, eventfds, glommio's own, and those of its journal.
+const DESCRIPTORS_PER_SHARD: u64 = 16 + journal::DESCRIPTORS;
 /// With fewer connections than this it is not worth starting.
 const CONNECTIONS_MIN: u64 = 16;
 /// Where the limit on open files is "unlimited", the kernel's own (fs.nr_open) is usually this.
@@ -77,6 +81,10 @@ pub enum StartError {
     },
     /// A shard's executor ended before it began.
     ExecutorLost,
+    /// The data directory cannot be used.
+    DataDirectory(DirectoryError),
+    /// What the journals say cannot be used.
+    Journal(JournalError),
     /// Signals cannot be received, or another basic facility is missing.
     System {
         /// What was tried.
@@ -96,6 +104,20 @@ impl StartError {
             Self::RingDisabled { .. } => 6,
             Self::MemlockTooLow { .. } => 7,
             Self::NofileTooLow { .. } => 8,
+            Self::DataDirectory(error) => match error.problem {
+                DirectoryProblem::InUse(_) => 9,
+                DirectoryProblem::MetaMissing | DirectoryProblem::MetaDamaged(_) => 11,
+                DirectoryProblem::Newer(_) => 12,
+                DirectoryProblem::CannotCreate(_)
+                | DirectoryProblem::NotWritable(_)
+                | DirectoryProblem::Unreadable(_)
+                | DirectoryProblem::NoData => 10,
+            },
+            Self::Journal(error) => match error.problem {
+                Problem::Unreadable(_) => 10,
+                Problem::Version(_) => 12,
+                _ => 11,
+            },
             Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }
@@ -154,7 +176,38 @@ impl fmt::Display for StartError {
                 "the executor of a shard could not be set up; the usual causes are the limits on open files (`ulimit -n`) and on locked \
                  memory (`ulimit -l`)",
             ),
+            Self::DataDirectory(error) => write!(f, "{error}. {}", advice(&error.problem)),
+            Self::Journal(error) => write!(f, "{error}. Nothing was changed"),
             Self::System { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+/// What to do where a data directory cannot be used.
+fn advice(problem: &DirectoryProblem) -> &'static str {
+    match problem {
+        DirectoryProblem::InUse(_) => {
+            "Each broker needs a directory of its own: stop the other one, or give another directory with --data-dir or data_dir"
+        }
+        DirectoryProblem::CannotCreate(error)
+        | DirectoryProblem::NotWritable(error)
+        | DirectoryProblem::Unreadable(error) => match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "Free some space, or give another directory with --data-dir or data_dir"
+            }
+            io::ErrorKind::ReadOnlyFilesystem => {
+                "The file system is read-only: give a directory on another one with --data-dir or data_dir"
+            }
+            _ => {
+                "Let the user who runs WillowMQ write there, give another directory with --data-dir or data_dir, or keep everything in \
+                 memory with --durability memory"
+            }
+        },
+        DirectoryProblem::Newer(_) | DirectoryProblem::NoData => {
+            "Or give another directory with --data-dir or data_dir"
+        }
+        DirectoryProblem::MetaMissing | DirectoryProblem::MetaDamaged(_) => {
+            "Or begin with another directory, given with --data-dir or data_dir"
         }
     }
 }
@@ -171,7 +224,11 @@ pub(crate) fn check_system() -> Result<(), StartError> {
         Some(limit) if limit < MEMLOCK_MIN => return Err(StartError::MemlockTooLow { limit }),
         _ => {}
     }
-    Ring::new(2).map(drop).map_err(StartError::from_ring)
+    let ring = Ring::new(2).map_err(StartError::from_ring)?;
+    match ring.has_files() {
+        true => Ok(()),
+        false => Err(StartError::from_ring(Errno::NOSYS.into())),
+    }
 }
 
 /// Raises the limit on open files as far as the process may, and says how many connections it leaves room for.
@@ -262,5 +319,11 @@ mod tests {
         let by_filter = StartError::RingDisabled { sysctl: Some("0".into()), error: denied() };
         assert!(by_filter.to_string().contains("seccomp"));
         assert!(StartError::MemlockTooLow { limit: 65_536 }.to_string().contains("ulimit -l"));
+        for errno in [Errno::ACCESS, Errno::ROFS, Errno::NOSPC, Errno::NOTDIR] {
+            let problem = DirectoryProblem::CannotCreate(errno.into());
+            let unusable = StartError::DataDirectory(DirectoryError { path: "d".into(), problem });
+            assert!(unusable.to_string().contains("--data-dir"), "{unusable}");
+            assert_eq!(unusable.exit_code(), 10);
+        }
     }
 }

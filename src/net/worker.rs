@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use super::admission::{Gate, Ticket};
 use super::clock::Clock;
 use super::connection::{Connections, Deadline, Io, Stage};
 use super::counters::Counters;
 use super::handshake::{Handover, Homes};
+use super::journal::{Beginning, Journal};
 use super::listener::Listener;
 use super::mesh::{Letter, Mesh, Port};
-use super::ring::{Completion, Ring, Wait};
+use super::ring::{Completion, FileDone, Ring, Wait};
+use super::startup::StartError;
 use crate::config::Config;
 use crate::shard::{ConnectionId, Event, Reading, Shard, ShardId, home_hasher};
 use crate::timer::{Moment, Wheel};
@@ -50,16 +53,25 @@ pub(crate) enum Rest {
 /// How far a clean stop has come.
 ///
 /// ```text
-/// Running ──asked──▶ Stopping ──nothing left here──▶ Waiting ──nothing left anywhere──▶ Finished
-///                        └────────────── shutdown_timeout ──────────────────────────────▲
+/// Starting ──all shards know all──▶ Running ──asked──▶ Stopping ──nothing left here──▶ Waiting ──nothing left anywhere──┐
+///     └───────────────asked────────────────────────────────▲                                                          ▼
+///                                                          └──shutdown_timeout──▶ Finished ◀──all is on disk── Settling
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
+    /// The listeners are closed: what the journal told is made known to all shards.
+    Starting,
     Running,
     Stopping,
-    Waiting,
+    /// So many rounds are over here; what peers had sent before they were done with a round is there in the next.
+    Waiting(usize),
+    /// The journal has its last word, which is to reach the disk.
+    Settling,
     Finished,
 }
+
+/// Rounds of a clean stop: a message may make its receiver send another one.
+const STOP_ROUNDS: usize = 3;
 
 /// A shard with everything around it.
 pub(crate) struct Worker {
@@ -74,6 +86,12 @@ pub(crate) struct Worker {
     /// Receives that ended by themselves and are to be armed again at the end of the turn.
     pub(super) unarmed: Vec<u32>,
     pub(super) life: Life,
+    /// `None`: durability is "memory".
+    pub(super) journal: Option<Journal>,
+    /// Tells that all shards may open, as far as this one is concerned.
+    ready: Option<Sender<Result<(), StartError>>>,
+    /// What this shard has taken over from other journals is not in its own yet.
+    is_moving: bool,
     /// When the want of descriptors was last logged.
     pub(super) exhausted_at: Option<Moment>,
     port: Port,
@@ -97,27 +115,44 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Sets up the shard `id` on the calling thread and begins to accept on `sockets`.
+    /// Sets up the shard `id` on the calling thread. It says on `ready` when it could begin to accept on `sockets`, and does so once
+    /// the mesh is open.
     ///
     /// # Errors
-    /// When the ring or a descriptor is not to be had.
-    pub(crate) fn new(id: ShardId, plan: &Plan, sockets: Vec<OwnedFd>) -> std::io::Result<Self> {
+    /// When the ring, a descriptor or the journal's folder is not to be had.
+    pub(crate) fn new(
+        id: ShardId,
+        plan: &Plan,
+        sockets: Vec<OwnedFd>,
+        beginning: Option<Beginning>,
+        ready: Sender<Result<(), StartError>>,
+    ) -> Result<Self, StartError> {
         let Plan { config, mesh, gate, clock, seed } = plan;
         let now = clock.now();
         let shards = mesh.shards();
         let port = Port::new(Arc::clone(mesh), id.index());
-        let mut ring = Ring::new(BUFFERS)?;
+        let mut ring = Ring::new(BUFFERS).map_err(StartError::from_ring)?;
         port.publish_ring(ring.as_raw_fd());
         ring.watch(port.bell());
-        let listeners = sockets.into_iter().map(Listener::new).collect::<std::io::Result<Vec<_>>>()?;
-        for (slot, listener) in (0..).zip(&listeners) {
-            ring.accept(listener.socket(), slot);
+        let listeners = sockets.into_iter().map(Listener::new).collect::<std::io::Result<Vec<_>>>();
+        let listeners = listeners.map_err(StartError::from_ring)?;
+        let listeners_armed = vec![false; listeners.len()];
+        ring.enter(Wait::No).map_err(StartError::from_ring)?;
+        let is_moving = beginning.as_ref().is_some_and(|beginning| beginning.is_moving);
+        let (journal, mut shard) = match beginning {
+            None => (None, Shard::new(id, shards, *seed, Arc::clone(config), now)),
+            Some(beginning) => {
+                let journal = Journal::new(id.index(), config, beginning.place, beginning.recovered.position)?;
+                let shard = Shard::journalled(id, shards, *seed, Arc::clone(config), now, beginning.recovered);
+                (Some(journal), shard)
+            }
+        };
+        if is_moving {
+            shard.begin_checkpoint();
         }
-        let listeners_armed = vec![true; listeners.len()];
-        ring.enter(Wait::No)?;
         let write_timeout = config.limits.write_timeout;
         Ok(Self {
-            shard: Shard::new(id, shards, *seed, Arc::clone(config), now),
+            shard,
             connections: Connections::default(),
             io: Io { ring, deadlines: Wheel::new(now), write_timeout },
             listeners,
@@ -126,7 +161,10 @@ impl Worker {
             gate: Arc::clone(gate),
             counters: Counters::default(),
             unarmed: Vec::new(),
-            life: Life::Running,
+            life: Life::Starting,
+            journal,
+            ready: Some(ready),
+            is_moving,
             exhausted_at: None,
             port,
             clock: *clock,
@@ -151,12 +189,16 @@ impl Worker {
         while let Some(deadline) = self.io.deadlines.pop_due(now) {
             self.on_deadline(now, deadline);
         }
-        if self.life == Life::Running && self.port.mesh().is_stopping() {
+        if matches!(self.life, Life::Starting | Life::Running) && self.port.mesh().is_stopping() {
             self.stop(now);
         }
         self.shard.advance(now);
         self.carry_out(now);
-        self.advance_stop();
+        match self.life {
+            Life::Starting => self.advance_start(now),
+            Life::Running => {}
+            _ => self.advance_stop(now),
+        }
     }
 
     /// Publishes a slice of the wills that are due, and sends what follows from it.
@@ -235,7 +277,8 @@ impl Worker {
 
     /// Until the next deadline. The clock is read again: the turn itself has taken time.
     fn time_to_sleep(&self) -> Wait {
-        let deadlines = [self.shard.next_deadline(), self.io.deadlines.next_deadline()];
+        let of_journal = self.journal.as_ref().and_then(Journal::next_deadline);
+        let deadlines = [self.shard.next_deadline(), self.io.deadlines.next_deadline(), of_journal];
         match deadlines.into_iter().flatten().min() {
             None => Wait::Forever,
             Some(deadline) => match deadline.duration_since(self.clock.now()) {
@@ -314,9 +357,12 @@ impl Worker {
         }
     }
 
-    /// Carries out what the shard has left in its buffers. The order is a rule: messages, closes, reading, outputs.
+    /// Carries out what the shard has left in its buffers. The order is a rule: records, messages, closes, reading, outputs.
     fn carry_out(&mut self, now: Moment) {
         self.shard.end_turn(now);
+        if let Some(journal) = &mut self.journal {
+            journal.end_turn(now, &mut self.shard, &mut self.io.ring);
+        }
         self.post_letters();
         while let Some(id) = self.shard.next_close() {
             self.close(now, id);
@@ -393,6 +439,39 @@ impl Worker {
         self.port.ring_bell(peer as usize);
     }
 
+    /// A file operation of the journal is over.
+    pub(super) fn on_file_done(&mut self, now: Moment, token: u32, done: FileDone) {
+        let journal = self.journal.as_mut().expect("only a journal has files");
+        journal.on_done(now, token, done, &mut self.shard, &mut self.io.ring);
+    }
+
+    /// Opens the listeners once that is allowed; says first when it could be.
+    fn advance_start(&mut self, now: Moment) {
+        if self.shard.is_restored()
+            && self.has_moved()
+            && let Some(ready) = self.ready.take()
+        {
+            let _ = ready.send(Ok(())); // Nobody listens when the start has been given up.
+        }
+        self.is_running(now);
+    }
+
+    /// Whether clients are served. A peer may have seen before this shard that the listeners may open.
+    pub(super) fn is_running(&mut self, now: Moment) -> bool {
+        if self.life == Life::Starting && self.port.mesh().is_open() {
+            self.life = Life::Running;
+            (0..self.listeners.len() as u32).for_each(|slot| self.accept(slot));
+            self.shard.open_for_business(now);
+        }
+        self.life == Life::Running
+    }
+
+    /// Whether all that was taken over from other journals is in this shard's own, and on the disk.
+    fn has_moved(&self) -> bool {
+        let is_written = !self.shard.is_writing_checkpoint() && self.journal.as_ref().is_none_or(Journal::is_idle);
+        !self.is_moving || is_written
+    }
+
     /// Begins a clean stop: no new connections, and those that are no clients yet end.
     fn stop(&mut self, now: Moment) {
         self.life = Life::Stopping;
@@ -411,14 +490,27 @@ impl Worker {
         self.shard.begin_shutdown(now);
     }
 
-    fn advance_stop(&mut self) {
-        if self.life == Life::Stopping && self.has_nothing_left() {
-            self.life = Life::Waiting;
-            self.port.mesh().finish();
+    fn advance_stop(&mut self, now: Moment) {
+        match self.life {
+            Life::Stopping if self.has_nothing_left() => self.finish_round(1),
+            Life::Waiting(STOP_ROUNDS) if self.port.mesh().all_finished(STOP_ROUNDS) => {
+                self.shard.record_stop(now);
+                self.carry_out(now);
+                self.life = Life::Settling;
+            }
+            Life::Waiting(round) if self.port.mesh().all_finished(round) && !self.peers_with_messages() => {
+                self.finish_round(round + 1);
+            }
+            _ => {}
         }
-        if self.life == Life::Waiting && self.port.mesh().all_finished() {
+        if self.life == Life::Settling && self.journal.as_ref().is_none_or(Journal::is_idle) {
             self.life = Life::Finished;
         }
+    }
+
+    fn finish_round(&mut self, round: usize) {
+        self.life = Life::Waiting(round);
+        self.port.mesh().finish();
     }
 
     fn has_nothing_left(&self) -> bool {

@@ -28,6 +28,11 @@ pub(super) struct Restart {
     graced: Vec<SessionKey>,
     /// The fence behind all that the peers must know of the Subscriptions.
     is_known_by: Option<u64>,
+    /// What must be durable before anything else is written: which transactions never were. A checkpoint of another shard could otherwise
+    /// make them look complete.
+    is_durable_at: u64,
+    /// The listeners were opened.
+    pub(super) is_open: bool,
 }
 
 impl Shard {
@@ -77,6 +82,7 @@ impl Shard {
         }
         self.journal.append(&Record::Clock(now));
         self.journal.end_step();
+        self.restart.is_durable_at = self.journal.offset();
         self.restart.is_known_by = self.peers.has_peers().then(|| self.peers.request_fence());
     }
 
@@ -211,13 +217,16 @@ impl Shard {
         self.sessions.get_mut(session).expect("it was looked up above").expiry_timer = Some(timer);
     }
 
-    /// Whether all shards know the Subscriptions found in the journal, so that no message can miss them.
+    /// Whether all shards know the Subscriptions found in the journal, so that no message can miss them, and what the journal had to be
+    /// told first is durable.
     pub fn is_restored(&self) -> bool {
-        self.restart.is_known_by.is_none_or(|fence| self.peers.has_heard(fence))
+        self.journal.is_durable(self.restart.is_durable_at)
+            && self.restart.is_known_by.is_none_or(|fence| self.peers.has_heard(fence))
     }
 
     /// The listeners are open: the grace of recovered wills begins. A client that comes back within it raises no false alarm.
     pub fn open_for_business(&mut self, now: Moment) {
+        self.restart.is_open = true;
         for key in std::mem::take(&mut self.restart.graced) {
             let Some(session) = self.sessions.resolve(key) else { continue };
             let Some(owner) = self.sessions.get_mut(session) else { continue };

@@ -369,6 +369,21 @@ mod tests {
     }
 
     #[test]
+    fn a_wheel_that_begins_decades_after_the_epoch_is_as_exact() {
+        let start = Moment::ZERO + 56 * YEAR + Duration::from_micros(1_234_567);
+        let mut wheel = Wheel::new(start);
+        assert_eq!(wheel.next_deadline(), None);
+        for (item, delay) in [10, 640, 41_000, 86_400_000].into_iter().enumerate() {
+            wheel.arm(start + Duration::from_millis(delay), item);
+            assert_eq!(wheel.pop_due(start), None);
+        }
+        for (item, delay) in [10, 640, 41_000, 86_400_000].into_iter().enumerate() {
+            let deadline = start + Duration::from_millis(delay);
+            assert_eq!(drain(&mut wheel, Tick::at_or_after(deadline).start()), [item]);
+        }
+    }
+
+    #[test]
     fn the_end_of_time_is_on_the_wheel() {
         let mut wheel = Wheel::new(Moment::ZERO);
         wheel.arm(Moment::MAX, "never");

@@ -12,6 +12,7 @@ mod endings;
 mod errors;
 mod flow_control;
 mod harness;
+mod journal;
 mod keep_alive;
 mod ping_disconnect_auth;
 mod properties;

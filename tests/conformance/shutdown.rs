@@ -134,7 +134,8 @@ impl Drop for EndedWithTest {
 /// A log collector that stalls must stop neither the broker nor its end.
 #[test]
 fn a_stderr_that_nobody_reads_stops_nothing() {
-    let child = program().args(["--listen", "127.0.0.1:0", "--shards", "1"]).spawn();
+    let listening = ["--listen", "127.0.0.1:0", "--shards", "1"];
+    let child = program().args(listening).args(["--durability", "memory"]).spawn();
     let mut child = EndedWithTest(child.expect("the broker can be started"));
     let mut lines = BufReader::new(child.0.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
     let address: SocketAddr = lines

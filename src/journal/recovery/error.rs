@@ -70,7 +70,7 @@ pub enum Evidence {
 }
 
 impl JournalError {
-    pub(super) fn unreadable(file: String, at: u64, error: io::Error) -> Self {
+    pub(in crate::journal) fn unreadable(file: String, at: u64, error: io::Error) -> Self {
         Self { file, at, problem: Problem::Unreadable(error) }
     }
 }

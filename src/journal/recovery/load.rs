@@ -42,18 +42,19 @@ pub(super) fn load(files: &dyn Files, scan: &Scan, state: State, limits: Limits)
     Ok(loader.finish(state))
 }
 
-/// What to read, by where it lies: retained messages, wills and what is in flight, and of the queued messages the oldest that fit.
+/// What to read, by where it lies: retained messages and wills, what was in flight or may have to go to another member of a Shared
+/// Subscription, and of the other queued messages the oldest that fit.
 fn wanted(state: &State, limits: Limits) -> Vec<(Extent, Wanted)> {
-    // What is in flight is sent again as it was, so it is not for a queue to read back; it was in memory before, and is bounded.
     let lines = state.sessions.values().flat_map(|session| session.deliveries.values());
-    let in_flight = lines.filter(|line| line.packet_id.is_some()).filter_map(|line| line.publication).map(key);
-    let always: AHashSet<Key> = state.retained.values().copied().chain(in_flight).collect();
+    let at_hand = lines.filter(|line| line.packet_id.is_some() || line.shared.is_some());
+    let at_hand = at_hand.filter_map(|line| line.publication).map(key);
+    let at_once: AHashSet<Key> = state.retained.values().copied().chain(at_hand).collect();
     let (needed, mut queued): (Vec<_>, Vec<_>) = state
         .messages
         .iter()
         .filter(|(_, held)| held.references > 0)
         .map(|(key, held)| (held.extent, *key, u64::from(held.size)))
-        .partition(|(_, key, _)| always.contains(key));
+        .partition(|(_, key, _)| at_once.contains(key));
     queued.sort_unstable_by_key(|(extent, ..)| extent.offset);
     let mut budget = limits.memory_budget;
     let fitting = queued.into_iter().take_while(|(.., size)| {

@@ -10,13 +10,13 @@
 mod distribute;
 mod error;
 mod load;
-mod reader;
+pub(super) mod reader;
 mod recovered;
 mod replay;
-mod scan;
+pub(super) mod scan;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod transactions;
 
 pub use distribute::{agree, distribute};

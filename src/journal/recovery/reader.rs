@@ -10,7 +10,7 @@ const PIECE: usize = 1 << 20;
 const BEFORE_ZEROS: usize = 25;
 
 /// One segment's file, and the piece of it that is in memory.
-pub(super) struct SegmentReader<'a> {
+pub(in crate::journal) struct SegmentReader<'a> {
     files: &'a dyn Files,
     name: SegmentName,
     length: u64,
@@ -19,7 +19,7 @@ pub(super) struct SegmentReader<'a> {
 }
 
 /// What stands at a place of the log.
-pub(super) enum Found<'a> {
+pub(in crate::journal) enum Found<'a> {
     /// A whole frame that belongs there.
     Frame(FrameHeader, &'a [u8]),
     /// The segment was left in order.
@@ -30,30 +30,30 @@ pub(super) enum Found<'a> {
 
 /// What there is behind the last frame that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Remains {
+pub(in crate::journal) struct Remains {
     /// How many bytes, up to the last that is not zero.
-    pub(super) bytes: u64,
+    pub(in crate::journal) bytes: u64,
     /// Log offset of a header that says that all before itself, or a part beyond the beginning of the remains, was synced.
-    pub(super) witness: Option<u64>,
+    pub(in crate::journal) witness: Option<u64>,
 }
 
 impl<'a> SegmentReader<'a> {
-    pub(super) fn open(files: &'a dyn Files, name: SegmentName) -> Result<Self, JournalError> {
+    pub(in crate::journal) fn open(files: &'a dyn Files, name: SegmentName) -> Result<Self, JournalError> {
         let length = files.length(&name).map_err(|error| JournalError::unreadable(files.path(&name), 0, error))?;
         Ok(Self { files, name, length, piece: Vec::new(), piece_at: 0 })
     }
 
-    pub(super) fn path(&self) -> String {
+    pub(in crate::journal) fn path(&self) -> String {
         self.files.path(&self.name)
     }
 
     /// Bytes of the file.
-    pub(super) fn length(&self) -> u64 {
+    pub(in crate::journal) fn length(&self) -> u64 {
         self.length
     }
 
     /// The bytes at `at` of the file; `None` if it ends before `length` of them.
-    pub(super) fn bytes(&mut self, at: u64, length: usize) -> Result<Option<&[u8]>, JournalError> {
+    pub(in crate::journal) fn bytes(&mut self, at: u64, length: usize) -> Result<Option<&[u8]>, JournalError> {
         if at.checked_add(length as u64).is_none_or(|end| end > self.length) {
             return Ok(None);
         }
@@ -67,7 +67,7 @@ impl<'a> SegmentReader<'a> {
     }
 
     /// What stands at `at`, where a frame with this sequence is expected.
-    pub(super) fn frame(&mut self, at: Position) -> Result<Found<'_>, JournalError> {
+    pub(in crate::journal) fn frame(&mut self, at: Position) -> Result<Found<'_>, JournalError> {
         let file_at = self.name.file_offset(at.offset);
         let Some(head) = self.bytes(file_at, FRAME_HEADER)?.and_then(<[u8]>::first_chunk) else {
             return Ok(Found::Nothing);
@@ -87,10 +87,40 @@ impl<'a> SegmentReader<'a> {
         })
     }
 
+    /// The first whole frame behind `from`, where no frame was found, and before log offset `to` or the end of the file. So many
+    /// frames are missing as would fit in between.
+    pub(in crate::journal) fn next_frame(
+        &mut self,
+        from: Position,
+        to: Option<u64>,
+    ) -> Result<Option<Position>, JournalError> {
+        let start = self.name.file_offset(from.offset);
+        let end = to.map_or(self.length, |to| self.name.file_offset(to).min(self.length));
+        let mut at = start + 1;
+        while at < end {
+            let length = (end - at).min(PIECE as u64) as usize;
+            let log_at = from.offset.wrapping_add(at - start);
+            let Some(piece) = self.bytes(at, length)? else { break };
+            let mut found = None;
+            find_header(piece, log_at, |log_at, header| {
+                let position = Position { offset: log_at, sequence: header.sequence };
+                found = would_fit(from, position).then_some(position);
+                found.is_some()
+            });
+            match found {
+                Some(position) if matches!(self.frame(position)?, Found::Frame(..)) => return Ok(found),
+                Some(position) => at = start + (position.offset - from.offset) + 1,
+                None if length > FRAME_HEADER => at += (length - FRAME_HEADER) as u64,
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+
     /// What there is from log offset `from` on, where no frame was found, up to log offset `to` or the end of the file.
     ///
     /// The search for a witness looks at every byte: a header's checksum covers its place, so nothing is taken for one by chance.
-    pub(super) fn remains(&mut self, from: u64, to: Option<u64>) -> Result<Remains, JournalError> {
+    pub(in crate::journal) fn remains(&mut self, from: u64, to: Option<u64>) -> Result<Remains, JournalError> {
         let start = self.name.file_offset(from);
         let end = to.map_or(self.length, |to| self.name.file_offset(to).min(self.length));
         let mut remains = Remains::default();
@@ -102,7 +132,8 @@ impl<'a> SegmentReader<'a> {
             let Some(piece) = self.bytes(at, length)? else { break };
             if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
                 remains.bytes = (at - start) + last as u64 + 1;
-                remains.witness = remains.witness.or_else(|| witness(piece, log_at, from));
+                let is_witness = |_, header: &FrameHeader| header.durable > from;
+                remains.witness = remains.witness.or_else(|| find_header(piece, log_at, is_witness));
             }
             at += if length > FRAME_HEADER { (length - FRAME_HEADER) as u64 } else { length as u64 };
         }
@@ -110,8 +141,15 @@ impl<'a> SegmentReader<'a> {
     }
 }
 
-/// Log offset of the first header in `piece`, which lies at log offset `at`, that says that more than `from` was synced.
-fn witness(piece: &[u8], at: u64, from: u64) -> Option<u64> {
+/// Whether frames from one position up to another can be as many as their sequences say: at least one, none without records.
+pub(in crate::journal) fn would_fit(from: Position, to: Position) -> bool {
+    let frames = to.sequence.checked_sub(from.sequence).filter(|frames| *frames > 0);
+    let bytes = to.offset.saturating_sub(from.offset);
+    frames.is_some_and(|frames| frames <= bytes / (FRAME_HEADER as u64 + 1))
+}
+
+/// Log offset of the first header that will do in `piece`, which lies at log offset `at`.
+fn find_header(piece: &[u8], at: u64, mut will_do: impl FnMut(u64, &FrameHeader) -> bool) -> Option<u64> {
     let last = piece.len().checked_sub(FRAME_HEADER)?;
     let mut index = 0;
     while index <= last {
@@ -122,7 +160,7 @@ fn witness(piece: &[u8], at: u64, from: u64) -> Option<u64> {
         }
         let log_at = at.wrapping_add(index as u64);
         if head[BEFORE_ZEROS..BEFORE_ZEROS + 3] == [0; 3]
-            && FrameHeader::decode(head, log_at).is_some_and(|header| header.durable > from)
+            && FrameHeader::decode(head, log_at).is_some_and(|header| will_do(log_at, &header))
         {
             return Some(log_at);
         }
@@ -132,7 +170,7 @@ fn witness(piece: &[u8], at: u64, from: u64) -> Option<u64> {
 }
 
 /// Whether all of a file behind the header of the segment is zero.
-pub(super) fn is_blank(reader: &mut SegmentReader<'_>) -> Result<bool, JournalError> {
+pub(in crate::journal) fn is_blank(reader: &mut SegmentReader<'_>) -> Result<bool, JournalError> {
     let mut at = SEGMENT_HEADER as u64;
     while at < reader.length() {
         let length = (reader.length() - at).min(PIECE as u64) as usize;

@@ -75,7 +75,7 @@ pub fn scan(files: &dyn Files, shard: u8, progress: &mut dyn FnMut(Progress)) ->
 }
 
 /// What the header of a segment says; `None` if its creation was interrupted, so that there is nothing in it.
-pub(super) fn read_header(
+pub(in crate::journal) fn read_header(
     reader: &mut SegmentReader<'_>,
     name: SegmentName,
     identity: u64,
@@ -101,7 +101,7 @@ pub(super) fn read_header(
 
 /// The segments of which something counts, given all in the order in which they were begun: each overrules from its start on
 /// what was begun before it.
-pub(super) fn chain(headers: Vec<SegmentHeader>) -> Vec<SegmentHeader> {
+pub(in crate::journal) fn chain(headers: Vec<SegmentHeader>) -> Vec<SegmentHeader> {
     let mut chain: Vec<SegmentHeader> = Vec::new();
     for header in headers {
         while chain.last().is_some_and(|last| last.name.start >= header.name.start) {
@@ -258,6 +258,6 @@ impl Scanner<'_> {
 }
 
 /// Where the next frame stands.
-pub(super) fn behind(at: Position, frame: &FrameHeader) -> Position {
+pub(in crate::journal) fn behind(at: Position, frame: &FrameHeader) -> Position {
     Position { offset: at.offset + frame.frame_bytes(), sequence: at.sequence.wrapping_add(1) }
 }

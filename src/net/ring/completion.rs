@@ -7,6 +7,7 @@ use io_uring::cqueue;
 use rustix::io::Errno;
 
 use super::Ring;
+use super::files::FileDone;
 
 /// What a submission was, in the top byte of its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,10 @@ pub(super) enum Kind {
     Wake,
     /// A MSG_RING of a peer to us.
     Woken,
+    /// Part of a file operation.
+    File,
+    /// The sync behind the last piece of a write.
+    LinkedSync,
 }
 
 /// The user data of a submission: its kind and an index.
@@ -45,6 +50,8 @@ impl Tag {
             4 => Kind::Watch,
             5 => Kind::Wake,
             6 => Kind::Woken,
+            7 => Kind::File,
+            8 => Kind::LinkedSync,
             other => unreachable!("a completion of kind {other} that this ring never submitted"),
         }
     }
@@ -89,6 +96,8 @@ pub(crate) enum Completion {
     Woken { armed: bool },
     /// `peer` could not be woken through its ring.
     WakeFailed { peer: u32 },
+    /// The file operation that was given this token is over.
+    File { token: u32, done: FileDone },
 }
 
 impl Ring {
@@ -121,6 +130,8 @@ impl Ring {
             Kind::Send => self.sent(tag.index(), result),
             Kind::Watch => Some(Completion::Woken { armed }),
             Kind::Wake => Some(Completion::WakeFailed { peer: tag.index() }),
+            Kind::File => self.on_file(tag.index(), result),
+            Kind::LinkedSync => self.on_linked_sync(tag.index(), result),
         }
     }
 
@@ -149,7 +160,7 @@ impl Ring {
     }
 
     fn sent(&mut self, index: u32, result: Result<u32, Errno>) -> Option<Completion> {
-        let sending = self.sends[index as usize].as_mut().expect("a send in flight");
+        let sending = self.sends.at(index);
         let slot = sending.slot;
         let result = match result {
             Ok(sent) => {
@@ -166,8 +177,7 @@ impl Ring {
             }
             Err(errno) => Err(errno),
         };
-        let sending = self.sends[index as usize].take().expect("looked at above");
-        self.free_sends.push(index);
-        Some(Completion::Sent { slot, buffer: sending.buffer, result })
+        let buffer = self.sends.remove(index).buffer;
+        Some(Completion::Sent { slot, buffer, result })
     }
 }

@@ -1,11 +1,11 @@
-//! The socket ring: an io_uring of its own for every shard.
+//! The ring: an io_uring of its own for every shard, for its sockets and its [files].
 //!
-//! Safe methods queue what is to be done (accept, receive, send, close, wake another ring) and
+//! Safe methods queue what is to be done (accept, receive, send, close, wake another ring, write to a file) and
 //! [`Ring::enter`] hands the queue to the kernel, once per turn, and waits if it is told to. What
 //! comes back is taken with [`Ring::next_completion`]. Two rules make that safe:
 //!
 //! * whatever memory the kernel reads or writes belongs to the ring while it does: a buffer that is
-//!   sent is moved in and comes back with its completion, and received bytes lie in the ring's own
+//!   sent or written is moved in and comes back with its completion, and received bytes lie in the ring's own
 //!   [provided buffers](buffers), so that an idle connection owns none;
 //! * a ring is dropped only after everything in flight has ended; what has not ended is leaked.
 //!
@@ -14,6 +14,8 @@
 
 mod buffers;
 mod completion;
+mod files;
+mod slab;
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,6 +29,8 @@ use rustix::io::Errno;
 use buffers::Buffers;
 pub(crate) use completion::{Chunk, Completion, Ended};
 use completion::{Kind, Tag};
+pub(crate) use files::{FileDone, Opening, SharedFile};
+use slab::Slab;
 
 /// Entries of the submission queue; when it is full it is submitted early.
 const SUBMISSIONS: u32 = 2048;
@@ -60,8 +64,9 @@ pub(crate) struct Ring {
     uring: IoUring,
     buffers: Buffers,
     /// Outputs the kernel is reading; the index is the send's tag.
-    sends: Vec<Option<Sending>>,
-    free_sends: Vec<u32>,
+    sends: Slab<Sending>,
+    /// File operations in flight, with what the kernel reads and writes for them; the index is their tag's.
+    files: Slab<files::Operation>,
     /// Multishot receives in flight: the kernel may write into `buffers` while there are any.
     receiving: usize,
     /// What found the submission queue full while the kernel took no more.
@@ -99,8 +104,8 @@ impl Ring {
         let ring = Self {
             uring,
             buffers,
-            sends: Vec::new(),
-            free_sends: Vec::new(),
+            sends: Slab::new(),
+            files: Slab::new(),
             receiving: 0,
             overflow: VecDeque::new(),
             enter_flags,
@@ -165,19 +170,12 @@ impl Ring {
     /// The socket must stay open until then, and have no other send in flight.
     pub(crate) fn send(&mut self, socket: BorrowedFd<'_>, slot: u32, buffer: Vec<u8>) {
         let sending = Sending { slot, socket: socket.as_raw_fd(), buffer, sent: 0 };
-        let index = match self.free_sends.pop() {
-            Some(index) => index,
-            None => {
-                self.sends.push(None);
-                (self.sends.len() - 1) as u32
-            }
-        };
-        self.sends[index as usize] = Some(sending);
+        let index = self.sends.insert(sending);
         self.send_rest(index);
     }
 
     fn send_rest(&mut self, index: u32) {
-        let sending = self.sends[index as usize].as_ref().expect("a send in flight");
+        let sending = self.sends.at(index);
         let rest = &sending.buffer[sending.sent..];
         let length = rest.len().min(SEND_BYTES_MAX) as u32;
         let entry = opcode::Send::new(Fd(sending.socket), rest.as_ptr(), length).flags(SEND_FLAGS);
@@ -273,17 +271,30 @@ impl Ring {
             // that lasts is reported by the next `enter`.
             let _ = self.uring.submit();
         }
-        // SAFETY: the only memory that an entry built in this file refers to is the buffer of a
-        // send, which stays in `sends`, unmoved and unchanged, until its completion is taken; Drop
-        // waits for it or leaks it. Received bytes go to registered buffers, which live as long.
+        // SAFETY: the only memory that an entry built in this folder refers to is the buffer of a
+        // send, and the buffer or name of a file operation. Both are on the heap, in what `sends` and
+        // `files` own, and stay there unchanged until the last completion is taken; Drop waits for it or
+        // leaks them. Received bytes go to registered buffers, which live as long.
         let pushed = self.overflow.is_empty() && unsafe { self.uring.submission().push(&entry) }.is_ok();
         if !pushed {
             self.overflow.push_back(entry);
         }
     }
 
+    /// Makes room in the submission queue for `entries` that are to reach the kernel together.
+    fn has_room_for(&mut self, entries: usize) -> bool {
+        let has_room = |uring: &mut IoUring| {
+            let queue = uring.submission();
+            queue.capacity() - queue.len() >= entries
+        };
+        if !has_room(&mut self.uring) {
+            let _ = self.uring.submit(); // As in `push`.
+        }
+        self.overflow.is_empty() && has_room(&mut self.uring)
+    }
+
     fn in_flight(&self) -> bool {
-        self.receiving > 0 || self.sends.len() > self.free_sends.len()
+        self.receiving > 0 || !self.sends.is_empty() || !self.files.is_empty()
     }
 }
 
@@ -308,7 +319,8 @@ impl Drop for Ring {
             let _ = self.enter(Wait::AtMost(Duration::from_millis(10)));
         }
         self.buffers.leak();
-        std::mem::forget(std::mem::take(&mut self.sends));
+        self.sends.leak();
+        self.files.leak();
     }
 }
 

@@ -1,8 +1,10 @@
-//! The ring against real sockets, and against another ring.
+//! The ring against real sockets and files, and against another ring.
 
+use std::ffi::CStr;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -259,4 +261,192 @@ fn dropping_a_busy_ring_ends_what_is_in_flight() {
     let mut sent = Vec::new();
     theirs.read_to_end(&mut sent).unwrap();
     assert!(sent.iter().all(|&byte| byte == 1));
+}
+
+/// A directory that is gone when the test is.
+struct Folder {
+    path: std::path::PathBuf,
+    directory: SharedFile,
+}
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("willowmq-ring-{test}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let directory = Rc::new(OwnedFd::from(std::fs::File::open(&path).unwrap()));
+        Self { path, directory }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+const TOKEN: u32 = 11;
+
+fn done(ring: &mut Ring) -> FileDone {
+    match next(ring) {
+        Completion::File { token: TOKEN, done } => done,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn opened(ring: &mut Ring, folder: &Folder, name: &CStr, opening: Opening) -> Result<SharedFile, Errno> {
+    ring.open_file(TOKEN, &folder.directory, name.to_owned(), opening);
+    match done(ring) {
+        FileDone::Opened(result) => result.map(Rc::new),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn written(ring: &mut Ring, file: &SharedFile, at: u64, bytes: &[u8], sync: bool) -> Result<(), Errno> {
+    let buffer = bytes.to_vec();
+    let address = buffer.as_ptr();
+    ring.write_file(TOKEN, file, at, buffer, sync);
+    match done(ring) {
+        FileDone::Written(result, buffer) => {
+            assert_eq!((buffer.as_ptr(), &*buffer), (address, bytes));
+            result
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn read(ring: &mut Ring, file: &SharedFile, at: u64, length: usize) -> Result<Vec<u8>, Errno> {
+    ring.read_file(TOKEN, file, at, length);
+    match done(ring) {
+        FileDone::Read(result) => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_kernel_offers_what_files_need() {
+    assert!(ring().has_files());
+}
+
+#[test]
+fn what_is_written_is_read_back_and_a_read_ends_with_the_file() {
+    let (mut ring, folder) = (ring(), Folder::new("write"));
+    let file = opened(&mut ring, &folder, c"new", Opening::New).unwrap();
+    assert_eq!(written(&mut ring, &file, 0, b"hello ", true), Ok(()));
+    assert_eq!(written(&mut ring, &file, 6, b"world", false), Ok(()));
+    assert_eq!(read(&mut ring, &file, 4, 4).unwrap(), b"o wo");
+    assert_eq!(read(&mut ring, &file, 6, 100).unwrap(), b"world");
+    assert_eq!(read(&mut ring, &file, 11, 1).unwrap(), b"");
+    ring.sync_file(TOKEN, &file);
+    assert!(matches!(done(&mut ring), FileDone::Synced(Ok(()))));
+    ring.sync_directory(TOKEN, &folder.directory);
+    assert!(matches!(done(&mut ring), FileDone::Synced(Ok(()))));
+    let again = opened(&mut ring, &folder, c"new", Opening::Existing).unwrap();
+    assert_eq!(read(&mut ring, &again, 0, 11).unwrap(), b"hello world");
+    assert_eq!(std::fs::read(folder.path.join("new")).unwrap(), b"hello world");
+}
+
+#[test]
+fn a_new_file_must_not_exist_and_an_existing_one_must() {
+    let (mut ring, folder) = (ring(), Folder::new("open"));
+    assert_eq!(opened(&mut ring, &folder, c"file", Opening::Existing).err(), Some(Errno::NOENT));
+    assert!(opened(&mut ring, &folder, c"file", Opening::New).is_ok());
+    assert_eq!(opened(&mut ring, &folder, c"file", Opening::New).err(), Some(Errno::EXIST));
+}
+
+#[test]
+fn a_long_write_is_made_in_pieces_and_synced_at_its_end() {
+    let (mut ring, folder) = (ring(), Folder::new("long"));
+    let file = opened(&mut ring, &folder, c"long", Opening::New).unwrap();
+    let bytes: Vec<u8> = (0..(5 << 20) + 3).map(|i: usize| (i / 7) as u8).collect();
+    for sync in [false, true] {
+        assert_eq!(written(&mut ring, &file, 10, &bytes, sync), Ok(()));
+        assert!(std::fs::read(folder.path.join("long")).unwrap()[10..] == bytes);
+    }
+    assert!(read(&mut ring, &file, 10, bytes.len()).unwrap() == bytes);
+}
+
+#[test]
+fn a_full_device_is_told_with_and_without_a_sync_behind_the_write() {
+    let mut ring = ring();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let full = Rc::new(OwnedFd::from(full));
+    for sync in [false, true, true] {
+        assert_eq!(written(&mut ring, &full, 0, b"lost", sync), Err(Errno::NOSPC));
+    }
+    let (path, folder) = (c"still works", Folder::new("full"));
+    let file = opened(&mut ring, &folder, path, Opening::New).unwrap();
+    assert_eq!(written(&mut ring, &file, 0, b"kept", true), Ok(()));
+}
+
+#[test]
+fn a_write_cut_short_goes_on_and_its_sync_with_it() {
+    let mut ring = ring();
+    // A pipe takes what fits; the rest, and the sync that a pipe does not have, come when its reader has made room.
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    let writer = Rc::new(OwnedFd::from(writer));
+    let bytes: Vec<u8> = (0..300_000).map(|i| (i / 3) as u8).collect();
+    ring.write_file(TOKEN, &writer, 0, bytes.clone(), true);
+    let drain = std::thread::spawn(move || {
+        let mut all = vec![0; 300_000];
+        reader.read_exact(&mut all).unwrap();
+        all
+    });
+    assert!(matches!(done(&mut ring), FileDone::Written(Err(Errno::INVAL), _)), "a pipe cannot be synced");
+    assert!(drain.join().unwrap() == bytes);
+}
+
+#[test]
+fn preallocated_space_reads_as_zeros() {
+    let (mut ring, folder) = (ring(), Folder::new("preallocate"));
+    let file = opened(&mut ring, &folder, c"file", Opening::New).unwrap();
+    ring.preallocate_file(TOKEN, &file, 8192);
+    match done(&mut ring) {
+        FileDone::Preallocated(Ok(())) => {
+            assert_eq!(written(&mut ring, &file, 0, b"header", true), Ok(()));
+            assert_eq!(read(&mut ring, &file, 4, 9000).unwrap().len(), 8188);
+        }
+        FileDone::Preallocated(Err(Errno::OPNOTSUPP)) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_removed_file_is_gone_and_can_be_read_while_it_is_open() {
+    let (mut ring, folder) = (ring(), Folder::new("remove"));
+    let file = opened(&mut ring, &folder, c"file", Opening::New).unwrap();
+    assert_eq!(written(&mut ring, &file, 0, b"last words", false), Ok(()));
+    ring.remove_file(TOKEN, &folder.directory, c"file".to_owned());
+    assert!(matches!(done(&mut ring), FileDone::Removed(Ok(()))));
+    assert!(!folder.path.join("file").exists());
+    ring.read_file(TOKEN, &file, 0, 10);
+    ring.close_file(file); // The read has a share of its own.
+    assert!(matches!(done(&mut ring), FileDone::Read(Ok(bytes)) if bytes == b"last words"));
+    ring.remove_file(TOKEN, &folder.directory, c"file".to_owned());
+    assert!(matches!(done(&mut ring), FileDone::Removed(Err(Errno::NOENT))));
+}
+
+#[test]
+fn file_operations_find_room_in_a_full_queue() {
+    let (mut ring, folder) = (ring(), Folder::new("queue"));
+    let file = opened(&mut ring, &folder, c"file", Opening::New).unwrap();
+    let writes = SUBMISSIONS + 5;
+    for index in 0..writes {
+        ring.write_file(TOKEN, &file, u64::from(index), vec![index as u8], index % 64 == 0);
+    }
+    for _ in 0..writes {
+        assert!(matches!(done(&mut ring), FileDone::Written(Ok(()), _)));
+    }
+    let bytes = read(&mut ring, &file, 0, writes as usize).unwrap();
+    assert!(bytes.iter().enumerate().all(|(index, &byte)| byte == index as u8));
+}
+
+#[test]
+fn dropping_a_ring_that_writes_ends_the_write() {
+    let (mut ring, folder) = (ring(), Folder::new("drop"));
+    let file = opened(&mut ring, &folder, c"file", Opening::New).unwrap();
+    ring.write_file(TOKEN, &file, 0, vec![7; 8 << 20], true);
+    ring.enter(Wait::No).unwrap();
+    drop(ring);
+    assert_eq!(Rc::strong_count(&file), 1, "nothing is in flight on it");
 }

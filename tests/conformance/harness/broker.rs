@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// The data directory within the folder of a broker.
+pub(crate) const DATA: &str = "data";
+
 pub(crate) struct Broker {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -43,8 +46,36 @@ impl Broker {
     }
 
     pub(crate) fn with_shards(shards: u16, settings: &str) -> Self {
-        let folder = folder();
-        let data = folder.join("data");
+        Self::start_in(folder(), shards, settings)
+    }
+
+    /// Kills the broker without a warning, and starts another one on its data directory.
+    pub(crate) fn killed_and_started(mut self, shards: u16, settings: &str) -> Self {
+        Self::start_in(self.kill(), shards, settings)
+    }
+
+    /// Stops the broker in order, and starts another one on its data directory.
+    pub(crate) fn stopped_and_started(mut self, shards: u16, settings: &str) -> Self {
+        self.signal(rustix::process::Signal::TERM);
+        assert_eq!(self.wait(PATIENCE).code(), Some(0));
+        Self::start_in(self.kill(), shards, settings)
+    }
+
+    /// Kills the broker without a warning; what it leaves behind is the caller's.
+    pub(crate) fn kill(&mut self) -> PathBuf {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        std::mem::take(&mut self.folder)
+    }
+
+    /// Where the broker keeps its data.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join(DATA)
+    }
+
+    /// A broker whose configuration and data are in `folder`.
+    pub(crate) fn start_in(folder: PathBuf, shards: u16, settings: &str) -> Self {
+        let data = folder.join(DATA);
         let listener = "[[listeners]]\nkind = \"tcp\"\naddress = \"127.0.0.1:0\"\n";
         let text = format!("shards = {shards}\ndata_dir = {data:?}\n{settings}\n{listener}");
         let mut child = command(&configuration(&folder, &text)).spawn().expect("the broker can be started");
@@ -118,7 +149,9 @@ impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.folder);
+        if !self.folder.as_os_str().is_empty() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
         if thread::panicking() {
             eprintln!("log of the broker:\n{}", self.log.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         }
@@ -159,6 +192,7 @@ fn command(configuration: &Path) -> Command {
 pub(crate) fn run(text: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let folder = folder();
     let mut command = command(&configuration(&folder, text));
+    command.current_dir(&folder); // Where its data directory is, unless it is told otherwise.
     command.args(arguments).envs(environment.iter().copied()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("the broker can be started");
     let end = Instant::now() + PATIENCE;

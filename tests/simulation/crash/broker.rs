@@ -128,7 +128,11 @@ impl Journals {
     pub(crate) fn why_busy(&self) -> String {
         let desks = self.desks.iter().map(|desk| {
             let (told, durable, reads) = (desk.told_durable, desk.log.durable(), desk.reads.len());
-            format!("told {told} of {durable}, resting {}, {:?}, reads {reads}", desk.is_resting, desk.log.next_deadline())
+            format!(
+                "told {told} of {durable}, resting {}, {:?}, reads {reads}",
+                desk.is_resting,
+                desk.log.next_deadline()
+            )
         });
         desks.collect::<Vec<_>>().join("; ")
     }
@@ -186,7 +190,9 @@ impl Journals {
         let is_believed = self.manner.flaw == Flaw::FailedSyncBelieved && !self.disk.faults.is_full;
         self.disk.lies = self.manner.flaw == Flaw::SyncForgotten && matches!(command, Command::Write { .. });
         let mut completed = self.disk.carry_out(command, random);
-        if is_believed && let Completed::Written(result @ Err(_), _) | Completed::Synced(result @ Err(_)) = &mut completed {
+        if is_believed
+            && let Completed::Written(result @ Err(_), _) | Completed::Synced(result @ Err(_)) = &mut completed
+        {
             *result = Ok(());
         }
         let desk = &mut self.desks[shard];
@@ -304,13 +310,7 @@ impl Simulation {
         self.shards.iter().all(Shard::is_restored) && self.journals().are_durable()
     }
 
-    fn start_shard(
-        &mut self,
-        index: usize,
-        shards: usize,
-        now: Moment,
-        recovered: Recovered,
-    ) -> Shard {
+    fn start_shard(&mut self, index: usize, shards: usize, now: Moment, recovered: Recovered) -> Shard {
         let (seed, config) = (self.seed, Arc::clone(&self.config));
         let journals = self.journals.as_mut().expect("this broker keeps journals");
         let (mode, segment_bytes) = (journals.manner.mode, journals.manner.segment_bytes);

@@ -91,7 +91,8 @@ impl File {
         let bias = random.below(5);
         for sector in 0..end.div_ceil(SECTOR) {
             let (from, to) = (sector * SECTOR, ((sector + 1) * SECTOR).min(self.cached.len()));
-            let reaches = self.dirty.iter().filter(|dirty| dirty.at < to && dirty.at + dirty.bytes.len() > from).count();
+            let reaches =
+                self.dirty.iter().filter(|dirty| dirty.at < to && dirty.at + dirty.bytes.len() > from).count();
             if reaches == 0 || random.below(4) >= bias {
                 continue;
             }

@@ -120,7 +120,11 @@ fn order(run: &Run, complaints: &mut Vec<String>) {
     for receipt in &run.receipts {
         let watcher = &ACTORS[receipt.actor];
         let posted = &run.posted[receipt.number];
-        if watcher.part != Part::Watcher || posted.is_will || receipt.received.retain || may_have_been_refused(run, posted) {
+        if watcher.part != Part::Watcher
+            || posted.is_will
+            || receipt.received.retain
+            || may_have_been_refused(run, posted)
+        {
             continue;
         }
         let stay = if watcher.is_persistent { 0 } else { receipt.attempt };
@@ -153,7 +157,8 @@ fn retained(run: &Run, complaints: &mut Vec<String>) {
         let is_right = match glimpse.number {
             Some(number) => possible.iter().any(|(version, _)| *version == number),
             None => {
-                let may_be_gone = |posted: &Posted| posted.message.payload.is_empty() || posted.message.expiry.is_some();
+                let may_be_gone =
+                    |posted: &Posted| posted.message.payload.is_empty() || posted.message.expiry.is_some();
                 floor.is_none() || possible.iter().any(|(_, posted)| may_be_gone(posted))
             }
         };

@@ -84,11 +84,7 @@ fn read(disk: &Disk, shard: usize) -> Journal {
         chain.retain(|(earlier, _)| earlier.start < name.start);
         chain.push((name, header));
     }
-    let mut journal = Journal {
-        frames: Vec::new(),
-        end: Position::default(),
-        existing,
-    };
+    let mut journal = Journal { frames: Vec::new(), end: Position::default(), existing };
     let mut gap = None;
     for (index, (name, header)) in chain.iter().enumerate() {
         let limit = chain.get(index + 1).map_or(u64::MAX, |(next, _)| next.start);
@@ -100,10 +96,8 @@ fn read(disk: &Disk, shard: usize) -> Journal {
         journal.end = Position { offset: name.start, sequence: header.sequence };
         while let Some(frame) = read_frame(disk, *name, journal.end, limit) {
             journal.frames.push(Frame { offset: journal.end.offset, payload: frame[FRAME_HEADER..].to_vec() });
-            journal.end = Position {
-                offset: journal.end.offset + frame.len() as u64,
-                sequence: journal.end.sequence + 1,
-            };
+            journal.end =
+                Position { offset: journal.end.offset + frame.len() as u64, sequence: journal.end.sequence + 1 };
         }
         let found = journal.existing.iter_mut().find(|existing| existing.name == *name);
         found.expect("it is one of them").end = journal.end.offset;

@@ -297,7 +297,9 @@ impl Run {
                 let number = received.text().parse().ok();
                 let known = number.and_then(|number: usize| Some((number, self.posted.get(number)?)));
                 match known {
-                    Some((_, posted)) if posted.message.topic != received.topic => panic!("{received:?} is not {posted:?}"),
+                    Some((_, posted)) if posted.message.topic != received.topic => {
+                        panic!("{received:?} is not {posted:?}")
+                    }
                     Some((number, _)) => {
                         self.receipts.push(Receipt { actor, attempt: index, number, at, received });
                     }

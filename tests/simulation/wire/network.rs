@@ -252,7 +252,10 @@ impl Simulation {
         let deadlines: Vec<_> = self.shards.iter().map(Shard::next_deadline).collect();
         let mesh: Vec<_> = self.mesh.iter().map(VecDeque::len).collect();
         let disk = self.journals.as_ref().map(Journals::why_busy);
-        format!("now {:?}, deadlines {deadlines:?}, mesh {mesh:?}, busy connections {:?}, {disk:?}", self.now, self.busy)
+        format!(
+            "now {:?}, deadlines {deadlines:?}, mesh {mesh:?}, busy connections {:?}, {disk:?}",
+            self.now, self.busy
+        )
     }
 
     /// Whether nothing is under way.
@@ -263,7 +266,8 @@ impl Simulation {
             && self.journals.as_ref().is_none_or(|journals| journals.are_quiet(self.now))
             && self.shards.iter().all(|shard| {
                 let waits_for_disk = self.journals.as_ref().is_some_and(|journals| !journals.are_durable());
-                (shard.population().due_wills == 0 || waits_for_disk) && shard.next_deadline().is_none_or(|deadline| deadline > self.now)
+                (shard.population().due_wills == 0 || waits_for_disk)
+                    && shard.next_deadline().is_none_or(|deadline| deadline > self.now)
             })
     }
 

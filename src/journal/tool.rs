@@ -1,1 +1,0 @@
-//! What `willowmq journal` does.
