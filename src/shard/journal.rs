@@ -441,7 +441,10 @@ impl Shard {
     /// A peer asks for what came before to be dealt with.
     pub(super) fn on_fence(&mut self, peer: ShardId, kind: FenceKind, number: u64, parts: &[Transaction]) {
         for transaction in parts {
-            if let Some(foreign) = self.journal.foreign.get_mut(transaction) {
+            if usize::from(transaction.shard) == self.id.index() {
+                // What came back of an own transaction is a part like any other: it was recorded after the beginning.
+                self.journal.append(&Record::Part { transaction: *transaction, parts: 0 });
+            } else if let Some(foreign) = self.journal.foreign.get_mut(transaction) {
                 foreign.is_whole = true;
                 let parts = foreign.passed_to.bits();
                 self.journal.append(&Record::Part { transaction: *transaction, parts });

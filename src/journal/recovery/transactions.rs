@@ -154,9 +154,9 @@ fn has_all_parts(scans: &[&Scan], transaction: Transaction) -> bool {
         scan.testimony.mentions.get(&transaction)
     };
     let Some(begun) = mention(transaction.shard).and_then(|mention| mention.begun) else { return false };
-    // The record of the beginning is the part of the shard that began it.
-    let mut seen = own_bit(transaction.shard);
-    let mut open = begun & !seen;
+    // The record of the beginning is the part of the shard that began it, but for what came back to it from others.
+    let mut seen = 0;
+    let mut open = begun & !own_bit(transaction.shard);
     while open != 0 {
         let shard = open.trailing_zeros() as u8;
         let Some(more) = mention(shard).and_then(|mention| mention.part) else { return false };

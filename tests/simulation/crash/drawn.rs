@@ -16,8 +16,19 @@ const SEEDS: u64 = 60;
 /// What happens under one seed.
 const ACTIONS: usize = 120;
 
-/// What is wrong with the run of a seed, and what happened last in it; a panic is as wrong as anything.
-fn wrong_with(seed: u64, flaw: Flaw) -> Option<String> {
+/// What is wrong with the run of a seed, and what happened last in it; a broker that fails altogether is as wrong as anything.
+fn wrong_with(seed: u64) -> Option<String> {
+    let (outcome, epitaph) = outcome(seed, Flaw::None);
+    let what = match outcome {
+        Ok(complaints) if complaints.is_empty() => return None,
+        Ok(complaints) => complaints.join("\n"),
+        Err(panic) => panic,
+    };
+    Some(format!("{what}\n{epitaph}"))
+}
+
+/// What the oracle complains of, or how the run has failed.
+fn outcome(seed: u64, flaw: Flaw) -> (Result<Vec<String>, String>, String) {
     let mut random = Random::new(seed);
     let shards = 1 + random.below(4);
     let manner = Manner {
@@ -27,19 +38,15 @@ fn wrong_with(seed: u64, flaw: Flaw) -> Option<String> {
         ..Manner::default()
     };
     let mut run = Run::new(seed, shards, tiny_config(), manner);
-    let played = catch_unwind(AssertUnwindSafe(|| {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
         play(&mut run, &mut random);
         complaints(&run)
     }));
-    match played {
-        Ok(complaints) if complaints.is_empty() => None,
-        Ok(complaints) => Some(format!("{}\n{}", complaints.join("\n"), run.sim.epitaph())),
-        Err(panic) => {
-            let what = panic.downcast_ref::<String>().cloned();
-            let what = what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned()));
-            Some(format!("{}\n{}", what.unwrap_or_default(), run.sim.epitaph()))
-        }
-    }
+    let outcome = outcome.map_err(|panic| {
+        let what = panic.downcast_ref::<String>().cloned();
+        what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned())).unwrap_or_default()
+    });
+    (outcome, run.sim.epitaph())
 }
 
 fn play(run: &mut Run, random: &mut Random) {
@@ -163,10 +170,36 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 fn drawn_crashes_lose_nothing_that_was_promised() {
     let mut wrong = Vec::new();
     for seed in seeds(SEEDS) {
-        if let Some(what) = wrong_with(seed, Flaw::None) {
+        if let Some(what) = wrong_with(seed) {
             eprintln!("WILLOWMQ_CRASH_SEED={seed}: {what}\n");
             wrong.push(seed);
         }
     }
     assert!(wrong.is_empty(), "wrong with these seeds: {wrong:?}");
+}
+
+/// Whether the oracle complains of a mistake under any of the seeds of an ordinary run, and of nothing without it.
+fn is_found(flaw: Flaw) -> bool {
+    let complains = |seed, flaw| matches!(outcome(seed, flaw).0, Ok(complaints) if !complaints.is_empty());
+    (0..SEEDS).any(|seed| complains(seed, flaw) && wrong_with(seed).is_none())
+}
+
+#[test]
+fn a_forgotten_sync_is_found() {
+    assert!(is_found(Flaw::SyncForgotten));
+}
+
+#[test]
+fn outputs_that_leave_before_the_records_are_found() {
+    assert!(is_found(Flaw::OutputsFirst));
+}
+
+#[test]
+fn a_batch_that_is_believed_too_early_is_found() {
+    assert!(is_found(Flaw::OneBatchEarly));
+}
+
+#[test]
+fn a_failed_sync_that_is_believed_is_found() {
+    assert!(is_found(Flaw::FailedSyncBelieved));
 }

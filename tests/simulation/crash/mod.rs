@@ -5,6 +5,7 @@
 pub(crate) mod broker;
 mod disk;
 mod drawn;
+mod exhaustive;
 mod oracle;
 mod reference;
 mod run;

@@ -176,7 +176,7 @@ impl Transactions {
             return true;
         }
         let Some(parts) = self.begun.get(&transaction) else { return false };
-        let (mut open, mut seen) = (*parts, 0_u128);
+        let (mut open, mut seen) = (*parts & !(1 << transaction.shard), 0_u128);
         while open & !seen != 0 {
             let shard = (open & !seen).trailing_zeros() as usize;
             seen |= 1 << shard;

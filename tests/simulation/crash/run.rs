@@ -119,6 +119,8 @@ pub(crate) struct Run {
     pub(crate) marks: BTreeMap<usize, At>,
     /// Events at which the disk was failing: what a client sent then may have been refused without its hearing of it.
     pub(crate) trouble: Vec<u64>,
+    /// Who is there at the end at any rate.
+    pub(crate) cast: Vec<usize>,
     unanswered: BTreeMap<(usize, PacketId), usize>,
 }
 
@@ -137,7 +139,8 @@ impl Run {
         let sim = Simulation::journalled(seed, shards, config, manner);
         let (attempts, posted, receipts, glimpses) = Default::default();
         let (subscribed, marks, trouble, unanswered) = Default::default();
-        Self { sim, attempts, posted, receipts, glimpses, subscribed, marks, trouble, unanswered }
+        let cast = (0..ACTORS.len()).collect();
+        Self { sim, attempts, posted, receipts, glimpses, subscribed, marks, trouble, cast, unanswered }
     }
 
     pub(crate) fn life(&self) -> usize {
@@ -384,9 +387,9 @@ impl Run {
         self.sim.disk().faults = Faults::default();
         self.advance(millis(1500));
         self.settle();
-        for (actor, client) in ACTORS.iter().enumerate() {
+        for actor in self.cast.clone() {
             let is_there = self.is_connected(actor);
-            if !is_there && (client.part != Part::Device || returns(actor)) {
+            if !is_there && (ACTORS[actor].part != Part::Device || returns(actor)) {
                 self.connect(actor);
             }
             self.settle();
