@@ -373,7 +373,7 @@ impl Journal {
                 self.begin_read(now, read, shard, ring);
             }
         }
-        while self.early.is_empty()
+        while self.early.len() < self.reads.len()
             && self.reads.iter().any(Option::is_none)
             && let Some(wanted) = shard.next_read()
         {
