@@ -217,9 +217,8 @@ impl Worker {
 
     /// Decides where the thread waits for the next turn. This is the one place that does.
     ///
-    /// The ring is where it wakes up cheapest, so that is where it sleeps. The executor runs when it has work that the ring does not
-    /// know of: today the wills that are due, and anything else after a full batch. Were the executor waiting for I/O of its own, a
-    /// third case would follow here: sleep there, with the ring's eventfd to wake it.
+    /// The ring is where it wakes up cheapest, and where sockets, files and peers report, so that is where it sleeps. The executor runs when
+    /// it has work that the ring does not know of: the wills that are due, and anything else after a full batch.
     pub(crate) fn rest(&self) -> Rest {
         if self.life == Life::Finished {
             Rest::Finished
