@@ -483,7 +483,8 @@ impl Disk {
             Ok(scan) => {
                 assert!(is_beginning_there);
                 assert_eq!((scan.position, &scan.existing), (found.end, &found.existing));
-                assert_eq!(scan.synced, found.tail().0);
+                let (certain, tail) = found.tail();
+                assert_eq!((scan.certain, scan.tail.len()), (certain, tail.len()));
                 let ends = scan.parts.windows(2).all(|parts| parts[0].end == parts[1].start);
                 assert!(ends && scan.frames == found.frames.len() as u64);
             }
