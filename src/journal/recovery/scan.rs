@@ -158,6 +158,10 @@ impl Scanner<'_> {
         same.expect("all segments were listed").end = at.offset;
         self.synced = self.synced.max(start.offset);
         self.ends.push((header.name, at, is_sealed));
+        if at.offset < self.scan.position.offset && !self.begins_a_frame(at)? {
+            let problem = Problem::Damaged { offset: at.offset, evidence: Evidence::Overlap };
+            return Err(JournalError { file: reader.path(), at: header.name.file_offset(at.offset), problem });
+        }
         lay_over(&mut self.scan.parts, Part { name: header.name, start, end: at });
         Ok(())
     }
@@ -301,11 +305,13 @@ impl Scanner<'_> {
         if let Some(gap) = self.gap.take() {
             return Err(gap);
         }
-        match self.scan.parts.first() {
-            Some(first) if first.start.offset > 0 => Err(JournalError {
-                file: self.files.path(&first.name),
+        // What has no frames has no part: then the log begins where it ends.
+        let first = self.scan.parts.first().map_or(self.scan.position, |first| first.start);
+        match self.scan.existing.iter().find(|segment| segment.name.start == first.offset) {
+            Some(segment) if first.offset > 0 => Err(JournalError {
+                file: self.files.path(&segment.name),
                 at: 0,
-                problem: Problem::Missing { from: 0, to: Some(first.start.offset) },
+                problem: Problem::Missing { from: 0, to: Some(first.offset) },
             }),
             _ => Ok(()),
         }

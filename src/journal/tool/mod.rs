@@ -19,8 +19,8 @@ use super::recovery::scan::read_header;
 use super::recovery::{Files, JournalError};
 use super::segment::{SegmentHeader, SegmentName};
 
-/// The segments of a shard that count, as far as their headers can be read, and what is wrong with the others.
-fn readable_chain(files: &dyn Files, shard: u8) -> Result<(Vec<SegmentHeader>, Vec<BadSegment>), JournalError> {
+/// The segments of a shard whose headers can be used, in the order in which they were begun, and what is wrong with the others.
+fn readable_segments(files: &dyn Files, shard: u8) -> Result<(Vec<SegmentHeader>, Vec<BadSegment>), JournalError> {
     let names = files.segments(shard);
     let mut names = names.map_err(|error| JournalError::unreadable(SegmentName::folder(shard), 0, error))?;
     names.sort_unstable_by_key(SegmentName::order);
@@ -33,23 +33,11 @@ fn readable_chain(files: &dyn Files, shard: u8) -> Result<(Vec<SegmentHeader>, V
             Err(error) => bad.push(BadSegment { name, error }),
         }
     }
-    Ok((chain(headers), bad))
+    Ok((headers, bad))
 }
 
 /// A segment that cannot be used as it is.
 struct BadSegment {
     name: SegmentName,
     error: JournalError,
-}
-
-/// The segments by which a log goes on from one to the next, given all in the order in which they were begun.
-fn chain(headers: Vec<SegmentHeader>) -> Vec<SegmentHeader> {
-    let mut chain: Vec<SegmentHeader> = Vec::new();
-    for header in headers {
-        while chain.last().is_some_and(|last| last.name.start >= header.name.start) {
-            chain.pop();
-        }
-        chain.push(header);
-    }
-    chain
 }
