@@ -15,7 +15,6 @@
 //!
 //! `LOCK` is a lock of the system, not a mere file, so it is free as soon as its process is gone.
 
-use super::log::Existing;
 use super::recovery::Files;
 use super::segment::{FORMAT_VERSION, SegmentName};
 use serde::{Deserialize, Serialize};
@@ -206,17 +205,6 @@ impl Directory {
     /// The file of a segment of this generation.
     pub fn segment_path(&self, segment: &SegmentName) -> PathBuf {
         self.generation_path(self.meta.generation).join(segment.to_string())
-    }
-
-    /// Makes sure that what has been read from segments is on disk; to be called before a log goes on behind them.
-    ///
-    /// After `kill -9` the files hold what the system has not written yet. The next segment vouches for all before it, so
-    /// it must not outlive it.
-    pub fn sync(&self, segments: &[Existing]) -> io::Result<()> {
-        for segment in segments {
-            File::open(self.segment_path(&segment.name))?.sync_data()?;
-        }
-        Ok(())
     }
 
     /// Makes folders for the journals of another number of shards, beside those there are, and answers their generation.
@@ -597,7 +585,6 @@ mod tests {
         assert_eq!(directory.length(&segment(1)).expect("its length"), 10);
         assert_eq!(directory.read(&segment(1), 7, 100).expect("its end"), b"789");
         assert_eq!(directory.read(&segment(1), 70, 1).expect("nothing"), b"");
-        assert!(directory.sync(&[Existing { name: segment(1), end: 0 }]).is_ok());
     }
 
     #[test]
