@@ -1,11 +1,13 @@
 //! The `willowmq` binary: command line → config → run.
 
+mod maintenance;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use willowmq::config::{Config, File, Sources};
 use willowmq::net::{self, logging};
 
@@ -24,8 +26,10 @@ const FAILURE: u8 = 1;
 #[derive(Parser)]
 #[command(version, about, long_about)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE", env = "WILLOWMQ_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "WILLOWMQ_CONFIG", global = true)]
     config: Option<PathBuf>,
     /// Check the configuration, then exit
     #[arg(long)]
@@ -50,12 +54,28 @@ struct Arguments {
     log_level: Option<String>,
 }
 
+/// What to do instead of running the broker.
+#[derive(Subcommand)]
+enum Command {
+    /// Look after the journals of a broker that does not run
+    Journal {
+        #[command(subcommand)]
+        action: maintenance::Action,
+    },
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let config = match load(&arguments) {
         Ok(config) => config,
         Err(error) => return fail(&error, CONFIG_ERROR),
     };
+    if let Some(Command::Journal { action }) = &arguments.command {
+        return match maintenance::run(action, &config.data_dir) {
+            Ok(code) => ExitCode::from(code),
+            Err((error, code)) => fail(&error, code),
+        };
+    }
     if let Err(error) = logging::level(&config.log) {
         return fail(&error, CONFIG_ERROR);
     }

@@ -11,6 +11,7 @@ use willowmq::journal::log::{Command, Completed, Existing, Failure, Mode, Option
 use willowmq::journal::record::{
     MessageRecord, Place, QueuedRecord, Record, SessionNumber, SessionRecord, Transaction, WillRecord,
 };
+use willowmq::journal::recovery::{Files, Problem, scan};
 use willowmq::journal::segment::{SEGMENT_HEADER, SegmentHeader};
 use willowmq::journal::{Appender, Log, Position, SegmentName};
 use willowmq::session::message::{Author, Kind, Publication};
@@ -471,7 +472,46 @@ impl Disk {
         assert!(found.seals.iter().all(|seal| starts.contains(&seal.offset)), "what a seal names is missing");
         let damaged = |(name, file): &&(SegmentName, File)| is_damaged(file, *name, found.end.offset);
         assert_eq!(self.files.values().find(damaged).map(|(name, _)| name), None, "damaged at {}", found.end.offset);
+        self.compare(&found);
         found
+    }
+
+    /// The reader of the broker finds the same. It does not go without the beginning of a log, as there are no checkpoints here.
+    fn compare(&self, found: &Found) {
+        let is_beginning_there = found.existing.iter().map(|segment| segment.name.start).min().unwrap_or(0) == 0;
+        match scan(self, 0, &mut |_| {}) {
+            Ok(scan) => {
+                assert!(is_beginning_there);
+                assert_eq!((scan.position, &scan.existing), (found.end, &found.existing));
+                let (certain, tail) = found.tail();
+                assert_eq!((scan.certain, scan.tail.len()), (certain, tail.len()));
+                let ends = scan.parts.windows(2).all(|parts| parts[0].end == parts[1].start);
+                assert!(ends && scan.frames == found.frames.len() as u64);
+            }
+            Err(error) => {
+                assert!(!is_beginning_there && matches!(error.problem, Problem::Missing { from: 0, .. }), "{error}");
+            }
+        }
+    }
+}
+
+impl Files for Disk {
+    fn identity(&self) -> u64 {
+        Options::default().directory
+    }
+
+    fn segments(&self, _shard: u8) -> std::io::Result<Vec<SegmentName>> {
+        Ok(self.files.values().map(|(name, _)| *name).collect())
+    }
+
+    fn length(&self, segment: &SegmentName) -> std::io::Result<u64> {
+        Ok(self.files[&segment.order()].1.shown.len() as u64)
+    }
+
+    fn read(&self, segment: &SegmentName, at: u64, length: usize) -> std::io::Result<Vec<u8>> {
+        let shown = &self.files[&segment.order()].1.shown;
+        let start = shown.len().min(at as usize);
+        Ok(shown[start..shown.len().min(start + length)].to_vec())
     }
 }
 

@@ -67,6 +67,11 @@ impl Track {
         gaps + sent.saturating_sub(self.next)
     }
 
+    /// Those of the first `sent` numbers that have not been seen, in order.
+    pub fn unseen(&self, sent: u64) -> impl Iterator<Item = u64> {
+        self.missing.iter().flat_map(|(from, to)| *from..*to).chain(self.next..sent)
+    }
+
     /// The first number that has not been seen, up to `sent`.
     pub fn first_lost(&self, sent: u64) -> Option<u64> {
         self.missing.keys().next().copied().or((self.next < sent).then_some(self.next))
@@ -246,6 +251,7 @@ mod tests {
                 let lost: Vec<u64> = (0..40).filter(|number| !seen.contains(number)).collect();
                 assert_eq!(track.lost(40), lost.len() as u64);
                 assert_eq!(track.first_lost(40), lost.first().copied());
+                assert_eq!(track.unseen(40).collect::<Vec<_>>(), lost);
             }
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod bins;
 pub mod compare;
+pub mod disk;
 pub mod engine;
 pub mod gauge;
 pub mod kernel;

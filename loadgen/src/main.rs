@@ -31,6 +31,7 @@ enum Scenario {
     Publish(scenario::publish::Publish),
     Compare(compare::Compare),
     Retained(scenario::retained::Retained),
+    Offline(scenario::offline::Offline),
     Soak(scenario::soak::Soak),
     /// Print the JSON Schema of what `--json` writes
     Schema,
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Scenario::Publish(publish) => publish.run(&common),
         Scenario::Compare(compare) => compare.run(&common, &program, &matches),
         Scenario::Retained(retained) => retained.run(&common),
+        Scenario::Offline(offline) => offline.run(&common),
         Scenario::Soak(soak) => soak.run(&common),
         Scenario::Schema => print_schema(),
     };

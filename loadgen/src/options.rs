@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Command, ValueEnum};
+use serde::{Deserialize, Serialize};
 use willowmq::codec::{Connect, ProtocolVersion, QoS};
 use willowmq::topic::TopicName;
 
@@ -74,13 +75,15 @@ pub struct Common {
 }
 
 /// The version of the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub enum Version {
     /// MQTT 3.1.1
     #[value(name = "3.1.1", alias = "311", alias = "4")]
+    #[serde(rename = "3.1.1")]
     V3_1_1,
     /// MQTT 5.0
     #[value(name = "5", alias = "5.0")]
+    #[serde(rename = "5")]
     V5,
 }
 
@@ -259,7 +262,7 @@ fn check_length(what: &str, bytes: Option<usize>, max: usize) -> Result<()> {
 }
 
 /// Fails if `path` cannot be written; leaves what is there alone.
-fn check_writable(path: &Path) -> std::io::Result<()> {
+pub(crate) fn check_writable(path: &Path) -> std::io::Result<()> {
     let is_new = !path.exists();
     std::fs::OpenOptions::new().append(true).create(true).open(path)?;
     if is_new { std::fs::remove_file(path) } else { Ok(()) }

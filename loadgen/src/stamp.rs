@@ -57,7 +57,8 @@ impl Stamper {
         Self::with_key(RandomState::new().build_hasher().finish())
     }
 
-    fn with_key(key: u64) -> Self {
+    /// A stamper that reads what another one with this key wrote, in an earlier run.
+    pub fn with_key(key: u64) -> Self {
         let noise = (0..2 * NOISE_BYTES as u64).map(|position| (mix(position % NOISE_BYTES as u64) >> 32) as u8);
         Self { key, unknown: Defect::Foreign, noise: noise.collect() }
     }

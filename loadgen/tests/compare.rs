@@ -103,6 +103,13 @@ fn the_long_help_shows_a_plan() {
 }
 
 #[test]
+fn the_plan_for_those_who_are_away_is_accepted() {
+    let plan = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/compare/offline.toml");
+    let output = compare(&["--broker-command", "a=false", "--rounds", "1", "--plan", plan]);
+    assert!(stderr(&output).contains("4 of 4 runs could not take place"), "{output:?}");
+}
+
+#[test]
 fn the_standard_suite_is_accepted() {
     let output = compare(&["--broker-command", "a=false", "--rounds", "1"]);
     assert!(stderr(&output).contains("10 of 10 runs could not take place"), "{output:?}");

@@ -90,11 +90,11 @@ pub(super) fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-fn beginning(directory: &Directory, generation: u32, mut recovered: Recovered, is_moving: bool) -> Beginning {
+fn beginning(directory: &Directory, generation: u32, recovered: Recovered, is_moving: bool) -> Beginning {
     let place = Place {
         identity: directory.meta().identity,
         folder: directory.generation_path(generation).join(SegmentName::folder(recovered.shard)),
-        existing: std::mem::take(&mut recovered.existing),
+        existing: recovered.existing.clone(),
     };
     Beginning { recovered, place, is_moving }
 }

@@ -71,37 +71,36 @@ pub(crate) struct Journal {
     failing_since: Option<Moment>,
 }
 
-/// How far the command under way has come.
+/// The command under way.
 enum Step {
-    /// A segment is created: the file is opened, given room and a header, and then its folder is synced.
-    Opening {
-        segment: SegmentName,
-        header: Vec<u8>,
-        preallocate: u64,
-    },
-    Preallocating {
-        segment: SegmentName,
-        header: Vec<u8>,
-        file: SharedFile,
-    },
-    WritingHeader {
-        segment: SegmentName,
-        file: SharedFile,
-    },
-    SyncingFolder {
-        segment: SegmentName,
-        file: SharedFile,
-    },
-    Writing {
-        segment: SegmentName,
-        sync: bool,
-    },
-    Syncing {
-        segment: SegmentName,
-    },
-    Removing {
-        segment: SegmentName,
-    },
+    Creating { segment: SegmentName, file: Option<SharedFile>, stage: Creation },
+    Writing { segment: SegmentName, sync: bool },
+    Syncing { segment: SegmentName },
+    Removing { segment: SegmentName },
+}
+
+/// How far the creation of a segment has come.
+///
+/// ```text
+/// Opening ──▶ Preallocating ──▶ WritingHeader (and syncing it) ──▶ SyncingFolder ──▶ created
+/// ```
+enum Creation {
+    Opening { header: Vec<u8>, preallocate: u64 },
+    Preallocating { header: Vec<u8> },
+    WritingHeader,
+    SyncingFolder,
+}
+
+impl Creation {
+    /// What fails when this stage does.
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Opening { .. } => "create",
+            Self::Preallocating { .. } => "make room for",
+            Self::WritingHeader => "write the header of",
+            Self::SyncingFolder => "sync the folder of",
+        }
+    }
 }
 
 /// What the shard wants to read.
@@ -119,11 +118,17 @@ struct Reading {
 }
 
 impl Journal {
-    /// The journal of `shard`, going on at `position`, where it ended.
+    /// The journal of `shard`, going on at `certain`, up to where it is known to have been synced; `tail` is what it holds behind that.
     ///
     /// # Errors
     /// When its folder cannot be opened.
-    pub(crate) fn new(shard: usize, config: &Config, place: Place, position: Position) -> Result<Self, StartError> {
+    pub(crate) fn new(
+        shard: usize,
+        config: &Config,
+        place: Place,
+        certain: Position,
+        tail: Vec<u8>,
+    ) -> Result<Self, StartError> {
         let Place { identity, folder: path, existing } = place;
         let folder = File::open(&path).map_err(|error| {
             let problem = DirectoryProblem::Unreadable(error);
@@ -138,7 +143,10 @@ impl Journal {
             sync_interval: settings.sync_interval,
             retry: settings.retry_interval,
         };
-        let log = Log::new(options, position, existing);
+        let mut log = Log::new(options, certain, existing);
+        if !tail.is_empty() {
+            log.append(tail); // It can be read, but that does not mean that it has reached the disk.
+        }
         Ok(Self {
             shard,
             durable: log.durable(),
@@ -232,7 +240,7 @@ impl Journal {
         self.command = Some(match command {
             Command::Create { segment, header, preallocate } => {
                 ring.open_file(COMMAND, &self.folder, name_of(segment), Opening::New);
-                Step::Opening { segment, header, preallocate }
+                Step::Creating { segment, file: None, stage: Creation::Opening { header, preallocate } }
             }
             Command::Write { segment, at, bytes, sync } => {
                 ring.write_file(COMMAND, self.written(segment), at, bytes, sync);
@@ -257,49 +265,13 @@ impl Journal {
     }
 
     fn on_command_done(&mut self, now: Moment, done: FileDone, ring: &mut Ring) {
-        let step = self.command.take().expect("a command is under way");
-        let completed = match (step, done) {
-            (Step::Opening { segment, header, preallocate }, FileDone::Opened(result)) => match result {
-                Ok(file) => {
-                    let file = Rc::new(file);
-                    ring.preallocate_file(COMMAND, &file, preallocate);
-                    self.command = Some(Step::Preallocating { segment, header, file });
-                    return;
+        let completed = match (self.command.take().expect("a command is under way"), done) {
+            (Step::Creating { segment, file, stage }, done) => {
+                match self.go_on_creating(segment, file, stage, done, ring) {
+                    Some(result) => Completed::Created(result),
+                    None => return,
                 }
-                Err(errno) => Completed::Created(Err(self.failure("create", segment, errno))),
-            },
-            (Step::Preallocating { segment, header, file }, FileDone::Preallocated(result)) => match result {
-                Err(errno) if !is_unsupported(errno) => {
-                    ring.close_file(file);
-                    Completed::Created(Err(self.failure("make room for", segment, errno)))
-                }
-                Ok(()) | Err(_) => {
-                    ring.write_file(COMMAND, &file, 0, header, true);
-                    self.command = Some(Step::WritingHeader { segment, file });
-                    return;
-                }
-            },
-            (Step::WritingHeader { segment, file }, FileDone::Written(result, _)) => match result {
-                Ok(()) => {
-                    ring.sync_directory(COMMAND, &self.folder);
-                    self.command = Some(Step::SyncingFolder { segment, file });
-                    return;
-                }
-                Err(errno) => {
-                    ring.close_file(file);
-                    Completed::Created(Err(self.failure("write the header of", segment, errno)))
-                }
-            },
-            (Step::SyncingFolder { segment, file }, FileDone::Synced(result)) => match result {
-                Ok(()) => {
-                    self.keep_writing(segment, file, ring);
-                    Completed::Created(Ok(()))
-                }
-                Err(errno) => {
-                    ring.close_file(file);
-                    Completed::Created(Err(self.failure("sync the folder of", segment, errno)))
-                }
-            },
+            }
             (Step::Writing { segment, sync }, FileDone::Written(result, bytes)) => {
                 let what = if sync { "write and sync" } else { "write" };
                 Completed::Written(result.map_err(|errno| self.failure(what, segment, errno)), bytes)
@@ -307,17 +279,53 @@ impl Journal {
             (Step::Syncing { segment }, FileDone::Synced(result)) => {
                 Completed::Synced(result.map_err(|errno| self.failure("sync", segment, errno)))
             }
-            (Step::Removing { segment }, FileDone::Removed(result)) => match result {
-                Ok(()) | Err(Errno::NOENT) => Completed::Removed(Ok(())),
-                Err(errno) => {
-                    let failure = self.failure("remove", segment, errno);
-                    tracing::warn!(shard = self.shard, "{}; it takes space until that works", failure.what);
-                    Completed::Removed(Err(failure))
-                }
-            },
+            (Step::Removing { .. }, FileDone::Removed(Ok(()) | Err(Errno::NOENT))) => Completed::Removed(Ok(())),
+            (Step::Removing { segment }, FileDone::Removed(Err(errno))) => {
+                let failure = self.failure("remove", segment, errno);
+                tracing::warn!(shard = self.shard, "{}; it takes space until that works", failure.what);
+                Completed::Removed(Err(failure))
+            }
             (_, done) => unreachable!("{done:?} does not belong to the command under way"),
         };
         self.log.on_completed(now, completed);
+    }
+
+    /// One stage of a segment's creation is over; `None` while it goes on with the next.
+    fn go_on_creating(
+        &mut self,
+        segment: SegmentName,
+        file: Option<SharedFile>,
+        stage: Creation,
+        done: FileDone,
+        ring: &mut Ring,
+    ) -> Option<Result<(), Failure>> {
+        let (file, stage) = match (stage, file, done) {
+            (Creation::Opening { header, preallocate }, _, FileDone::Opened(Ok(file))) => {
+                let file = Rc::new(file);
+                ring.preallocate_file(COMMAND, &file, preallocate);
+                (file, Creation::Preallocating { header })
+            }
+            (Creation::Preallocating { header }, Some(file), FileDone::Preallocated(result))
+                if result.is_ok() || result.is_err_and(is_unsupported) =>
+            {
+                ring.write_file(COMMAND, &file, 0, header, true);
+                (file, Creation::WritingHeader)
+            }
+            (Creation::WritingHeader, Some(file), FileDone::Written(Ok(()), _)) => {
+                ring.sync_directory(COMMAND, &self.folder);
+                (file, Creation::SyncingFolder)
+            }
+            (Creation::SyncingFolder, Some(file), FileDone::Synced(Ok(()))) => {
+                self.keep_writing(segment, file, ring);
+                return Some(Ok(()));
+            }
+            (stage, file, done) => {
+                file.into_iter().for_each(|file| ring.close_file(file));
+                return Some(Err(self.failure(stage.what(), segment, errno_of(&done))));
+            }
+        };
+        self.command = Some(Step::Creating { segment, file: Some(file), stage });
+        None
     }
 
     fn failure(&self, what: &str, segment: SegmentName, errno: Errno) -> Failure {
@@ -365,7 +373,7 @@ impl Journal {
                 self.begin_read(now, read, shard, ring);
             }
         }
-        while self.early.is_empty()
+        while self.early.len() < self.reads.len()
             && self.reads.iter().any(Option::is_none)
             && let Some(wanted) = shard.next_read()
         {
@@ -422,6 +430,19 @@ impl Journal {
     }
 }
 
+/// Why an operation failed.
+fn errno_of(done: &FileDone) -> Errno {
+    let result = match done {
+        FileDone::Opened(Err(errno)) | FileDone::Read(Err(errno)) => Err(*errno),
+        FileDone::Written(result, _)
+        | FileDone::Synced(result)
+        | FileDone::Preallocated(result)
+        | FileDone::Removed(result) => *result,
+        FileDone::Opened(Ok(_)) | FileDone::Read(Ok(_)) => Ok(()),
+    };
+    result.expect_err("an operation that succeeds goes on")
+}
+
 /// The name of the segment's file in its folder.
 fn name_of(segment: SegmentName) -> CString {
     CString::new(segment.file()).expect("digits, a dash and a suffix")
@@ -462,7 +483,7 @@ mod tests {
             let mut config = Config::default();
             config.journal.retry_interval = Duration::from_millis(20);
             let place = Place { identity: 7, folder: path.clone(), existing: Vec::new() };
-            let journal = Journal::new(0, &config, place, Position::default()).unwrap();
+            let journal = Journal::new(0, &config, place, Position::default(), Vec::new()).unwrap();
             let clock = Clock::start_at(Moment::ZERO);
             let recovered = Recovered::default();
             let shard = Shard::journalled(ShardId::new(0), 1, 1, Arc::new(config), clock.now(), recovered);

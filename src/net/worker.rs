@@ -141,9 +141,10 @@ impl Worker {
         let is_moving = beginning.as_ref().is_some_and(|beginning| beginning.is_moving);
         let (journal, mut shard) = match beginning {
             None => (None, Shard::new(id, shards, *seed, Arc::clone(config), now)),
-            Some(beginning) => {
-                let journal = Journal::new(id.index(), config, beginning.place, beginning.recovered.position)?;
-                let shard = Shard::journalled(id, shards, *seed, Arc::clone(config), now, beginning.recovered);
+            Some(Beginning { mut recovered, place, .. }) => {
+                let tail = std::mem::take(&mut recovered.tail);
+                let journal = Journal::new(id.index(), config, place, recovered.certain, tail)?;
+                let shard = Shard::journalled(id, shards, *seed, Arc::clone(config), now, recovered);
                 (Some(journal), shard)
             }
         };
@@ -216,9 +217,8 @@ impl Worker {
 
     /// Decides where the thread waits for the next turn. This is the one place that does.
     ///
-    /// The ring is where it wakes up cheapest, so that is where it sleeps. The executor runs when it has work that the ring does not
-    /// know of: today the wills that are due, and anything else after a full batch. Were the executor waiting for I/O of its own, a
-    /// third case would follow here: sleep there, with the ring's eventfd to wake it.
+    /// The ring is where it wakes up cheapest, and where sockets, files and peers report, so that is where it sleeps. The executor runs when
+    /// it has work that the ring does not know of: the wills that are due, and anything else after a full batch.
     pub(crate) fn rest(&self) -> Rest {
         if self.life == Life::Finished {
             Rest::Finished

@@ -169,10 +169,10 @@ impl OutgoingDeliveries {
         self.in_flight.push_back(InFlight { serial: self.last_serial, place, sending });
     }
 
-    /// Puts back in the line what a journal says was waiting, in its order.
-    pub fn restore_waiting(&mut self, waiting: Waiting, queues: &mut Queues) {
+    /// Puts back in the line what a journal says was waiting, in its order. `is_stored`: the journal that is written to has the message.
+    pub fn restore_waiting(&mut self, waiting: Waiting, is_stored: bool, queues: &mut Queues) {
         self.last_place = self.last_place.max(waiting.place.0);
-        self.queue.push(waiting, true, queues);
+        self.queue.push(waiting, is_stored, queues);
     }
 
     /// No place up to this one is given again.

@@ -261,10 +261,14 @@ impl Shard {
         self.close_all_when_ready(now);
     }
 
-    fn close_all_when_ready(&mut self, now: Moment) {
-        if !self.stop.is_asked || self.stop.peers_ready < self.peers.others().count() {
+    /// Closes all connections once every shard has published what it had to, and what this one has to deliver of it may be shown: what is
+    /// withheld goes with its connection.
+    pub(super) fn close_all_when_ready(&mut self, now: Moment) {
+        let is_ready = self.stop.is_asked && self.stop.peers_ready >= self.peers.others().count();
+        if !is_ready || self.stop.is_done || !self.journal.is_settled() {
             return;
         }
+        self.stop.is_done = true;
         let fault = Fault::new(ReasonCode::ServerShuttingDown, "the server is shutting down");
         for id in self.connections.ids() {
             self.end_with(now, id, Cause::Shutdown, WillFate::Publish, &fault);
@@ -277,6 +281,7 @@ impl Shard {
 pub(super) struct Stop {
     pub(super) is_asked: bool,
     peers_ready: usize,
+    is_done: bool,
 }
 
 /// A Session as the journal has it, where it has it.

@@ -151,6 +151,11 @@ impl Journal {
         offset <= self.durable
     }
 
+    /// Whether nothing that was done waits to be shown.
+    pub(super) fn is_settled(&self) -> bool {
+        self.gates.is_empty() && self.waits.is_empty() && self.begun.is_empty() && self.foreign.is_empty()
+    }
+
     /// Whether so much waits to become durable that those who add to it must pause.
     pub(super) fn is_congested(&self) -> bool {
         self.is_on() && self.appender.offset() - self.durable > self.backlog_max

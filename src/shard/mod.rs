@@ -464,6 +464,7 @@ impl Shard {
         if self.wills.due_len() <= self.config.wills.slice as usize {
             self.publish_due_wills(now, usize::MAX);
         }
+        self.close_all_when_ready(now);
         if self.may_resume() {
             for id in std::mem::take(&mut self.paused) {
                 if let Some(unread) = self.connections.resume(id) {

@@ -31,6 +31,8 @@ pub(super) struct Restart {
     /// What must be durable before anything else is written: which transactions never were. A checkpoint of another shard could otherwise
     /// make them look complete.
     is_durable_at: u64,
+    /// What was recovered lies in this shard's own journal, so that a long queue need not stay in memory.
+    is_in_journal: bool,
     /// The listeners were opened.
     pub(super) is_open: bool,
 }
@@ -59,6 +61,7 @@ impl Shard {
     }
 
     fn restore(&mut self, now: Moment, recovered: Recovered) {
+        self.restart.is_in_journal = recovered.position.offset > 0;
         self.journal.number_sessions_from(recovered.next_session);
         self.publications = recovered.publications;
         self.peers.number_transactions_from(recovered.transactions + 1);
@@ -184,7 +187,7 @@ impl Shard {
                     }),
                 };
                 let waiting = Waiting { place, queued, body, qos, retain, subscription_ids, shared };
-                outgoing.restore_waiting(waiting, &mut self.queues);
+                outgoing.restore_waiting(waiting, self.restart.is_in_journal, &mut self.queues);
             }
             (_, None) => outgoing.skip_places(place),
         }

@@ -4,7 +4,7 @@ use crate::harness::broker::{DATA, program, run};
 use crate::harness::{Broker, Connect, Publish, Will, millis, property, secs};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 /// A folder that is gone when the test is.
 struct Folder(PathBuf);
@@ -104,6 +104,51 @@ fn a_journal_of_a_newer_version_is_refused() {
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     fs::write(&path, bytes).unwrap();
     assert_refused(&start_on(&folder.data()), 12, &["99", "version"]);
+}
+
+fn journal(data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = program().arg("journal").args(arguments).arg("--data-dir").arg(data).stdout(Stdio::piped()).output();
+    let output = output.expect("the program can be started");
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn a_sound_journal_is_checked_and_dumped() {
+    let folder = left_behind("");
+    let (code, text) = journal(&folder.data(), &["check"]);
+    assert!(code == Some(0) && text.contains("retained messages") && text.contains("sound"), "{text}");
+    let (code, text) = journal(&folder.data(), &["dump"]);
+    assert!(code == Some(0) && text.contains("topic/49") && text.lines().count() > 50, "{text}");
+    let (code, text) = journal(&folder.data(), &["repair"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn a_damaged_journal_is_told_and_can_be_repaired() {
+    let folder = left_behind("");
+    let path = segments(&folder.data()).pop().expect("a journal");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[64 + 32 + 5] ^= 0x10;
+    fs::write(&path, bytes).unwrap();
+    let (code, text) = journal(&folder.data(), &["check"]);
+    assert!(code == Some(1) && text.contains("damaged"), "{text}");
+    let (_, text) = journal(&folder.data(), &["repair"]);
+    assert_refused(&start_on(&folder.data()), 11, &["damaged"]); // Without --yes nothing was changed.
+    let (code, repaired) = journal(&folder.data(), &["repair", "--yes"]);
+    assert_eq!(code, Some(0), "{text}\n{repaired}");
+    let (code, text) = journal(&folder.data(), &["check"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn a_journal_in_use_is_left_alone_unless_it_is_only_looked_at() {
+    let broker = Broker::start("");
+    for action in ["check", "dump", "repair"] {
+        let (code, text) = journal(&broker.data(), &[action]);
+        assert!(code == Some(9) && text.contains("in use"), "{text}");
+    }
+    assert_eq!(journal(&broker.data(), &["dump", "--live"]).0, Some(0));
+    assert_eq!(journal(&broker.data().join("nothing"), &["check"]).0, Some(10));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod churn;
 pub mod connect;
+pub mod offline;
 pub mod publish;
 pub mod retained;
 pub mod soak;

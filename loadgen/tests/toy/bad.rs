@@ -12,6 +12,7 @@ const PUBLISH: &str = "publish --warmup 0 --duration 100ms --publishers 4";
 const CHURN: &str = "churn --clients 4 --duration 100ms --will";
 const SOAK: &str = "soak --duration 100ms --publishers 2";
 const RETAINED: &str = "retained --topics 10";
+const OFFLINE: &str = "offline --subscribers 4 --publishers 4 --messages 100";
 const CORRECT: fn() -> Faults = Faults::default;
 
 /// The run could not take place, for a reason that contains `expected`.
@@ -35,7 +36,7 @@ fn none_can_run(stories: &[(Faults, &str)], expected: &str) {
 fn nobody_listens() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // Nobody, from here on.
     let begun = Instant::now();
-    for scenario in ["storm", "publish", "churn --will", "soak", "retained"] {
+    for scenario in ["storm", "publish", "churn --will", "soak", "retained", "offline"] {
         let outcome = run_against(free, &format!("{scenario} --patience 60s"));
         assert_cannot_run(&outcome, &format!("cannot connect to {free}: Connection refused"));
     }
@@ -48,9 +49,12 @@ fn a_broker_that_refuses() {
     let refuses_more = Faults { refuse_connect: from(100), ..CORRECT() };
     let stories = [(refuses_all, PUBLISH), (refuses_all, storm!("")), (refuses_more, storm!(""))];
     none_can_run(&stories, "CONNACK, not authorized");
-    none_can_run(&[(refuses_all, CHURN), (refuses_all, SOAK), (refuses_all, RETAINED)], "CONNACK, not authorized");
+    none_can_run(
+        &[(refuses_all, CHURN), (refuses_all, SOAK), (refuses_all, RETAINED), (refuses_all, OFFLINE)],
+        "CONNACK, not authorized",
+    );
     let refuses_subscriptions = Faults { refuse_subscribe: from(1), ..CORRECT() };
-    let scenarios = [PUBLISH, storm!(""), CHURN, SOAK].map(|arguments| (refuses_subscriptions, arguments));
+    let scenarios = [PUBLISH, storm!(""), CHURN, SOAK, OFFLINE].map(|arguments| (refuses_subscriptions, arguments));
     none_can_run(&scenarios, "SUBACK, not authorized");
 }
 
@@ -66,11 +70,13 @@ fn a_broker_that_does_not_answer() {
         (silent, CHURN),
         (silent, SOAK),
         (silent, RETAINED),
+        (silent, OFFLINE),
         (silent_later, storm!("")),
         (silent_at_subscribe, PUBLISH),
         (silent_at_subscribe, storm!("")),
         (silent_at_subscribe, CHURN),
         (silent_at_subscribe, SOAK),
+        (silent_at_subscribe, OFFLINE),
         (deaf, PUBLISH),
     ];
     none_can_run(&stories, "did not answer every CONNECT and SUBSCRIBE for 1s (--patience)");
@@ -82,7 +88,7 @@ fn a_broker_that_does_not_take_what_is_to_be_sent() {
     let large = "publish --warmup 0 --duration 100ms --publishers 4 --payload 1000";
     none_can_run(&[(limited(Limits::PacketBytes(1000)), large)], "at most 1000 bytes (Maximum Packet Size); a payload");
     let qos_1 = "publish --warmup 0 --duration 100ms --publishers 4 --qos 1";
-    none_can_run(&[(limited(Limits::QoS0), qos_1)], "up to QoS 0 (Maximum QoS)");
+    none_can_run(&[(limited(Limits::QoS0), qos_1), (limited(Limits::QoS0), OFFLINE)], "up to QoS 0 (Maximum QoS)");
     none_can_run(&[(limited(Limits::NoRetain), RETAINED)], "no retained messages");
 }
 

@@ -1,6 +1,6 @@
-//! A broker as simple as can be, in memory: packets in, packets out. It keeps nothing for those who are away.
+//! A broker as simple as can be, in memory: packets in, packets out.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use willowmq::codec::{
@@ -47,6 +47,8 @@ pub(crate) struct Client {
 struct Session {
     connection: Option<ConnectionId>,
     subscriptions: Vec<(Subscribed, QoS)>,
+    /// Messages that came while the client was away.
+    queue: VecDeque<(Message, QoS)>,
     pending_will: Option<(Instant, Message)>,
 }
 
@@ -124,6 +126,7 @@ impl Broker {
         let session_present = self.resume(connection, connect);
         self.clients.insert(connection, Client::new(connect, now));
         self.accept(connection, session_present);
+        self.deliver_queue(connection, connect.client_id);
         self.publish_wills_of_connected(connect);
     }
 
@@ -175,7 +178,8 @@ impl Broker {
                 self.publish_will(&message); // The session ends, and its will is due. [MQTT-3.1.3-9]
             }
         }
-        if connect.clean_start {
+        let is_found = self.sessions.contains_key(connect.client_id);
+        if connect.clean_start || is_found && self.faults.forget_session.strikes() {
             self.sessions.remove(connect.client_id);
         }
         let session_present = self.sessions.contains_key(connect.client_id);
@@ -275,6 +279,7 @@ impl Broker {
         for (connection, qos) in self.audience(&message.topic) {
             self.deliver(connection, message, qos.min(message.qos));
         }
+        self.queue_for_absent(message);
         if self.faults.deliver_to_stranger.strikes()
             && let Some(last) = self.clients.keys().next_back().copied()
         {
@@ -290,6 +295,29 @@ impl Broker {
         } else if !self.faults.forget_retained.strikes() {
             self.retained.insert(message.topic.clone(), message.clone());
         }
+    }
+
+    /// Keeps `message` for those who are away and subscribe to it. [MQTT-3.1.2-5]
+    fn queue_for_absent(&mut self, message: &Message) {
+        let Ok(topic) = TopicName::parse(&message.topic) else { return };
+        for session in self.sessions.values_mut().filter(|session| session.connection.is_none()) {
+            let is_match =
+                |subscribed: &Subscribed| matches!(subscribed, Subscribed::Plain(filter) if filter.matches(topic));
+            let granted =
+                session.subscriptions.iter().filter(|(subscribed, _)| is_match(subscribed)).map(|(_, qos)| *qos);
+            let qos = granted.max().unwrap_or(QoS::AtMostOnce).min(message.qos);
+            if qos == QoS::AtMostOnce || self.faults.lose_queued.strikes() {
+                continue;
+            }
+            let end = session.queue.len();
+            let place = if self.faults.swap_queued.strikes() { end.saturating_sub(1) } else { end };
+            session.queue.insert(place, (Message { retain: false, ..message.clone() }, qos));
+        }
+    }
+
+    /// Takes what came while the client was away.
+    pub(crate) fn take_queue(&mut self, client_id: &str) -> VecDeque<(Message, QoS)> {
+        self.sessions.get_mut(client_id).map(|session| std::mem::take(&mut session.queue)).unwrap_or_default()
     }
 
     /// Who is to have a message on `topic`, and at which level at most.
@@ -359,6 +387,11 @@ impl Client {
             message: Message::of_will(will),
             delay: Duration::from_secs(will.will_delay_interval.into()),
         };
+        // 3.x has no expiry: a Session without Clean Session stays. [v3.1.1 MQTT-3.1.2-5]
+        let expiry = match connect.clean_start || connect.version.has_properties() {
+            true => Duration::from_secs(connect.session_expiry_interval.into()),
+            false => Duration::MAX,
+        };
         Self {
             id: connect.client_id.into(),
             version: connect.version,
@@ -368,7 +401,7 @@ impl Client {
             received: HashSet::new(),
             held: Vec::new(),
             will: connect.will.as_ref().map(owned),
-            expiry: Duration::from_secs(connect.session_expiry_interval.into()),
+            expiry,
         }
     }
 

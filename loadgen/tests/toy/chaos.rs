@@ -5,7 +5,7 @@ use crate::run::{Outcome, at_once, run_with};
 use crate::storm::storm;
 
 /// Short runs of everything.
-const RUNS: [&str; 9] = [
+const RUNS: [&str; 11] = [
     storm!("--background 500 --will-retain --patience 300ms"),
     storm!("--how takeover --background 500 --background-qos 2 --patience 300ms"),
     storm!("--will-delay 1s --reconnect 50% --after 300ms --watchers 2 --patience 300ms"),
@@ -16,6 +16,8 @@ const RUNS: [&str; 9] = [
     "retained --topics 100 --rounds 1 --readers 4 --patience 300ms",
     "soak --duration 500ms --rate 300 --publishers 2 --churn-clients 10 --churn-rate 50 --stay 20ms --topics 10 \
      --look-interval 100ms --interval 100ms --warmup 0 --patience 300ms",
+    "offline --subscribers 10 --publishers 5 --messages 300 --patience 300ms",
+    "offline --subscribers 5 --publishers 10 --messages 300 --shape fan-out --qos 2 --patience 300ms",
 ];
 
 /// A run that passed or failed has a report that says so; one that could not take place has a reason.
@@ -54,7 +56,7 @@ fn whatever_happens_is_told_in_an_orderly_way() {
 
 #[test]
 fn a_broker_that_dies_fails_the_run() {
-    let stories: Vec<_> = RUNS.into_iter().zip([600, 600, 400, 200, 200, 200, 300, 200, 250]).collect();
+    let stories: Vec<_> = RUNS.into_iter().zip([600, 600, 400, 200, 200, 200, 300, 200, 250, 150, 150]).collect();
     at_once(&stories, |(arguments, packets)| {
         let outcome = run_with(Faults { die: once(*packets), ..Faults::default() }, arguments);
         (outcome.code != Some(1) || !is_orderly(&outcome)).then(|| format!("{arguments}: {outcome:?}"))
@@ -69,6 +71,7 @@ fn a_broker_that_loses_everything_fails_the_run() {
         (Faults { drop_message: nothing, ..Faults::default() }, RUNS[3]),
         (Faults { drop_message: nothing, ..Faults::default() }, RUNS[6]),
         (Faults { forget_retained: nothing, ..Faults::default() }, RUNS[7]),
+        (Faults { lose_queued: nothing, ..Faults::default() }, RUNS[9]),
         (Faults { refuse_connect: nothing, ..Faults::default() }, "connect --clients 50 --idle 0"),
         (
             Faults { no_connack: nothing, ..Faults::default() },

@@ -50,6 +50,19 @@ impl Broker {
         }
     }
 
+    /// Hands over what came while the client was away.
+    pub(crate) fn deliver_queue(&mut self, connection: ConnectionId, client_id: &str) {
+        for (message, qos) in self.take_queue(client_id) {
+            self.hand_over(connection, &message, qos, false);
+            if self.faults.repeat_queued.strikes() {
+                self.hand_over(connection, &message, qos, false);
+            }
+            if self.faults.repeat_queued_with_dup.strikes() {
+                self.hand_over(connection, &message, qos, true);
+            }
+        }
+    }
+
     fn hand_over(&mut self, connection: ConnectionId, message: &Message, qos: QoS, dup: bool) {
         let Some(client) = self.clients.get_mut(&connection) else { return };
         let publish = Publish {

@@ -89,6 +89,15 @@ pub(crate) struct Faults {
     pub(crate) flip_retained: Fault,
     pub(crate) retained_at_wrong_topic: Fault,
 
+    // Chances: messages for those who are away.
+    pub(crate) lose_queued: Fault,
+    pub(crate) swap_queued: Fault,
+    // Chances: deliveries of such messages.
+    pub(crate) repeat_queued: Fault,
+    pub(crate) repeat_queued_with_dup: Fault,
+    // Chances: CONNECTs that find a session.
+    pub(crate) forget_session: Fault,
+
     // Chances: CONNECTs.
     pub(crate) no_connack: Fault,
     pub(crate) connack_twice: Fault,
@@ -144,6 +153,11 @@ pub(crate) const ALL: &[fn(&mut Faults) -> &mut Fault] = &[
     |faults| &mut faults.no_retain_flag,
     |faults| &mut faults.flip_retained,
     |faults| &mut faults.retained_at_wrong_topic,
+    |faults| &mut faults.lose_queued,
+    |faults| &mut faults.swap_queued,
+    |faults| &mut faults.repeat_queued,
+    |faults| &mut faults.repeat_queued_with_dup,
+    |faults| &mut faults.forget_session,
     |faults| &mut faults.no_connack,
     |faults| &mut faults.connack_twice,
     |faults| &mut faults.refuse_connect,

@@ -35,6 +35,11 @@ fn a_run_that_is_interrupted_says_so() {
         (storm!("--how silent --keep-alive 9s"), (301, 0), "interrupted"),
         ("publish --duration 20s --publishers 2 --rate 100", (4, 0), "interrupted"),
         ("churn --clients 4 --duration 20s --will", (4, 1), "interrupted"),
+        (
+            "offline --subscribers 4 --publishers 4 --messages 4000000 --window 1",
+            (8, 4),
+            "interrupted; the Sessions of this run are ended",
+        ),
     ];
     let signals = [Signal::INT, Signal::TERM];
     let all: Vec<_> = stories.iter().flat_map(|story| signals.map(|signal| (story, signal))).collect();

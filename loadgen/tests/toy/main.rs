@@ -11,6 +11,7 @@ mod faults;
 mod interrupt;
 mod json;
 mod net;
+mod offline;
 mod options;
 mod publish;
 mod retained;

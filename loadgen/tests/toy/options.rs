@@ -111,3 +111,33 @@ fn of_storm() {
         ("storm --background 0", "--background"),
     ]);
 }
+
+#[test]
+fn of_offline() {
+    let state = std::env::temp_dir().join(format!("loadgen-test-{}.state", std::process::id()));
+    std::fs::write(&state, "{}").unwrap();
+    let collect = format!("offline --phase collect --state {}", state.display());
+    all_are_told(&[
+        ("offline --qos 0", "--qos is 1 or 2"),
+        ("offline --qos 3", "--qos"),
+        ("offline --subscribers 0", "--subscribers"),
+        ("offline --publishers 0", "--publishers"),
+        ("offline --window 0", "--window"),
+        ("offline --messages 0", "--messages"),
+        ("offline --duration 0", "--duration is more than 0"),
+        ("offline --payload 23", "--payload"),
+        ("offline --shape fan-in", "--shape"),
+        ("offline --phase half", "--phase"),
+        ("offline --phase publish", "need a --state"),
+        ("offline --phase collect", "need a --state"),
+        ("offline --state file", "--state is of --phase publish and --phase collect"),
+        ("offline --phase publish --state /no/such/folder/file", "--state /no/such/folder/file: No such file"),
+        ("offline --phase collect --state /no/such/file", "--state /no/such/file: No such file"),
+        (&collect, "it is not what --phase publish writes"),
+        (&format!("{collect} --messages 5"), "--messages is none of --phase collect"),
+        (&format!("{collect} --disk /tmp"), "--disk is none of --phase collect"),
+        (&format!("{collect} --client-prefix a"), "--client-prefix is none of --phase collect"),
+        (&format!("{collect} --topic-prefix a"), "--topic-prefix is none of --phase collect"),
+    ]);
+    std::fs::remove_file(state).unwrap();
+}

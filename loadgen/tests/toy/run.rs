@@ -154,6 +154,6 @@ pub(crate) fn at_once<S: Sync>(stories: &[S], told: impl Fn(&S) -> Option<String
 }
 
 /// `arguments`, and this patience if they name none.
-fn with_patience(arguments: &str, patience: &str) -> String {
+pub(crate) fn with_patience(arguments: &str, patience: &str) -> String {
     if arguments.contains("--patience") { arguments.into() } else { format!("{arguments} --patience {patience}") }
 }

@@ -67,6 +67,8 @@ pub enum Evidence {
     LaterFrame(u64),
     /// A later segment starts at this log offset: all before it had been synced.
     LaterSegment(u64),
+    /// Two segments overlap and do not hold the same frames.
+    Overlap,
 }
 
 impl JournalError {
@@ -142,6 +144,7 @@ impl fmt::Display for Evidence {
             Self::Header => f.write_str("the header of the segment does not check"),
             Self::LaterFrame(at) => write!(f, "the frame at {at} says that everything before it was on disk"),
             Self::LaterSegment(at) => write!(f, "the next segment starts at {at}, so everything before was on disk"),
+            Self::Overlap => f.write_str("an older segment does not hold the same frames there"),
         }
     }
 }

@@ -121,6 +121,8 @@ impl<'a> Loader<'a> {
         Recovered {
             shard: self.scan.shard,
             position: self.scan.position,
+            certain: self.scan.certain,
+            tail: self.scan.tail.clone(),
             existing: self.scan.existing.clone(),
             sessions,
             retained,

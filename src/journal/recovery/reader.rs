@@ -6,6 +6,8 @@ use crate::journal::segment::{SEGMENT_HEADER, SegmentName};
 
 /// What is read at a time; a frame that is longer is read as a whole.
 const PIECE: usize = 1 << 20;
+/// A piece of what was allocated and never written. Comparing is faster than looking at each byte.
+static ZEROS: [u8; PIECE] = [0; PIECE];
 /// Bytes of a header before those that are zero in every frame.
 const BEFORE_ZEROS: usize = 25;
 
@@ -119,10 +121,16 @@ impl<'a> SegmentReader<'a> {
 
     /// What there is from log offset `from` on, where no frame was found, up to log offset `to` or the end of the file.
     ///
-    /// The search for a witness looks at every byte: a header's checksum covers its place, so nothing is taken for one by chance.
-    pub(in crate::journal) fn remains(&mut self, from: u64, to: Option<u64>) -> Result<Remains, JournalError> {
+    /// A witness is a header that says that more than `end_of_log` was synced. The search looks at every byte: a header's checksum covers
+    /// its place, so nothing is taken for one by chance.
+    pub(in crate::journal) fn remains(
+        &mut self,
+        from: u64,
+        to: Option<u64>,
+        end_of_log: u64,
+    ) -> Result<Remains, JournalError> {
         let start = self.name.file_offset(from);
-        let end = to.map_or(self.length, |to| self.name.file_offset(to).min(self.length));
+        let end = to.map_or(self.length, |to| self.name.file_offset(to.max(from)).min(self.length));
         let mut remains = Remains::default();
         let mut at = start;
         while at < end {
@@ -130,9 +138,11 @@ impl<'a> SegmentReader<'a> {
             let length = (end - at).min(PIECE as u64) as usize;
             let log_at = from.wrapping_add(at - start);
             let Some(piece) = self.bytes(at, length)? else { break };
-            if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
+            if *piece != ZEROS[..length]
+                && let Some(last) = piece.iter().rposition(|byte| *byte != 0)
+            {
                 remains.bytes = (at - start) + last as u64 + 1;
-                let is_witness = |_, header: &FrameHeader| header.durable > from;
+                let is_witness = |_, header: &FrameHeader| header.durable > end_of_log;
                 remains.witness = remains.witness.or_else(|| find_header(piece, log_at, is_witness));
             }
             at += if length > FRAME_HEADER { (length - FRAME_HEADER) as u64 } else { length as u64 };
@@ -175,7 +185,7 @@ pub(in crate::journal) fn is_blank(reader: &mut SegmentReader<'_>) -> Result<boo
     while at < reader.length() {
         let length = (reader.length() - at).min(PIECE as u64) as usize;
         match reader.bytes(at, length)? {
-            Some(piece) if piece.iter().any(|byte| *byte != 0) => return Ok(false),
+            Some(piece) if *piece != ZEROS[..length] => return Ok(false),
             Some(_) => at += length as u64,
             None => break,
         }

@@ -17,6 +17,10 @@ pub struct Recovered {
     pub shard: u8,
     /// Where the log goes on.
     pub position: Position,
+    /// All before this is known to have been synced: where [`crate::journal::Log::new`] goes on.
+    pub certain: Position,
+    /// The frames from there on, which the log is to write again.
+    pub tail: Vec<u8>,
     /// The segments that there are, for [`crate::journal::Log::new`].
     pub existing: Vec<Existing>,
     /// The Sessions by their numbers.

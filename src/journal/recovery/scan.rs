@@ -16,10 +16,14 @@ pub struct Scan {
     pub shard: u8,
     /// The parts of the log, in its order and without a gap.
     pub parts: Vec<Part>,
-    /// All segments that there are, in the order in which they were begun; those that do not count are empty.
+    /// All segments that there are, in the order in which they were begun, each as far as its own frames go.
     pub existing: Vec<Existing>,
     /// Where the log ends.
     pub position: Position,
+    /// All before this is known to have been synced.
+    pub certain: Position,
+    /// The frames from there to the end. They are there to be read, but may never have reached the disk: the log writes them again.
+    pub tail: Vec<u8>,
     /// Bytes that were cut off at the end.
     pub torn_bytes: u64,
     /// Frames that count.
@@ -53,8 +57,9 @@ pub struct Checkpoint {
 
 /// Reads the journal of a shard and checks all of it.
 ///
-/// A frame that does not check is cut off with all that follows it if it is in the last segment and no frame behind it
-/// says that it had been on disk; see [`crate::journal::frame`]. Segments that a gap separates from a later, complete checkpoint
+/// Each segment is read as far as its frames check. Where segments overlap they hold the same frames, and the log goes as far as the
+/// farthest; what is behind was never promised, unless a frame or a seal somewhere says that it had been on disk; see
+/// [`crate::journal::segment`]. Segments that a gap separates from a later, complete checkpoint
 /// are not needed and do not count: they may come back when the power fails after they were removed.
 ///
 /// Not to be noticed: segments are missing at the end that were begun after a restart or a failure of the disk, as no seal
@@ -71,7 +76,9 @@ pub fn scan(files: &dyn Files, shard: u8, progress: &mut dyn FnMut(Progress)) ->
         scan.file_bytes += reader.length();
         scan.existing.push(Existing { name, end: name.start });
     }
-    Scanner { files, scan, open_checkpoint: None, gap: None, bytes_done: 0, progress }.run(&chain(headers))
+    let scanner =
+        Scanner { files, scan, open_checkpoint: None, gap: None, ends: Vec::new(), synced: 0, bytes_done: 0, progress };
+    scanner.run(&headers)
 }
 
 /// What the header of a segment says; `None` if its creation was interrupted, so that there is nothing in it.
@@ -99,65 +106,64 @@ pub(in crate::journal) fn read_header(
     Err(JournalError { file: reader.path(), at: 0, problem })
 }
 
-/// The segments of which something counts, given all in the order in which they were begun: each overrules from its start on
-/// what was begun before it.
-pub(in crate::journal) fn chain(headers: Vec<SegmentHeader>) -> Vec<SegmentHeader> {
-    let mut chain: Vec<SegmentHeader> = Vec::new();
-    for header in headers {
-        while chain.last().is_some_and(|last| last.name.start >= header.name.start) {
-            chain.pop();
-        }
-        chain.push(header);
-    }
-    chain
-}
-
 struct Scanner<'a> {
     files: &'a dyn Files,
     scan: Scan,
     open_checkpoint: Option<Position>,
     /// The last gap: an error unless a checkpoint follows it.
     gap: Option<JournalError>,
+    /// The segments behind it: where their frames end, and whether they were left in order.
+    ends: Vec<(SegmentName, Position, bool)>,
+    /// All before this is known to have been synced.
+    synced: u64,
     bytes_done: u64,
     progress: &'a mut dyn FnMut(Progress),
 }
 
 impl Scanner<'_> {
-    fn run(mut self, chain: &[SegmentHeader]) -> Result<Scan, JournalError> {
-        for (index, header) in chain.iter().enumerate() {
-            self.segment(header, chain.get(index + 1))?;
+    fn run(mut self, headers: &[SegmentHeader]) -> Result<Scan, JournalError> {
+        for header in headers {
+            self.segment(header)?;
         }
+        self.require_the_end()?;
         self.require_a_beginning()?;
-        let Scan { parts, existing, .. } = &mut self.scan;
-        for part in parts {
-            let same = existing.iter_mut().find(|segment| segment.name == part.name);
-            same.expect("a part is of a segment").end = part.end.offset;
-        }
+        self.take_tail()?;
         Ok(self.scan)
     }
 
-    /// Reads one segment up to where the next one starts.
-    fn segment(&mut self, header: &SegmentHeader, next: Option<&SegmentHeader>) -> Result<(), JournalError> {
+    /// Reads one segment as far as its frames check.
+    fn segment(&mut self, header: &SegmentHeader) -> Result<(), JournalError> {
         let start = Position { offset: header.name.start, sequence: header.sequence };
-        let cut = next.map(|next| next.name.start);
+        self.join(start, header.name)?;
         let mut reader = SegmentReader::open(self.files, header.name)?;
         let mut at = start;
-        while cut != Some(at.offset) {
+        let is_sealed = loop {
             match reader.frame(at)? {
-                Found::Frame(frame, _) if cut.is_some_and(|cut| at.offset + frame.frame_bytes() > cut) => break,
                 Found::Frame(frame, payload) => {
-                    self.frame(header.name, at, &frame, payload)?;
+                    // What stood in an older segment, too, was noted then.
+                    if at.offset >= self.scan.position.offset {
+                        self.frame(header.name, at, &frame, payload)?;
+                    }
+                    self.synced = self.synced.max(frame.durable);
                     at = behind(at, &frame);
                 }
-                Found::Seal | Found::Nothing => break,
+                Found::Seal => break true,
+                Found::Nothing => break false,
             }
+            if self.scan.position.offset < at.offset {
+                self.scan.position = at;
+            }
+        };
+        let same = self.scan.existing.iter_mut().find(|segment| segment.name == header.name);
+        same.expect("all segments were listed").end = at.offset;
+        self.synced = self.synced.max(start.offset);
+        self.ends.push((header.name, at, is_sealed));
+        if at.offset < self.scan.position.offset && !self.begins_a_frame(at)? {
+            let problem = Problem::Damaged { offset: at.offset, evidence: Evidence::Overlap };
+            return Err(JournalError { file: reader.path(), at: header.name.file_offset(at.offset), problem });
         }
-        self.scan.parts.push(Part { name: header.name, start, end: at });
-        self.scan.position = at;
-        match next {
-            Some(next) => self.join(&mut reader, at, next),
-            None => self.cut_off(&mut reader, at),
-        }
+        lay_over(&mut self.scan.parts, Part { name: header.name, start, end: at });
+        Ok(())
     }
 
     /// Takes note of a frame.
@@ -199,42 +205,95 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// The frames of a segment end at `at`, and there is a `next` one, so all up to its start had been on disk.
-    fn join(&mut self, reader: &mut SegmentReader<'_>, at: Position, next: &SegmentHeader) -> Result<(), JournalError> {
-        let (name, to) = (self.scan.parts.last().expect("a part was read").name, next.name.start);
-        if at == (Position { offset: to, sequence: next.sequence }) {
+    /// A segment starts at `start`, which must be where a frame of the log does, or where the log ends so far.
+    fn join(&mut self, start: Position, name: SegmentName) -> Result<(), JournalError> {
+        let Some(&(last, end, is_sealed)) = self.ends.iter().max_by_key(|(_, end, _)| end.offset) else {
+            self.scan.position = start;
+            return Ok(());
+        };
+        let to = start.offset;
+        if start == end || (to < end.offset && self.begins_a_frame(start)?) {
             return Ok(());
         }
-        let is_sealed = matches!(reader.frame(at)?, Found::Seal);
-        let is_gap = at.offset < to && (is_sealed || reader.remains(at.offset, Some(to))?.bytes == 0);
+        let mut reader = SegmentReader::open(self.files, last)?;
+        let is_gap = end.offset < to && (is_sealed || reader.remains(end.offset, Some(to), to)?.bytes == 0);
         let problem = if is_gap {
-            Problem::Missing { from: at.offset, to: Some(to) }
+            Problem::Missing { from: end.offset, to: Some(to) }
         } else {
-            Problem::Damaged { offset: at.offset, evidence: Evidence::LaterSegment(to) }
+            Problem::Damaged { offset: end.offset.min(to), evidence: Evidence::LaterSegment(to) }
         };
-        // Either way it matters only if no checkpoint follows: a removed segment that comes back when the power fails may be one
-        // whose end had been overruled by another that does not.
-        self.gap = Some(JournalError { file: reader.path(), at: name.file_offset(at.offset), problem });
+        let (path, at) = if to < last.start {
+            (self.files.path(&name), 0)
+        } else {
+            (reader.path(), last.file_offset(end.offset.min(to)))
+        };
+        // Either way it matters only if no checkpoint follows: a removed segment that comes back when the power fails may be one whose end
+        // stood in another that does not.
+        self.gap = Some(JournalError { file: path, at, problem });
         self.open_checkpoint = None;
+        self.ends.clear();
+        self.synced = 0;
         self.scan.checkpoint = None;
         self.scan.parts.clear();
+        self.scan.position = start;
         Ok(())
     }
 
-    /// The frames of the last segment end at `at`: whatever follows was never promised, or the disk has lost it.
-    fn cut_off(&mut self, reader: &mut SegmentReader<'_>, at: Position) -> Result<(), JournalError> {
-        let name = self.scan.parts.last().expect("a part was read").name;
-        let error = |problem| JournalError { file: reader.path(), at: name.file_offset(at.offset), problem };
-        let missing = error(Problem::Missing { from: at.offset, to: None });
-        if matches!(reader.frame(at)?, Found::Seal) {
-            return Err(missing);
+    /// Whether a frame of the log begins there.
+    fn begins_a_frame(&self, start: Position) -> Result<bool, JournalError> {
+        let Some(part) = self.scan.parts.iter().find(|part| part.end.offset > start.offset) else { return Ok(false) };
+        let mut reader = SegmentReader::open(self.files, part.name)?;
+        let mut at = part.start;
+        while at.offset < start.offset
+            && let Found::Frame(frame, _) = reader.frame(at)?
+        {
+            at = behind(at, &frame);
         }
-        let remains = reader.remains(at.offset, None)?;
-        if let Some(witness) = remains.witness {
-            let problem = Problem::Damaged { offset: at.offset, evidence: Evidence::LaterFrame(witness) };
-            return Err(JournalError { problem, ..missing });
+        Ok(at == start)
+    }
+
+    /// Nothing may say that there was more than there is: whatever follows was never promised then.
+    fn require_the_end(&mut self) -> Result<(), JournalError> {
+        let end = self.scan.position.offset;
+        for (name, own_end, is_sealed) in std::mem::take(&mut self.ends) {
+            let mut reader = SegmentReader::open(self.files, name)?;
+            let error = |problem| JournalError { file: reader.path(), at: name.file_offset(own_end.offset), problem };
+            let missing = error(Problem::Missing { from: own_end.offset, to: None });
+            if is_sealed {
+                if self.scan.existing.iter().any(|segment| segment.name.start == own_end.offset) {
+                    continue;
+                }
+                return Err(missing);
+            }
+            let remains = reader.remains(own_end.offset, None, end)?;
+            if let Some(witness) = remains.witness {
+                let problem = Problem::Damaged { offset: own_end.offset, evidence: Evidence::LaterFrame(witness) };
+                return Err(JournalError { problem, ..missing });
+            }
+            self.scan.torn_bytes = if own_end.offset == end { remains.bytes } else { 0 };
         }
-        self.scan.torn_bytes = remains.bytes;
+        Ok(())
+    }
+
+    /// Takes the frames of which nothing says that they were synced.
+    fn take_tail(&mut self) -> Result<(), JournalError> {
+        self.scan.certain = self.scan.position;
+        for part in self.scan.parts.iter().filter(|part| part.end.offset > self.synced) {
+            let mut reader = SegmentReader::open(self.files, part.name)?;
+            let mut at = part.start;
+            while at.offset < part.end.offset
+                && let Found::Frame(frame, payload) = reader.frame(at)?
+            {
+                if at.offset >= self.synced {
+                    if self.scan.tail.is_empty() {
+                        self.scan.certain = at;
+                    }
+                    self.scan.tail.extend_from_slice(&frame.encode(at.offset));
+                    self.scan.tail.extend_from_slice(payload);
+                }
+                at = behind(at, &frame);
+            }
+        }
         Ok(())
     }
 
@@ -246,15 +305,32 @@ impl Scanner<'_> {
         if let Some(gap) = self.gap.take() {
             return Err(gap);
         }
-        match self.scan.parts.first() {
-            Some(first) if first.start.offset > 0 => Err(JournalError {
-                file: self.files.path(&first.name),
+        // What has no frames has no part: then the log begins where it ends.
+        let first = self.scan.parts.first().map_or(self.scan.position, |first| first.start);
+        match self.scan.existing.iter().find(|segment| segment.name.start == first.offset) {
+            Some(segment) if first.offset > 0 => Err(JournalError {
+                file: self.files.path(&segment.name),
                 at: 0,
-                problem: Problem::Missing { from: 0, to: Some(first.start.offset) },
+                problem: Problem::Missing { from: 0, to: Some(first.offset) },
             }),
             _ => Ok(()),
         }
     }
+}
+
+/// Puts a part over those that are there: where they overlap, the newest counts.
+fn lay_over(parts: &mut Vec<Part>, new: Part) {
+    if new.start == new.end {
+        return;
+    }
+    let before = |old: &Part| Part { end: if old.end.offset < new.start.offset { old.end } else { new.start }, ..*old };
+    let after =
+        |old: &Part| Part { start: if old.start.offset > new.end.offset { old.start } else { new.end }, ..*old };
+    let mut all: Vec<Part> = parts.iter().flat_map(|old| [before(old), after(old)]).collect();
+    all.push(new);
+    all.retain(|part| part.start.offset < part.end.offset);
+    all.sort_unstable_by_key(|part| part.start.offset);
+    *parts = all;
 }
 
 /// Where the next frame stands.

@@ -55,7 +55,7 @@ pub(in crate::journal) struct Writer {
     pub(in crate::journal) files: MemoryFiles,
     appender: Appender,
     name: SegmentName,
-    at: Position,
+    pub(in crate::journal) at: Position,
 }
 
 impl Writer {
@@ -87,7 +87,7 @@ impl Writer {
     }
 
     /// Writes these records as one frame, when only what lies before `durable` is synced.
-    fn frame_unsynced(&mut self, records: &[Record<'_>], durable: u64) -> Position {
+    pub(in crate::journal) fn frame_unsynced(&mut self, records: &[Record<'_>], durable: u64) -> Position {
         let start = self.at;
         for record in records {
             self.appender.append(record);
@@ -267,7 +267,11 @@ fn a_message_is_one_for_all_that_wait_for_it() {
 #[test]
 fn queued_messages_beyond_the_budget_are_told_by_where_they_lie() {
     let mut writer = Writer::new(0);
-    writer.frame(&[session(1), message(1, "a"), queued(1, 1, 1), message(2, "b"), queued(1, 2, 2), will(1)]);
+    let plain = |place, sequence| match queued(1, place, sequence) {
+        Record::Queued(queued) => Record::Queued(QueuedRecord { shared: None, ..queued }),
+        other => other,
+    };
+    writer.frame(&[session(1), message(1, "a"), plain(1, 1), message(2, "b"), plain(2, 2), will(1)]);
     writer.frame(&[message(3, "c"), Record::Retained(publication(3))]);
     let recovered = recover_with(
         &writer.files,
@@ -413,20 +417,66 @@ fn damage_in_a_segment_that_is_not_the_last_is_no_torn_tail() {
 }
 
 #[test]
-fn a_segment_after_a_failure_overrules_what_it_writes_again() {
+fn a_segment_after_a_failure_repeats_what_was_not_synced_and_takes_nothing_away() {
     let mut writer = Writer::new(0);
     writer.frame(&[session(1)]);
     let synced = writer.at;
     writer.frame(&[session(2)]);
+    let end = writer.at;
     writer.fail_back_to(synced);
+    // The broker dies before it has repeated anything: what the older segment holds still counts, and is to be written again.
+    let recovered = writer.recover();
+    assert_eq!((recovered.sessions.len(), recovered.position, recovered.certain), (2, end, synced));
+    assert_eq!(recovered.tail.len() as u64, end.offset - synced.offset);
+    writer.frame(&[session(2)]);
     writer.frame(&[session(3)]);
     let recovered = writer.recover();
     let numbers: Vec<_> = recovered.sessions.iter().map(|session| session.header.session.0).collect();
-    assert_eq!(numbers, [1, 3]);
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(recovered.existing.len(), 2);
+}
+
+#[test]
+fn an_older_segment_counts_beyond_the_end_of_the_one_that_repeats_it() {
+    let mut writer = Writer::new(0);
+    writer.frame(&[session(1)]);
+    let synced = writer.at;
+    writer.frame_unsynced(&[session(2)], synced.offset);
+    let middle = writer.at;
+    writer.frame_unsynced(&[session(3)], synced.offset);
+    let end = writer.at;
     writer.fail_back_to(synced);
+    writer.frame(&[session(2)]);
     let recovered = writer.recover();
-    assert_eq!((recovered.sessions.len(), recovered.position), (1, synced));
-    assert_eq!(recovered.existing.len(), 3);
+    let numbers: Vec<_> = recovered.sessions.iter().map(|session| session.header.session.0).collect();
+    assert_eq!((numbers, recovered.position, recovered.records), (vec![1, 2, 3], end, 3));
+    assert_eq!(recovered.existing.iter().map(|segment| segment.end).collect::<Vec<_>>(), [end.offset, middle.offset]);
+    writer.frame(&[session(3)]);
+    writer.frame(&[session(0)]);
+    assert_eq!(writer.recover().sessions.len(), 4);
+}
+
+#[test]
+fn segments_that_overlap_hold_the_same_frames() {
+    let mut writer = Writer::new(0);
+    writer.frame(&[session(1)]);
+    let synced = writer.at;
+    writer.frame_unsynced(&[session(2), session(3)], synced.offset);
+    writer.fail_back_to(synced);
+    writer.frame(&[session(2)]);
+    let error = writer.scan().expect_err("another frame");
+    assert!(matches!(error.problem, Problem::Damaged { evidence: Evidence::Overlap, .. }), "{error}");
+}
+
+#[test]
+fn an_empty_segment_alone_is_not_the_beginning_of_a_log() {
+    let mut writer = Writer::new(0);
+    let first = writer.name;
+    writer.frame(&[session(1)]);
+    writer.next_segment();
+    writer.files.files.remove(&file_key(&first));
+    let error = writer.scan().expect_err("the beginning is missing");
+    assert!(matches!(error.problem, Problem::Missing { from: 0, to: Some(_) }), "{error}");
 }
 
 #[test]
@@ -520,7 +570,6 @@ fn segments_before_a_complete_checkpoint_are_not_needed() {
     writer.files.files.remove(&file_key(&second));
     let recovered = writer.recover();
     assert_eq!(recovered.sessions.len(), 1);
-    assert!(recovered.existing[0].is_empty());
     writer.files = whole;
     let first = SegmentName { start: 0, ..second };
     writer.files.files.remove(&file_key(&first));

@@ -1,6 +1,6 @@
 //! `willowmq journal dump`: every record, one a line, for people and for programs.
 
-use super::readable_chain;
+use super::readable_segments;
 use crate::journal::encoding::decode;
 use crate::journal::frame::{FRAME_HEADER, Position};
 use crate::journal::record::{MessageRecord, QueuedRecord, Record, SessionNumber, Transaction};
@@ -43,41 +43,45 @@ struct Dumper<'a> {
 
 impl Dumper<'_> {
     fn shard(&mut self) -> io::Result<()> {
-        let (chain, bad) = match readable_chain(self.files, self.shard) {
+        let (segments, bad) = match readable_segments(self.files, self.shard) {
             Ok(read) => read,
             Err(error) => return self.problem(&error.to_string()),
         };
         for segment in bad {
             self.problem(&segment.error.to_string())?;
         }
-        for (index, header) in chain.iter().enumerate() {
-            self.segment(header, chain.get(index + 1).map(|next| next.name.start))?;
+        let mut end = None;
+        for header in &segments {
+            self.segment(header, &mut end)?;
         }
         Ok(())
     }
 
-    fn segment(&mut self, header: &SegmentHeader, cut: Option<u64>) -> io::Result<()> {
+    /// Dumps what a segment tells beyond log offset `end`, up to which others have told.
+    fn segment(&mut self, header: &SegmentHeader, end: &mut Option<u64>) -> io::Result<()> {
         let mut reader = match SegmentReader::open(self.files, header.name) {
             Ok(reader) => reader,
             Err(error) => return self.problem(&error.to_string()),
         };
         let mut at = Position { offset: header.name.start, sequence: header.sequence };
-        while cut.is_none_or(|cut| at.offset < cut) {
+        let told = end.unwrap_or(at.offset);
+        if told < at.offset {
+            self.problem(&format!("nothing can be read between log offsets {told} and {}", at.offset))?;
+        }
+        loop {
             match reader.frame(at) {
                 Ok(Found::Frame(frame, payload)) => {
-                    self.frame(at, payload)?;
+                    if at.offset >= told {
+                        self.frame(at, payload)?;
+                    }
                     at = behind(at, &frame);
                 }
                 Ok(Found::Seal | Found::Nothing) => break,
                 Err(error) => return self.problem(&error.to_string()),
             }
         }
-        match cut {
-            Some(cut) if at.offset != cut => {
-                self.problem(&format!("{}: nothing readable between log offsets {} and {cut}", header.name, at.offset))
-            }
-            _ => Ok(()),
-        }
+        *end = Some(told.max(at.offset));
+        Ok(())
     }
 
     fn frame(&mut self, at: Position, payload: &[u8]) -> io::Result<()> {

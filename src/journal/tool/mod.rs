@@ -15,12 +15,12 @@ pub use repair::repair;
 pub use repair::{Plan, plan};
 
 use super::recovery::reader::SegmentReader;
-use super::recovery::scan::{chain, read_header};
+use super::recovery::scan::read_header;
 use super::recovery::{Files, JournalError};
 use super::segment::{SegmentHeader, SegmentName};
 
-/// The segments of a shard that count, as far as their headers can be read, and what is wrong with the others.
-fn readable_chain(files: &dyn Files, shard: u8) -> Result<(Vec<SegmentHeader>, Vec<BadSegment>), JournalError> {
+/// The segments of a shard whose headers can be used, in the order in which they were begun, and what is wrong with the others.
+fn readable_segments(files: &dyn Files, shard: u8) -> Result<(Vec<SegmentHeader>, Vec<BadSegment>), JournalError> {
     let names = files.segments(shard);
     let mut names = names.map_err(|error| JournalError::unreadable(SegmentName::folder(shard), 0, error))?;
     names.sort_unstable_by_key(SegmentName::order);
@@ -33,7 +33,7 @@ fn readable_chain(files: &dyn Files, shard: u8) -> Result<(Vec<SegmentHeader>, V
             Err(error) => bad.push(BadSegment { name, error }),
         }
     }
-    Ok((chain(headers), bad))
+    Ok((headers, bad))
 }
 
 /// A segment that cannot be used as it is.

@@ -23,7 +23,7 @@
 //!
 //! Not repaired: a newer format, files that cannot be read, and segments that contradict each other.
 
-use super::readable_chain;
+use super::readable_segments;
 use crate::journal::encoding::{encode, records};
 use crate::journal::frame::{FRAME_HEADER, Flags, FrameHeader, PAYLOAD_MAX, Position};
 use crate::journal::record::Record;
@@ -86,6 +86,13 @@ struct Hole {
     is_damage: bool,
 }
 
+/// Where the good frames of a segment end.
+struct End {
+    name: SegmentName,
+    at: Position,
+    is_sealed: bool,
+}
+
 impl Plan<'_> {
     /// What is done and what it costs, a sentence each; empty if nothing is to be done.
     pub fn costs(&self) -> &[String] {
@@ -94,7 +101,7 @@ impl Plan<'_> {
 
     /// Makes segments usable whose headers are not, or takes them away.
     fn headers(&mut self, shard: u8) -> Result<(), JournalError> {
-        let (_, bad) = readable_chain(self, shard)?;
+        let (_, bad) = readable_segments(self, shard)?;
         for segment in bad {
             match segment.error.problem {
                 Problem::ForeignDirectory { .. } | Problem::Misplaced { .. } => {
@@ -125,43 +132,69 @@ impl Plan<'_> {
 
     /// The first place where the log of a shard does not go on as it should.
     fn find_hole(&self, shard: u8) -> Result<Option<Hole>, JournalError> {
-        let (chain, _) = readable_chain(self, shard)?;
-        for (index, header) in chain.iter().enumerate() {
-            if let Some(hole) = self.find_hole_in(header, chain.get(index + 1).copied())? {
+        let (segments, _) = readable_segments(self, shard)?;
+        let names = self.segments(shard);
+        let names = names.map_err(|error| JournalError::unreadable(SegmentName::folder(shard), 0, error))?;
+        let mut farthest: Option<End> = None;
+        for (index, header) in segments.iter().enumerate() {
+            let end = match self.end_of(header)? {
+                Ok(end) => end,
+                Err(hole) => return Ok(Some(hole)),
+            };
+            let is_farther = farthest.as_ref().is_none_or(|farthest| end.at.offset >= farthest.at.offset);
+            let farthest = if is_farther { farthest.insert(end) } else { farthest.as_mut().expect("one was read") };
+            let next = segments.get(index + 1);
+            if next.is_some_and(|next| next.name.start <= farthest.at.offset) {
+                continue;
+            }
+            let is_followed = names.iter().any(|other| other.start == farthest.at.offset);
+            if let Some(hole) = self.hole_behind(farthest, next.copied(), is_followed)? {
                 return Ok(Some(hole));
             }
         }
         Ok(None)
     }
 
-    fn find_hole_in(&self, header: &SegmentHeader, next: Option<SegmentHeader>) -> Result<Option<Hole>, JournalError> {
+    /// Where the good frames of a segment end. A frame that does not hold records is a hole of its own.
+    fn end_of(&self, header: &SegmentHeader) -> Result<Result<End, Hole>, JournalError> {
         let name = header.name;
-        let cut = next.map(|next| next.name.start);
         let mut reader = SegmentReader::open(self, name)?;
         let mut at = Position { offset: name.start, sequence: header.sequence };
-        let hole = Hole { name, at, resume: None, next, is_sealed: false, bytes: 0, is_damage: true };
-        while cut != Some(at.offset) {
+        loop {
             match reader.frame(at)? {
-                Found::Frame(frame, _) if cut.is_some_and(|cut| at.offset + frame.frame_bytes() > cut) => break,
                 Found::Frame(frame, payload) if records(payload).any(|record| record.is_err()) => {
-                    let bytes = frame.frame_bytes();
-                    return Ok(Some(Hole { at, resume: Some(behind(at, &frame)), bytes, ..hole }));
+                    let (resume, bytes) = (Some(behind(at, &frame)), frame.frame_bytes());
+                    let hole = Hole { name, at, resume, next: None, is_sealed: false, bytes, is_damage: true };
+                    return Ok(Err(hole));
                 }
                 Found::Frame(frame, _) => at = behind(at, &frame),
-                Found::Seal => return Ok(Some(Hole { at, is_sealed: true, ..hole })),
-                Found::Nothing => break,
+                Found::Seal => return Ok(Ok(End { name, at, is_sealed: true })),
+                Found::Nothing => return Ok(Ok(End { name, at, is_sealed: false })),
             }
         }
-        if next.is_some_and(|next| at == (Position { offset: next.name.start, sequence: next.sequence })) {
-            return Ok(None);
+    }
+
+    /// What is wrong where the frames end, if the `next` segment starts later or there is none.
+    fn hole_behind(
+        &self,
+        end: &End,
+        next: Option<SegmentHeader>,
+        is_followed: bool,
+    ) -> Result<Option<Hole>, JournalError> {
+        let End { name, at, is_sealed } = *end;
+        let hole = Hole { name, at, resume: None, next, is_sealed, bytes: 0, is_damage: true };
+        if is_sealed {
+            return Ok((next.is_some() || !is_followed).then_some(hole));
         }
-        let remains = reader.remains(at.offset, cut)?;
+        let cut = next.map(|next| next.name.start);
+        let mut reader = SegmentReader::open(self, name)?;
+        let remains = reader.remains(at.offset, cut, at.offset)?;
         let is_damage = next.is_some() || remains.witness.is_some();
         if !is_damage && remains.bytes == 0 {
             return Ok(None);
         }
         let resume = if is_damage { reader.next_frame(at, cut)? } else { None };
-        Ok(Some(Hole { at, resume, bytes: remains.bytes, is_damage, ..hole }))
+        Ok(Some(Hole { resume, bytes: remains.bytes, is_damage, ..hole }))
     }
 
     /// Makes the log go on behind a hole.
@@ -204,8 +237,8 @@ impl Plan<'_> {
 
     /// Leaves out all of the log before a segment.
     fn go_without(&mut self, next: &SegmentHeader) -> Result<(), JournalError> {
-        let (chain, _) = readable_chain(self, next.name.shard)?;
-        for header in chain.iter().take_while(|header| header.name != next.name) {
+        let (segments, _) = readable_segments(self, next.name.shard)?;
+        for header in segments.iter().take_while(|header| header.name != next.name) {
             self.remove(header.name, "a large part of the log behind it is missing, so all in it is lost");
         }
         Ok(())
@@ -254,8 +287,8 @@ impl Plan<'_> {
             Err(error) if matches!(error.problem, Problem::Missing { from: 0, to: Some(_) }) => error,
             Err(error) => return Err(error),
         };
-        let (chain, _) = readable_chain(self, shard)?;
-        let Some(first) = chain.first() else { return Err(error) };
+        let (segments, _) = readable_segments(self, shard)?;
+        let Some(first) = segments.first() else { return Err(error) };
         let end = Position { offset: first.name.start, sequence: first.sequence };
         let (bytes, flags) = empty_checkpoint();
         let frame_bytes = (FRAME_HEADER + bytes.len()) as u64;

@@ -93,6 +93,26 @@ fn a_sound_journal_needs_no_repair() {
 }
 
 #[test]
+fn segments_that_overlap_are_left_as_they_are() {
+    let mut writer = Writer::new(0);
+    writer.frame(&[session(0)]);
+    let synced = writer.at;
+    writer.frame_unsynced(&[session(1)], synced.offset);
+    writer.frame_unsynced(&[session(2)], synced.offset);
+    writer.fail_back_to(synced);
+    writer.frame(&[session(1)]);
+    let (costs, recovered) = repaired(&writer.files);
+    assert_eq!(costs, [""; 0]);
+    assert_eq!(numbers(&recovered), [0, 1, 2]);
+    let lines = dumped(&writer.files, DumpOptions::default());
+    assert_eq!(lines.len(), 3, "each frame is told once: {lines:?}");
+    // The frame that both hold may go bad in one of them; what one alone holds may not.
+    let start = SEGMENT_HEADER;
+    writer.file()[start] ^= 1;
+    assert_eq!(numbers(&repaired(&writer.files).1), [0, 1, 2]);
+}
+
+#[test]
 fn a_torn_end_is_cut_off() {
     let mut writer = Writer::new(0);
     writer.frame(&[session(1)]);

@@ -315,7 +315,10 @@ impl Simulation {
         let journals = self.journals.as_mut().expect("this broker keeps journals");
         let (mode, segment_bytes) = (journals.manner.mode, journals.manner.segment_bytes);
         let options = Options { shard: index as u8, directory: seed, mode, segment_bytes, ..Options::default() };
-        let log = Log::new(options, recovered.position, recovered.existing.clone());
+        let mut log = Log::new(options, recovered.certain, recovered.existing.clone());
+        if !recovered.tail.is_empty() {
+            log.append(recovered.tail.clone()); // It may be in the page cache only.
+        }
         journals.desks.push(Desk::new(log));
         Shard::journalled(ShardId::new(index), shards, seed, config, now, recovered)
     }
