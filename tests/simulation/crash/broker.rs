@@ -355,8 +355,10 @@ impl Simulation {
                 desk.reads.push((read, steps.saturating_sub(1)));
                 continue;
             }
-            let (segment, at) = desk.log.locate(read.extent.offset).expect("a message that is needed is not removed");
-            let bytes = journals.disk.read_at(segment, at, read.extent.length as usize).ok();
+            // A checkpoint may have written it again meanwhile, and what held it is gone: the shard asks anew.
+            let place = desk.log.locate(read.extent.offset);
+            let length = read.extent.length as usize;
+            let bytes = place.and_then(|(segment, at)| journals.disk.read_at(segment, at, length).ok());
             machine.on_read(now, read.token, bytes.as_deref());
         }
     }
