@@ -4,7 +4,8 @@
 //! at that moment, and what happens to it later is in the records that follow. Whatever a transaction has touched that is not complete
 //! waits: its state may turn out never to have been.
 
-use super::Shard;
+use super::read_back::READ_AGAIN;
+use super::{Shard, Timer};
 use super::close::session_record;
 use super::journal::Entity;
 use super::peer::SessionKey;
@@ -274,11 +275,21 @@ impl Shard {
         done
     }
 
-    /// A message that lies in the journal alone was read, and is written again.
-    pub(super) fn on_checkpoint_read(&mut self, bytes: Option<&[u8]>) {
+    /// What a checkpoint waits for has been read, or may be asked for again.
+    pub(super) fn ask_again_for_checkpoint(&mut self) {
         if let Some(checkpoint) = &mut self.checkpoint.under_way {
-            checkpoint.reading -= 1;
+            checkpoint.reading = checkpoint.reading.saturating_sub(1);
         }
+    }
+
+    /// A message that lies in the journal alone was read, and is written again.
+    pub(super) fn on_checkpoint_read(&mut self, now: Moment, bytes: Option<&[u8]>) {
+        if bytes.is_none() {
+            // Nothing is gained by asking a disk that fails all the time.
+            self.wheel.arm(now + READ_AGAIN, Timer::CheckpointReadAgain);
+            return;
+        }
+        self.ask_again_for_checkpoint();
         match bytes.map(super::read_back::message_from) {
             Some(Some(message)) => self.journal.write_again(&message),
             Some(None) => self.abandon_checkpoint(),

@@ -66,6 +66,10 @@ impl Shard {
         self.stats.connects_accepted += 1;
         self.send_connack(id, &client_id, connect, expiry, is_resumed);
         if is_resumed {
+            let outgoing = &self.sessions.get(session).expect("it is resumed").outgoing;
+            if self.journal.is_failing() && outgoing.in_flight().next().is_some() {
+                self.promise(id); // What is sent again may not be on record yet.
+            }
             self.sessions.get_mut(session).expect("it is resumed").outgoing.resume();
             self.send_queued(now, session);
             self.tell_presence(session, true);

@@ -126,6 +126,7 @@ enum Timer {
     SessionExpiry(SessionKey),
     RetainedExpiry(Weak<Message>),
     ReadAgain(SessionKey),
+    CheckpointReadAgain,
 }
 
 /// What a client did wrong, or ran into: its connection ends with this Reason Code.
@@ -496,6 +497,7 @@ impl Shard {
                     self.on_retained_expiry(&message);
                 }
             }
+            Timer::CheckpointReadAgain => self.ask_again_for_checkpoint(),
             Timer::ReadAgain(key) => {
                 if let Some(session) = self.sessions.resolve(key) {
                     self.send_queued(now, session);

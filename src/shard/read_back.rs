@@ -19,7 +19,7 @@ const AHEAD_MESSAGES: usize = 64;
 /// Bytes of one Session's messages that are read ahead, unless a single message is larger.
 const AHEAD_BYTES: usize = 256 * 1024;
 /// A message that could not be read is asked for again after this.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// A piece of the journal that the owner shall read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Shard {
     pub fn on_read(&mut self, now: Moment, token: u64, bytes: Option<&[u8]>) {
         match self.reads.under_way.remove(&token) {
             Some(Purpose::Delivery(key, place)) => self.on_delivery_read(now, key, place, bytes),
-            Some(Purpose::Checkpoint) => self.on_checkpoint_read(bytes),
+            Some(Purpose::Checkpoint) => self.on_checkpoint_read(now, bytes),
             None => {}
         }
         self.journal.end_step();

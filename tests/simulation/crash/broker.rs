@@ -334,7 +334,7 @@ impl Simulation {
 
     /// A shard learns what has come of its records and reads.
     pub(crate) fn hear_of_disk(&mut self, shard: usize) {
-        let Self { now, random, shards, journals: Some(journals), .. } = self else { return };
+        let Self { now, shards, journals: Some(journals), .. } = self else { return };
         let (now, machine, desk) = (*now, &mut shards[shard], &mut journals.desks[shard]);
         let (durable, is_failing) = (desk.durable(journals.manner.flaw), desk.log.failure().is_some());
         if durable > desk.told_durable {
@@ -355,19 +355,21 @@ impl Simulation {
                 desk.reads.push((read, steps.saturating_sub(1)));
                 continue;
             }
-            let (segment, at) = desk.log.locate(read.extent.offset).expect("a message that is needed is not removed");
-            let bytes = journals.disk.read_at(segment, at, read.extent.length as usize).ok();
+            // A checkpoint may have written it again meanwhile, and what held it is gone: the shard asks anew.
+            let place = desk.log.locate(read.extent.offset);
+            let length = read.extent.length as usize;
+            let bytes = place.and_then(|(segment, at)| journals.disk.read_at(segment, at, length).ok());
             machine.on_read(now, read.token, bytes.as_deref());
-        }
-        while let Some(read) = machine.next_read() {
-            desk.reads.push((read, random.below(journals.manner.slowness + 1)));
         }
     }
 
-    /// Takes the records of a turn, before anything else of it is carried out.
+    /// Takes the records of a turn, before anything else of it is carried out, and what is to be read.
     pub(crate) fn write_down(&mut self, shard: usize) {
-        let Self { now, shards, journals: Some(journals), .. } = self else { return };
+        let Self { now, random, shards, journals: Some(journals), .. } = self else { return };
         let (machine, desk) = (&mut shards[shard], &mut journals.desks[shard]);
+        while let Some(read) = machine.next_read() {
+            desk.reads.push((read, random.below(journals.manner.slowness + 1)));
+        }
         let records = machine.records();
         if records.is_empty() {
             return;

@@ -108,7 +108,7 @@ fn fail(run: &mut Run, random: &mut Random) {
         0 => faults.is_full = true,
         1 => faults.is_read_only = true,
         2 => faults.fails_writes = true,
-        3 if std::env::var_os("NOSYNCFAIL").is_none() => faults.fails_syncs = true,
+        3 => faults.fails_syncs = true,
         _ => faults.fails_reads = true,
     }
     run.sim.disk().faults = faults;

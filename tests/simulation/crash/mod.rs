@@ -9,3 +9,4 @@ mod exhaustive;
 mod oracle;
 mod reference;
 mod run;
+mod stories;

@@ -120,11 +120,10 @@ fn order(run: &Run, complaints: &mut Vec<String>) {
     for receipt in &run.receipts {
         let watcher = &ACTORS[receipt.actor];
         let posted = &run.posted[receipt.number];
-        if watcher.part != Part::Watcher
-            || posted.is_will
-            || receipt.received.retain
-            || may_have_been_refused(run, posted)
-        {
+        // What has expired in a queue lives anew when its author sends it again.
+        let is_timeless = posted.message.expiry.is_none();
+        let is_live = !posted.is_will && !receipt.received.retain;
+        if watcher.part != Part::Watcher || !is_live || !is_timeless || may_have_been_refused(run, posted) {
             continue;
         }
         let stay = if watcher.is_persistent { 0 } else { receipt.attempt };
@@ -154,12 +153,21 @@ fn retained(run: &Run, complaints: &mut Vec<String>) {
         let is_settled = |posted: &Posted| posted.acknowledged.is_some_and(|at| at < glimpse.asked);
         let floor = versions.iter().rposition(|(_, posted)| is_settled(posted));
         let possible = &versions[floor.unwrap_or(0)..];
+        let since = floor.map(|floor| versions[floor].1.sent);
+        // What was not acknowledged then is sent again, and takes effect again if it has QoS 1 or was refused at first.
+        let comes_again = |posted: &Posted| {
+            let is_repeated = posted.message.qos == QoS::AtLeastOnce || may_have_been_refused(run, posted);
+            is_repeated && posted.acknowledged.is_none_or(|at| since.is_none_or(|since| at > since))
+        };
+        let may_be_gone = |posted: &Posted| posted.message.payload.is_empty() || posted.message.expiry.is_some();
         let is_right = match glimpse.number {
-            Some(number) => possible.iter().any(|(version, _)| *version == number),
+            Some(number) => {
+                possible.iter().any(|(version, _)| *version == number) || comes_again(&run.posted[number])
+            }
             None => {
-                let may_be_gone =
-                    |posted: &Posted| posted.message.payload.is_empty() || posted.message.expiry.is_some();
-                floor.is_none() || possible.iter().any(|(_, posted)| may_be_gone(posted))
+                floor.is_none()
+                    || possible.iter().any(|(_, posted)| may_be_gone(posted))
+                    || versions.iter().any(|(_, posted)| may_be_gone(posted) && comes_again(posted))
             }
         };
         if !is_right {

@@ -1,0 +1,301 @@
+//! Disks that fail and come back, and what a restart makes of wills, told one by one.
+
+use crate::crash::broker::Manner;
+use crate::crash::disk::{Crash, Faults};
+use crate::wire::message::{Will, hours, message, millis, secs};
+use crate::wire::network::{Link, Simulation};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+use willowmq::codec::{ProtocolVersion, ReasonCode};
+use willowmq::config::{Config, OnShutdown, RestartGrace};
+
+/// Tells a story on one, two and four shards, in several orders of events.
+fn story(tell: impl Fn(&mut Simulation)) {
+    story_with(&Config::default(), tell);
+}
+
+fn story_with(config: &Config, tell: impl Fn(&mut Simulation)) {
+    for shards in [1, 2, 4] {
+        for seed in 0..3 {
+            let mut sim = Simulation::journalled(seed, shards, config.clone(), Manner::default());
+            let told = catch_unwind(AssertUnwindSafe(|| {
+                tell(&mut sim);
+                sim.settle();
+            }));
+            if let Err(failure) = told {
+                eprintln!("{}", sim.epitaph());
+                resume_unwind(failure);
+            }
+        }
+    }
+}
+
+const FULL: Faults =
+    Faults { is_full: true, is_read_only: false, fails_writes: true, fails_syncs: false, fails_reads: false };
+
+/// A client whose Session is kept, with one subscription of QoS 2.
+fn keeper(sim: &mut Simulation, filter: &str) -> Link {
+    let link = sim.connect("keeper").session_never_expires().accepted();
+    sim.subscribe(link, filter, 2);
+    link
+}
+
+fn keeper_returns(sim: &mut Simulation) -> Link {
+    sim.connect("keeper").session_never_expires().resumed()
+}
+
+/// A lamp with a will, and a watcher of it that survives the broker.
+fn lamp_and_keeper(sim: &mut Simulation, keep_alive: u64, will: Will) -> Link {
+    let keeper = keeper(sim, "status/#");
+    sim.disconnect(keeper, ReasonCode::Success);
+    sim.connect("lamp").session_expiry(hours(1)).keep_alive(secs(keep_alive)).will(will).accepted()
+}
+
+fn off() -> Will {
+    Will::new("status/lamp", "off").qos(2)
+}
+
+/// Makes every shard write, so that it learns of its disk.
+fn let_all_notice(sim: &mut Simulation) {
+    for number in 0..16 {
+        sim.connect(&format!("noticer-{number}")).session_never_expires().posted();
+    }
+    sim.settle();
+}
+
+#[test]
+fn a_full_disk_refuses_what_needs_it_and_recovers_by_itself() {
+    story(|sim| {
+        let keeper = keeper(sim, "kept/#");
+        sim.disconnect(keeper, ReasonCode::Success);
+        let listener = sim.subscriber("listener", "live/#");
+        let newer = sim.connect("newer").accepted();
+        let older = sim.connect("older").version(ProtocolVersion::V3_1_1).clean_start(true).accepted();
+        assert_eq!(sim.publish(newer, &message("kept/a", "before").qos(1)), Some(ReasonCode::Success));
+        sim.disk().faults = FULL;
+        // The first one finds out; it is answered when it is stored.
+        assert_eq!(sim.publish(newer, &message("kept/a", "during").qos(1)), None);
+        let_all_notice(sim);
+        let other = sim.connect("other").accepted();
+        assert_eq!(sim.publish(other, &message("kept/a", "refused").qos(1)), Some(ReasonCode::QuotaExceeded));
+        assert_eq!(sim.publish(other, &message("kept/a", "refused").qos(2)), Some(ReasonCode::QuotaExceeded));
+        assert_eq!(sim.publish(older, &message("kept/a", "refused").qos(1)), None);
+        assert!(sim.is_gone(older), "3.x knows no other refusal");
+        sim.publish(other, &message("live/a", "goes on").qos(0));
+        assert_eq!(sim.publish(other, &message("live/a", "so does this").qos(1)), Some(ReasonCode::Success));
+        assert_eq!(sim.texts(listener), ["goes on", "so does this"]);
+        sim.disk().faults = Faults::default();
+        sim.advance(millis(1100));
+        assert_eq!(sim.publish(other, &message("kept/a", "after").qos(1)), Some(ReasonCode::Success));
+        sim.crash_and_start(Crash::PowerCut, secs(1));
+        let keeper = keeper_returns(sim);
+        assert_eq!(sim.texts(keeper), ["before", "during", "after"]);
+    });
+}
+
+#[test]
+fn a_failed_sync_is_answered_only_when_all_is_written_again() {
+    story(|sim| {
+        let keeper = keeper(sim, "kept/#");
+        sim.disconnect(keeper, ReasonCode::Success);
+        let publisher = sim.connect("publisher").session_never_expires().accepted();
+        sim.disk().faults = Faults { fails_syncs: true, ..Faults::default() };
+        assert_eq!(sim.publish(publisher, &message("kept/a", "kept").qos(2)), None);
+        sim.disk().faults = Faults::default();
+        sim.advance(millis(500));
+        assert_eq!(sim.publish(publisher, &message("live/a", "waits behind it").qos(1)), None);
+        sim.advance(millis(1100));
+        assert!(sim.client(publisher).memory.unacknowledged.is_empty(), "all is acknowledged in the end");
+        sim.crash_and_start(Crash::PowerCut, secs(1));
+        let keeper = keeper_returns(sim);
+        assert_eq!(sim.texts(keeper), ["kept"]);
+    });
+}
+
+#[test]
+fn a_queue_that_cannot_be_read_waits_and_keeps_its_order() {
+    let mut config = Config::default();
+    config.sessions.queue_memory_bytes_max = 0;
+    story_with(&config, |sim| {
+        let keeper = keeper(sim, "kept/#");
+        sim.disconnect(keeper, ReasonCode::Success);
+        let publisher = sim.connect("publisher").accepted();
+        let texts: Vec<String> = (0..20).map(|number| format!("message {number}")).collect();
+        for text in &texts {
+            assert_eq!(sim.publish(publisher, &message("kept/a", text).qos(1)), Some(ReasonCode::Success));
+        }
+        sim.disk().faults = Faults { fails_reads: true, ..Faults::default() };
+        let keeper = keeper_returns(sim);
+        sim.advance(millis(2500));
+        assert!(sim.texts(keeper).is_empty(), "nothing can be read");
+        sim.disk().faults = Faults::default();
+        sim.advance(millis(1100));
+        assert_eq!(sim.texts(keeper), texts);
+    });
+}
+
+#[test]
+fn wills_that_fall_due_while_the_disk_is_full_wait_and_are_published_once() {
+    story(|sim| {
+        let lamp = lamp_and_keeper(sim, 0, off().retain());
+        let watching = sim.subscriber("watching", "status/+");
+        sim.disk().faults = FULL;
+        sim.reset(lamp);
+        sim.advance(secs(5));
+        assert!(sim.texts(watching).is_empty(), "it cannot be kept that it is published");
+        sim.disk().faults = Faults::default();
+        sim.advance(millis(2500));
+        assert_eq!(sim.texts(watching), ["off"]);
+        sim.crash_and_start(Crash::PowerCut, secs(1));
+        let keeper = keeper_returns(sim);
+        sim.advance(secs(200));
+        assert_eq!(sim.used_texts(keeper), ["off"]);
+        assert_eq!(sim.retained("status/#"), [("status/lamp".to_owned(), "off".to_owned())]);
+    });
+}
+
+#[test]
+fn an_armed_will_is_discarded_when_its_client_returns_within_the_grace() {
+    story(|sim| {
+        lamp_and_keeper(sim, 10, off());
+        sim.crash_and_start(Crash::PowerCut, secs(30));
+        let keeper = keeper_returns(sim);
+        sim.advance(secs(14));
+        sim.connect("lamp").session_expiry(hours(1)).resumed();
+        sim.advance(secs(200));
+        assert!(sim.texts(keeper).is_empty());
+        sim.crash_and_start(Crash::Kill, secs(1));
+        sim.advance(secs(200));
+        let keeper = keeper_returns(sim);
+        assert!(sim.texts(keeper).is_empty(), "discarded is for ever");
+    });
+}
+
+#[test]
+fn an_armed_will_of_a_session_that_ended_with_the_server_is_discarded_as_well() {
+    story(|sim| {
+        keeper(sim, "status/#");
+        sim.connect("lamp").keep_alive(secs(10)).will(off()).accepted();
+        sim.crash_and_start(Crash::Kill, secs(1));
+        let keeper = keeper_returns(sim);
+        sim.connect("lamp").started_anew();
+        sim.advance(secs(200));
+        assert!(sim.texts(keeper).is_empty());
+    });
+}
+
+#[test]
+fn an_armed_will_is_published_at_once_when_its_client_starts_anew() {
+    story(|sim| {
+        lamp_and_keeper(sim, 10, off().delay(secs(100)));
+        sim.crash_and_start(Crash::PowerCut, secs(1));
+        let keeper = keeper_returns(sim);
+        let lamp = sim.connect("lamp").clean_start(true).started_anew();
+        sim.publish(lamp, &message("status/lamp", "on").qos(1));
+        assert_eq!(sim.texts(keeper), ["off", "on"], "death before birth");
+        sim.advance(secs(200));
+        assert_eq!(sim.used_texts(keeper), ["off", "on"]);
+    });
+}
+
+/// An armed will of a client that does not return comes once, so long after the listeners opened.
+fn comes_after(config: &Config, keep_alive: u64, grace: Duration, away: Duration) {
+    story_with(config, |sim| {
+        lamp_and_keeper(sim, keep_alive, off());
+        sim.crash_and_start(Crash::PowerCut, away);
+        let keeper = keeper_returns(sim);
+        sim.advance(grace - millis(10));
+        assert!(sim.texts(keeper).is_empty(), "early");
+        sim.advance(millis(30));
+        assert_eq!(sim.texts(keeper), ["off"]);
+        sim.crash_and_start(Crash::Kill, secs(1));
+        sim.advance(secs(200));
+        let keeper = keeper_returns(sim);
+        assert!(sim.used_texts(keeper).is_empty(), "once is once");
+    });
+}
+
+#[test]
+fn an_armed_will_comes_after_one_and_a_half_times_keep_alive() {
+    comes_after(&Config::default(), 10, secs(15), secs(3));
+}
+
+#[test]
+fn an_armed_will_comes_after_a_minute_where_there_is_no_keep_alive() {
+    comes_after(&Config::default(), 0, secs(60), secs(300));
+}
+
+#[test]
+fn an_armed_will_comes_after_the_grace_that_is_configured() {
+    let mut config = Config::default();
+    config.wills.restart_grace = RestartGrace::After(secs(7));
+    comes_after(&config, 10, secs(7), secs(3));
+}
+
+#[test]
+fn a_pending_will_keeps_its_due_time_unless_that_is_within_the_grace() {
+    for (away, comes) in [(20, 80), (95, 15)] {
+        story(|sim| {
+            let lamp = lamp_and_keeper(sim, 10, off().delay(secs(100)));
+            sim.reset(lamp);
+            sim.crash_and_start(Crash::PowerCut, secs(away));
+            let keeper = keeper_returns(sim);
+            sim.advance(secs(comes) - millis(10));
+            assert!(sim.texts(keeper).is_empty(), "early");
+            sim.advance(millis(30));
+            assert_eq!(sim.texts(keeper), ["off"]);
+        });
+    }
+}
+
+#[test]
+fn an_armed_will_with_a_delay_counts_from_the_stop() {
+    story(|sim| {
+        lamp_and_keeper(sim, 10, off().delay(secs(100)));
+        sim.stop(secs(40));
+        let shards = sim.shards().len();
+        sim.start(shards);
+        let keeper = keeper_returns(sim);
+        sim.advance(secs(60) - millis(10));
+        assert!(sim.texts(keeper).is_empty(), "early");
+        sim.advance(millis(30));
+        assert_eq!(sim.texts(keeper), ["off"]);
+    });
+}
+
+#[test]
+fn a_stop_that_publishes_wills_leaves_none_for_the_next_start() {
+    let mut config = Config::default();
+    config.wills.on_shutdown = OnShutdown::Publish;
+    story_with(&config, |sim| {
+        lamp_and_keeper(sim, 10, off());
+        sim.stop(secs(1));
+        let shards = sim.shards().len();
+        sim.start(shards);
+        sim.advance(secs(100));
+        let keeper = keeper_returns(sim);
+        assert_eq!(sim.wills_published(), 0, "the stop has published it");
+        assert_eq!(sim.texts(keeper), ["off"]);
+    });
+}
+
+#[test]
+fn expiries_go_on_counting_while_the_broker_is_away() {
+    story(|sim| {
+        let lamp = sim.connect("lamp").session_expiry(secs(5)).accepted();
+        sim.subscribe(lamp, "kept/#", 1);
+        let long = sim.connect("long").session_expiry(secs(50)).accepted();
+        sim.subscribe(long, "kept/#", 1);
+        sim.disconnect(lamp, ReasonCode::Success);
+        sim.disconnect(long, ReasonCode::Success);
+        let publisher = sim.connect("publisher").accepted();
+        sim.publish(publisher, &message("kept/a", "short").qos(1).retain().expires_in(secs(10)));
+        sim.publish(publisher, &message("kept/b", "long").qos(1).retain().expires_in(secs(30)));
+        sim.crash_and_start(Crash::PowerCut, secs(11));
+        assert_eq!(sim.retained("kept/#"), [("kept/b".to_owned(), "long".to_owned())]);
+        sim.connect("lamp").session_expiry(secs(5)).started_anew();
+        let long = sim.connect("long").session_expiry(secs(50)).resumed();
+        let received = sim.only_received(long);
+        assert_eq!((received.text(), received.expiry), ("long".to_owned(), Some(19)));
+    });
+}
