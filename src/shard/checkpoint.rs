@@ -4,12 +4,12 @@
 //! at that moment, and what happens to it later is in the records that follow. Whatever a transaction has touched that is not complete
 //! waits: its state may turn out never to have been.
 
-use super::read_back::READ_AGAIN;
-use super::{Shard, Timer};
 use super::close::session_record;
 use super::journal::Entity;
 use super::peer::SessionKey;
+use super::read_back::READ_AGAIN;
 use super::wills::will_record;
+use super::{Shard, Timer};
 use crate::journal::record::{QueuedRecord, Record, SessionNumber, Transaction};
 use crate::session::message::Publication;
 use crate::session::outgoing::{InFlight, Sending};

@@ -161,9 +161,7 @@ fn retained(run: &Run, complaints: &mut Vec<String>) {
         };
         let may_be_gone = |posted: &Posted| posted.message.payload.is_empty() || posted.message.expiry.is_some();
         let is_right = match glimpse.number {
-            Some(number) => {
-                possible.iter().any(|(version, _)| *version == number) || comes_again(&run.posted[number])
-            }
+            Some(number) => possible.iter().any(|(version, _)| *version == number) || comes_again(&run.posted[number]),
             None => {
                 floor.is_none()
                     || possible.iter().any(|(_, posted)| may_be_gone(posted))
