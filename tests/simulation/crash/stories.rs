@@ -299,3 +299,26 @@ fn expiries_go_on_counting_while_the_broker_is_away() {
         assert_eq!((received.text(), received.expiry), ("long".to_owned(), Some(19)));
     });
 }
+
+/// What a transaction has queued is shown to nobody before it is complete, even if there is room for it earlier.
+#[test]
+#[ignore = "open: the queue does not know of transactions"]
+fn a_queued_message_waits_for_its_transaction() {
+    for is_kept in [false, true] {
+        story(|sim| {
+            let expiry = if is_kept { hours(1) } else { secs(0) };
+            let watching = sim.connect("watching").session_expiry(expiry).receive_maximum(1);
+            let watching = watching.withholding_acknowledgements().accepted();
+            sim.subscribe(watching, "kept/#", 2);
+            let publisher = sim.connect("publisher").session_never_expires().accepted();
+            assert_eq!(sim.publish(publisher, &message("kept/a", "first").qos(2)), Some(ReasonCode::Success));
+            sim.disk().faults = FULL;
+            assert_eq!(sim.publish(publisher, &message("kept/a", "second").qos(2)), None);
+            sim.acknowledge_all(watching);
+            assert_eq!(sim.texts(watching), ["first"]);
+            sim.disk().faults = Faults::default();
+            sim.advance(millis(2500));
+            assert_eq!(sim.texts(watching), ["first", "second"]);
+        });
+    }
+}
