@@ -135,7 +135,7 @@ impl Transactions {
     fn of(journals: &[Journal]) -> Self {
         let mut all = Self::default();
         for (shard, journal) in journals.iter().enumerate() {
-            for (record, _) in journal.frames.iter().flat_map(|frame| records_of(frame)) {
+            for (record, _) in journal.frames.iter().flat_map(records_of) {
                 all.note(shard, &record);
             }
         }
