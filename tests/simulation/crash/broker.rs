@@ -13,7 +13,7 @@ use willowmq::config::Config;
 use willowmq::journal::log::{Command, Completed, Log, Mode, Options};
 use willowmq::journal::recovery::{self, Limits, Recovered};
 use willowmq::journal::segment::SEGMENT_HEADER;
-use willowmq::shard::{Read, Shard, ShardId};
+use willowmq::shard::{Read, Shard, ShardId, home_hasher, home_of};
 use willowmq::timer::Moment;
 
 /// Steps until the shards of a started broker know each other's Subscriptions, at the most.
@@ -273,22 +273,19 @@ impl Simulation {
         self.crash(Crash::PowerCut, away);
     }
 
-    /// A broker starts on what is on the disk.
+    /// A broker starts on what is on the disk. With another number of shards it begins new journals, which count once they hold all.
     pub(crate) fn start(&mut self, shards: usize) {
-        let now = self.now;
-        let disk = &mut self.journals_mut().disk;
-        if std::env::var_os("WILLOWMQ_CRASH_DUMP").is_some() {
-            reference::dump(disk, shards);
-        }
-        let limits = Limits { memory_budget: MEMORY_BUDGET };
-        let recovered = recovery::recover(disk, shards as u8, limits, &mut |_, _| {});
-        let recovered = recovered.unwrap_or_else(|error| panic!("the journals cannot be read: {error}"));
-        reference::check(disk, &recovered);
-        recovered.iter().for_each(|recovered| disk.sync_found(&recovered.existing));
+        let (now, before) = (self.now, self.shards.len());
+        let recovered = self.recover(before, shards);
         let machines = recovered.into_iter().enumerate();
         let machines = machines.map(|(index, recovered)| self.start_shard(index, shards, now, recovered));
         let machines: Vec<_> = machines.collect();
         self.replace_shards(machines);
+        if shards != before {
+            for shard in 0..shards {
+                self.control(shard, |shard, _| shard.begin_checkpoint());
+            }
+        }
         for _ in 0..STEPS_TO_START {
             if self.can_open() {
                 break;
@@ -304,10 +301,31 @@ impl Simulation {
         self.journals_mut().openings.push(now);
     }
 
+    fn recover(&mut self, before: usize, shards: usize) -> Vec<Recovered> {
+        let seed = self.seed;
+        let disk = &mut self.journals_mut().disk;
+        if std::env::var_os("WILLOWMQ_CRASH_DUMP").is_some() {
+            reference::dump(disk, before);
+        }
+        let memory_budget = if shards == before { MEMORY_BUDGET } else { u64::MAX };
+        let recovered = recovery::recover(disk, before as u8, Limits { memory_budget }, &mut |_, _| {});
+        let recovered = recovered.unwrap_or_else(|error| panic!("the journals cannot be read: {error}"));
+        reference::check(disk, &recovered);
+        if shards == before {
+            return recovered;
+        }
+        *disk = Disk::default();
+        disk.identity = seed;
+        let hasher = home_hasher(seed);
+        let home = |text: &str| home_of(text, &hasher, shards).index();
+        recovery::distribute(recovered, shards, home, home)
+    }
+
     /// Whether the shards know each other's Subscriptions, and the disk has what they found on it: what is in the page cache alone
     /// must be promised to nobody.
     fn can_open(&self) -> bool {
-        self.shards.iter().all(Shard::is_restored) && self.journals().are_durable()
+        let is_ready = |shard: &Shard| shard.is_restored() && !shard.is_writing_checkpoint();
+        self.shards.iter().all(is_ready) && self.journals().are_durable()
     }
 
     fn start_shard(&mut self, index: usize, shards: usize, now: Moment, recovered: Recovered) -> Shard {

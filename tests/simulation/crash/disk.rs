@@ -7,7 +7,7 @@
 use crate::simulation::Random;
 use std::io;
 use willowmq::journal::SegmentName;
-use willowmq::journal::log::{Command, Completed, Existing, Failure};
+use willowmq::journal::log::{Command, Completed, Failure};
 use willowmq::journal::recovery::Files;
 
 /// What a disk writes as a whole, or tears.
@@ -261,15 +261,6 @@ impl Disk {
     fn listed(&self, name: SegmentName) -> io::Result<&File> {
         let found = self.files.iter().find(|file| file.name == name && file.is_listed);
         found.filter(|_| !self.faults.fails_reads).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    /// Whoever starts on files that it has read syncs them first. What an earlier sync has lost is not dirty, and stays lost.
-    pub(crate) fn sync_found(&mut self, found: &[Existing]) {
-        for existing in found {
-            let file = self.file(existing.name).expect("it was found");
-            file.sync();
-            file.is_listed_on_platter = true;
-        }
     }
 
     /// The bytes of a file, as the page cache shows them; fewer where it ends.

@@ -76,10 +76,7 @@ fn act(run: &mut Run, random: &mut Random) {
     let actor = random.below(ACTORS.len());
     let is_device = ACTORS[actor].part == Part::Device;
     match random.below(30) {
-        0 => {
-            let how = if random.one_in(2) { Crash::Kill } else { Crash::PowerCut };
-            run.crash(how, millis([0, 50, 3000][random.below(3)]));
-        }
+        0 => restart(run, random),
         1 => fail(run, random),
         2 | 3 => run.sim.disk().faults = Faults::default(),
         4 => run.cut(actor, if random.one_in(2) { Closed::Fin } else { Closed::Reset }),
@@ -99,6 +96,16 @@ fn act(run: &mut Run, random: &mut Random) {
                 run.publish(device, message);
             }
         }
+    }
+}
+
+fn restart(run: &mut Run, random: &mut Random) {
+    let shards = if random.one_in(4) { 1 + random.below(4) } else { run.sim.shards().len() };
+    let away = millis([0, 50, 3000][random.below(3)]);
+    match random.below(5) {
+        0 => run.stop(away, shards),
+        1 | 2 => run.crash(Crash::Kill, away, shards),
+        _ => run.crash(Crash::PowerCut, away, shards),
     }
 }
 

@@ -376,9 +376,20 @@ impl Run {
         self.settle();
     }
 
-    pub(crate) fn crash(&mut self, how: Crash, away: Duration) {
+    /// The broker dies and starts again with so many shards.
+    pub(crate) fn crash(&mut self, how: Crash, away: Duration, shards: usize) {
         self.observe();
-        self.sim.crash_and_start(how, away);
+        self.sim.crash(how, away);
+        self.sim.start(shards);
+        self.observe();
+    }
+
+    /// The broker stops in order and starts again with so many shards.
+    pub(crate) fn stop(&mut self, away: Duration, shards: usize) {
+        self.sim.disk().faults = Faults::default();
+        self.advance(millis(1500));
+        self.sim.stop(away);
+        self.sim.start(shards);
         self.observe();
     }
 
