@@ -58,6 +58,8 @@ pub(crate) struct Manner {
     pub(crate) topic_alias_maximum: u16,
     /// Acknowledges by itself; otherwise nothing is acknowledged.
     pub(crate) acknowledges: bool,
+    /// Its Session outlives the connection, so the client keeps its own half of it.
+    pub(crate) keeps_session: bool,
 }
 
 /// The client's end of one Network Connection.
@@ -100,7 +102,7 @@ impl Client {
     pub(crate) fn move_on(&mut self, to_clean_start: bool) -> Memory {
         self.has_moved_on = true;
         let last_packet_id = self.memory.last_packet_id;
-        if to_clean_start {
+        if to_clean_start || !self.manner.keeps_session {
             return Memory { last_packet_id, ..Memory::default() }; // [MQTT-3.1.2-4]
         }
         self.memory.clone()

@@ -114,6 +114,10 @@ impl<'s> Connecting<'s> {
         if !self.ask.manner.version.has_properties() {
             self.ask.manner.receive_maximum = u16::MAX; // 3.x cannot say it.
         }
+        self.ask.manner.keeps_session = match self.ask.manner.version {
+            ProtocolVersion::V5 => self.ask.session_expiry > 0,
+            _ => !self.ask.manner.clean_start,
+        };
         let link = self.sim.open_link(&self.ask.client_id, self.ask.manner.clone());
         let bytes = connect_bytes(&self.ask);
         self.sim.write(link, &bytes);
@@ -194,6 +198,7 @@ impl Simulation {
             packet_bytes_max: codec::PACKET_BYTES_MAX,
             topic_alias_maximum: 0,
             acknowledges: true,
+            keeps_session: true,
         };
         let client_id = client_id.to_owned();
         let ask = Ask { client_id, keep_alive: 0, session_expiry: 0, maximum_packet_size: None, will: None, manner };
