@@ -268,7 +268,7 @@ impl Simulation {
             assert_eq!(self.shards[shard].population().connections, 0, "a stop closes all connections");
             self.control(shard, |shard, now| shard.record_stop(now));
         }
-        self.settle();
+        self.advance(Duration::from_millis(100)); // What is not synced at once is by now.
         assert!(self.journals().desks.iter().all(|desk| desk.log.is_idle()), "a stop leaves nothing unwritten");
         self.crash(Crash::PowerCut, away);
     }

@@ -9,6 +9,7 @@ use crate::wire::message::{Message, Will, millis};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use willowmq::codec::ProtocolVersion;
+use willowmq::journal::log::Mode;
 use willowmq::shard::Closed;
 
 /// Seeds of an ordinary run.
@@ -34,8 +35,8 @@ fn outcome(seed: u64, flaw: Flaw) -> (Result<Vec<String>, String>, String) {
     let manner = Manner {
         segment_bytes: [1024, 2048, 8192][random.below(3)],
         slowness: [0, 2, 8][random.below(3)],
+        mode: if flaw == Flaw::None && random.one_in(4) { Mode::Relaxed } else { Mode::Sync },
         flaw,
-        ..Manner::default()
     };
     let mut run = Run::new(seed, shards, tiny_config(), manner);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -102,9 +103,10 @@ fn act(run: &mut Run, random: &mut Random) {
 fn restart(run: &mut Run, random: &mut Random) {
     let shards = if random.one_in(4) { 1 + random.below(4) } else { run.sim.shards().len() };
     let away = millis([0, 50, 3000][random.below(3)]);
+    let outlives_power = run.sim.journals().manner.mode == Mode::Sync;
     match random.below(5) {
         0 => run.stop(away, shards),
-        1 | 2 => run.crash(Crash::Kill, away, shards),
+        kind if kind < 3 || !outlives_power => run.crash(Crash::Kill, away, shards),
         _ => run.crash(Crash::PowerCut, away, shards),
     }
 }

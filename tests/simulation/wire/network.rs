@@ -3,6 +3,8 @@
 //! Nothing happens at once here. Bytes arrive in pieces, messages between two shards stay in their order but wait for as many
 //! turns as chance wants, and which shard has its turn next is drawn too.
 
+mod ending;
+
 use crate::crash::broker::Journals;
 use crate::simulation::Random;
 use crate::wire::client::{Client, Manner};
@@ -462,38 +464,6 @@ impl Simulation {
         connection.downstream = None;
         connection.written = None;
         self.busy.remove(&index);
-    }
-
-    /// The broker dies: connections break with whatever was under way on them, and so does the mesh. What the kernel had taken for a
-    /// client may still arrive.
-    pub(crate) fn break_connections(&mut self) {
-        for index in 0..self.connections.len() {
-            if self.connections[index].place == Place::Gone {
-                continue;
-            }
-            if let Some((buffer, start)) = self.connections[index].downstream.take() {
-                let end = start + self.random.below(buffer.len() - start + 1);
-                self.deliver(index, &buffer[start..end]);
-            }
-            self.note(index, || "breaks".to_owned());
-            self.finish(index);
-        }
-        self.busy.clear();
-    }
-
-    /// Other shards go on, with nothing under way.
-    pub(crate) fn replace_shards(&mut self, shards: Vec<Shard>) {
-        let count = shards.len();
-        self.shards = shards;
-        self.is_stirred = vec![true; count];
-        self.mesh = (0..count * count).map(|_| VecDeque::new()).collect();
-        self.by_id = vec![BTreeMap::new(); count];
-        self.generations = vec![Vec::new(); count];
-        self.free_slots = vec![Vec::new(); count];
-    }
-
-    pub(crate) fn note_line(&mut self, line: &str) {
-        self.trace.note(format!("{} {line}", self.now.as_micros()));
     }
 
     /// Carries out what a shard's turn has left: records, messages, closes, reading, outputs.
