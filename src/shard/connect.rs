@@ -45,7 +45,8 @@ impl Shard {
         if let Some(older) = self.connection_of(&client_id) {
             self.finish_reading(now, older);
         }
-        let had_will = self.session(&client_id).is_some_and(|old| !matches!(old.will, WillState::None));
+        let decides_on_will = self.session(&client_id).is_some_and(|old| !matches!(old.will, WillState::None))
+            || self.connection_of(&client_id).is_some_and(|older| self.awaits_connack(older));
         let previous = self.settle_previous(now, &client_id, connect.clean_start);
         let hash = self.hasher.hash_one(&*client_id);
         let is_resumed = previous.resumed.is_some();
@@ -58,7 +59,7 @@ impl Shard {
         }
         // While the disk refuses, a client may come back to its Session all the same: nothing new is promised to it. That its old will is
         // gone would be a promise.
-        let only_returns = is_resumed && connect.will.is_none() && !had_will;
+        let only_returns = is_resumed && connect.will.is_none() && !decides_on_will;
         if self.journal.must_promise() && !(self.journal.is_failing() && only_returns) {
             self.promise(id);
             self.connections.get_mut(id).expect("it is being opened").await_connack();
@@ -75,6 +76,11 @@ impl Shard {
             self.tell_presence(session, true);
         }
         self.journal.end_step();
+    }
+
+    /// Whether a connection waits for its CONNACK: what it has caused may not be on record yet.
+    fn awaits_connack(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(|connection| !connection.is_acknowledged)
     }
 
     /// A Client Identifier that is at home here. [MQTT-3.1.3-6]

@@ -168,7 +168,7 @@ pub(super) struct Connection {
     /// The session expiry of its CONNECT was zero, so DISCONNECT may not raise it. (§3.14.2.2.2)
     pub(super) expiry_was_zero: bool,
     is_dirty: bool,
-    is_acknowledged: bool,
+    pub(super) is_acknowledged: bool,
 }
 
 /// What a new connection starts with.
