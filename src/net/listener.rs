@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -42,6 +42,26 @@ fn failed(address: SocketAddr, error: io::Error) -> StartError {
     match error.kind() {
         io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
         _ => StartError::Listen { address, error },
+    }
+}
+
+/// How long a port may stay taken before it is an error. A process that was killed holds its sockets until the kernel has taken down its
+/// rings, a moment after it is gone: whoever starts the next one at once must not fail for that.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether the port is free.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// As [`bind`], but waits a moment for a port that an earlier process has not let go of yet.
+///
+/// # Errors
+/// As [`bind`].
+pub(crate) fn bind_patiently(address: SocketAddr, shards: usize) -> Result<Bound, StartError> {
+    let start = Instant::now();
+    loop {
+        match bind(address, shards) {
+            Err(StartError::AddressInUse { .. }) if start.elapsed() < PATIENCE => std::thread::sleep(LOOK_EVERY),
+            done => return done,
+        }
     }
 }
 

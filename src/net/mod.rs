@@ -58,7 +58,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
     let mut listeners = Vec::new();
     for listener in &config.listeners {
-        let mut bound = listener::bind(listener.address, shards)?;
+        let mut bound = listener::bind_patiently(listener.address, shards)?;
         for (of_shard, socket) in sockets.iter_mut().zip(std::mem::take(&mut bound.sockets)) {
             of_shard.push(socket);
         }
