@@ -268,9 +268,11 @@ impl Simulation {
             assert_eq!(self.shards[shard].population().connections, 0, "a stop closes all connections");
             self.control(shard, |shard, now| shard.record_stop(now));
         }
-        self.advance(Duration::from_millis(100)); // What is not synced at once is by now.
+        // What is not synced at once is by now.
+        let until_synced = Duration::from_millis(100);
+        self.advance(until_synced);
         assert!(self.journals().desks.iter().all(|desk| desk.log.is_idle()), "a stop leaves nothing unwritten");
-        self.crash(Crash::PowerCut, away);
+        self.crash(Crash::PowerCut, away.saturating_sub(until_synced));
     }
 
     /// A broker starts on what is on the disk. With another number of shards it begins new journals, which count once they hold all.
