@@ -222,10 +222,16 @@ enum Return<'a> {
     Certain(&'a Attempt, Moment, u64),
 }
 
+/// The order in which the broker saw them counts: of two that arrive together either may be first.
 fn next_of(run: &Run, index: usize) -> Return<'_> {
     let attempt = &run.attempts[index];
-    for next in run.attempts[index + 1..].iter().filter(|next| next.actor == attempt.actor) {
-        let Some(opened) = run.sim.history(next.link).opened else { continue };
+    let opened = |attempt: &Attempt| run.sim.history(attempt.link).opened;
+    let own = opened(attempt);
+    let same = run.attempts.iter().filter(|next| next.actor == attempt.actor);
+    let mut later: Vec<_> = same.filter_map(|next| Some((opened(next)?, next))).collect();
+    later.retain(|(at, _)| Some(*at) > own);
+    later.sort_by_key(|(at, _)| *at);
+    for (opened, next) in later {
         match next.answered {
             Some((_, ReasonCode::Success, _)) => return Return::Certain(next, opened.moment, opened.event),
             Some(_) => {}
