@@ -272,6 +272,12 @@ impl Shard {
             }
             journal.append(&Record::Queued(waiting_record(number, waiting)));
         }
+        if place != Place::default() {
+            // What left the queue since the first piece was written is in flight now, and not described yet.
+            for in_flight in owner.outgoing.in_flight().filter(|in_flight| in_flight.place <= last) {
+                write_in_flight(journal, number, in_flight);
+            }
+        }
         done
     }
 
