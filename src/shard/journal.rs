@@ -17,7 +17,7 @@ use crate::session::ConnectionId;
 use crate::session::message::{Message, Publication};
 use crate::timer::Moment;
 use crate::topic::PeerSet;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// What is withheld until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ struct Foreign {
 }
 
 /// Something whose newest state belongs to a transaction that is not complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Entity {
     Session(SessionKey),
     Topic(Box<str>),
@@ -86,7 +86,7 @@ pub(super) struct Journal {
     begun: BTreeMap<u64, u128>,
     /// Up to where each shard's transactions are complete.
     complete: BTreeMap<u8, u64>,
-    unsettled: BTreeMap<Transaction, Vec<Entity>>,
+    unsettled: BTreeMap<Transaction, BTreeSet<Entity>>,
     /// Counts the checkpoints begun.
     pub(super) checkpoint: u32,
 }
@@ -208,17 +208,13 @@ impl Journal {
     /// Notes that `entity` is as a transaction left it, which is not complete.
     pub(super) fn note_unsettled(&mut self, under: Option<Transaction>, entity: impl FnOnce() -> Entity) {
         if let Some(transaction) = under {
-            let entities = self.unsettled.entry(transaction).or_default();
-            let entity = entity();
-            if !entities.contains(&entity) {
-                entities.push(entity);
-            }
+            self.unsettled.entry(transaction).or_default().insert(entity());
         }
     }
 
     /// Whether the newest state of `entity` may turn out never to have been.
     pub(super) fn is_unsettled(&self, entity: &Entity) -> bool {
-        self.unsettled.values().flatten().any(|unsettled| unsettled == entity)
+        self.unsettled.values().any(|entities| entities.contains(entity))
     }
 
     /// Refers to a message once more. It is written where the journal, or the checkpoint under way, does not have it yet.
