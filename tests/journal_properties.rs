@@ -208,7 +208,7 @@ impl Parts {
             Record::Under(transaction),
             Record::Unconditional,
             Record::Begun { number: self.numbers[3], parts: self.wide },
-            Record::Part { transaction, parts: self.wide },
+            Record::Part { transaction, from: transaction.shard, parts: self.wide },
             Record::Complete(transaction),
             Record::Void(transaction),
             Record::CheckpointBegin,

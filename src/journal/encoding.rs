@@ -27,7 +27,7 @@
 //! | 18 | Under | shard byte, number |
 //! | 19 | Unconditional | |
 //! | 20 | Begun | number, *parts* |
-//! | 21 | Part | shard byte, number, *parts* |
+//! | 21 | Part | shard byte, number, byte of the shard it came from, *parts* |
 //! | 22 | Complete | shard byte, number |
 //! | 23 | Void | shard byte, number |
 //! | 24 | CheckpointBegin | |
@@ -173,8 +173,9 @@ pub fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             writer.number(*number);
             writer.parts(*parts);
         }
-        Record::Part { transaction, parts } => {
+        Record::Part { transaction, from, parts } => {
             writer.transaction(tag::PART, *transaction);
+            writer.byte(*from);
             writer.parts(*parts);
         }
         Record::Complete(transaction) => writer.transaction(tag::COMPLETE, *transaction),
@@ -405,7 +406,7 @@ impl<'a> Reader<'a> {
             tag::UNDER => Record::Under(self.transaction()?),
             tag::UNCONDITIONAL => Record::Unconditional,
             tag::BEGUN => Record::Begun { number: self.number()?, parts: self.parts()? },
-            tag::PART => Record::Part { transaction: self.transaction()?, parts: self.parts()? },
+            tag::PART => Record::Part { transaction: self.transaction()?, from: self.byte()?, parts: self.parts()? },
             tag::COMPLETE => Record::Complete(self.transaction()?),
             tag::VOID => Record::Void(self.transaction()?),
             tag::CHECKPOINT_BEGIN => Record::CheckpointBegin,
@@ -740,7 +741,7 @@ mod tests {
             Record::Under(transaction),
             Record::Unconditional,
             Record::Begun { number: 1, parts: u128::MAX },
-            Record::Part { transaction, parts: 0 },
+            Record::Part { transaction, from: 127, parts: 0 },
             Record::Complete(transaction),
             Record::Void(transaction),
             Record::CheckpointBegin,

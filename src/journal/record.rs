@@ -266,11 +266,13 @@ pub enum Record<'a> {
         /// Who has a part.
         parts: u128,
     },
-    /// This shard has written all of its part in a transaction that another shard began.
+    /// This shard has written all that it got from another one of a transaction.
     Part {
         /// The transaction.
         transaction: Transaction,
-        /// Who has got a part of it through this shard.
+        /// From whom.
+        from: u8,
+        /// Who has got a part of it through this shard so far: one bit for each, by number.
         parts: u128,
     },
     /// All transactions of a shard up to this one are complete.

@@ -83,6 +83,8 @@ pub struct Session {
     pub number: Option<u64>,
     /// It outlives its connection, and so all that it holds is in the journal.
     pub is_kept: bool,
+    /// What the journal says up to here must be durable before anything more is shown to the client: it may have to do with it.
+    pub proven_from: u64,
     /// Index of the listener of its newest Network Connection.
     pub listener: u16,
     /// Keep Alive in force on its newest Network Connection, in seconds; zero: none.
@@ -119,6 +121,7 @@ impl Session {
             connection: None,
             number: None,
             is_kept: false,
+            proven_from: 0,
             listener: 0,
             keep_alive: 0,
             identity: Identity::default(),

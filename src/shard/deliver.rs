@@ -308,6 +308,9 @@ impl Shard {
         publishing: &mut Publishing<'_>,
         grant: Grant<'_>,
     ) {
+        if publishing.is_atomic {
+            self.withhold_queued(session, publishing.under);
+        }
         let receiver = receiver_mut(&mut self.sessions, session);
         // What came through a Shared Subscription may have to go to another member at once.
         let is_stored = receiver.is_kept && delivery.shared.is_none();
@@ -320,6 +323,13 @@ impl Shard {
             }
             Err(_) => self.stats.dropped_queue_full += 1,
         }
+    }
+
+    /// Notes that what is queued may not be shown before its publication is certain. More is recorded of that in this step.
+    fn withhold_queued(&mut self, session: u32, under: Option<Transaction>) {
+        let key = self.sessions.key(session);
+        self.journal.note_unsettled(under, || Entity::Session(key));
+        receiver_mut(&mut self.sessions, session).proven_from = self.journal.offset() + 1;
     }
 
     /// Writes down that a delivery is on its way to a Session that is kept; whether it is one.
@@ -430,6 +440,7 @@ impl Shard {
     pub(super) fn send_queued(&mut self, now: Moment, session: u32) {
         let Some(id) = self.sessions.get(session).and_then(|session| session.connection) else { return };
         let Some(window) = self.connections.get(id).map(|connection| connection.window) else { return };
+        self.hold_unsettled(session, id);
         self.resend(now, session, id, window);
         while self.has_output_room(id) {
             let outgoing = &mut receiver_mut(&mut self.sessions, session).outgoing;
@@ -440,6 +451,21 @@ impl Shard {
                 Next::Away => return self.read_back(session),
                 Next::Delivery(place, delivery) => self.send_waiting(now, session, id, place, delivery),
             }
+        }
+    }
+
+    /// What waits may be shown to nobody yet: it came of something that is not durable, or of transactions that are not complete.
+    fn hold_unsettled(&mut self, session: u32, id: ConnectionId) {
+        if !self.journal.is_on() {
+            return;
+        }
+        let proven_from = self.sessions.get(session).map_or(0, |receiver| receiver.proven_from);
+        if !self.journal.is_durable(proven_from) {
+            self.hold(id, Hold::Turn);
+        }
+        let touched = Entity::Session(self.sessions.key(session));
+        for transaction in self.journal.transactions_of(&touched) {
+            self.hold(id, self.hold_for(Some(transaction)));
         }
     }
 

@@ -37,13 +37,13 @@ struct Stored {
     checkpoint: u32,
 }
 
-/// Part of another shard's transaction.
+/// Part of a transaction that came from another shard: of that one, or of this one, to which it came back.
 #[derive(Debug, Default)]
 struct Foreign {
     gates: Vec<u64>,
     passed_to: PeerSet,
-    /// All that comes from the shard that sent it is there.
-    is_whole: bool,
+    /// From whom all that they had of it is there.
+    whole_from: PeerSet,
 }
 
 /// Something whose newest state belongs to a transaction that is not complete.
@@ -212,6 +212,12 @@ impl Journal {
         }
     }
 
+    /// Transactions that are not complete and have touched `entity`.
+    pub(super) fn transactions_of(&self, entity: &Entity) -> Vec<Transaction> {
+        let touched = self.unsettled.iter().filter(|(_, entities)| entities.contains(entity));
+        touched.map(|(transaction, _)| *transaction).collect()
+    }
+
     /// Whether the newest state of `entity` may turn out never to have been.
     pub(super) fn is_unsettled(&self, entity: &Entity) -> bool {
         self.unsettled.values().any(|entities| entities.contains(entity))
@@ -305,13 +311,11 @@ impl Journal {
         let complete = |(shard, number): (&u8, &u64)| Record::Complete(Transaction { shard: *shard, number: *number });
         records.extend(self.complete.iter().map(complete));
         records.extend(self.begun.iter().map(|(number, parts)| Record::Begun { number: *number, parts: *parts }));
-        let whole = self.foreign.iter().filter(|(_, foreign)| foreign.is_whole);
-        records.extend(
-            whole.map(|(transaction, foreign)| Record::Part {
-                transaction: *transaction,
-                parts: foreign.passed_to.bits(),
-            }),
-        );
+        for (transaction, foreign) in &self.foreign {
+            let (transaction, parts) = (*transaction, foreign.passed_to.bits());
+            let whole_from = (0..128).filter(|from| foreign.whole_from.contains(usize::from(*from)));
+            records.extend(whole_from.map(|from| Record::Part { transaction, from, parts }));
+        }
         records.iter().for_each(|record| self.append(record));
     }
 
@@ -400,7 +404,7 @@ impl Shard {
             return;
         }
         match under {
-            Some(own) if usize::from(own.shard) == self.id.index() => {
+            Some(own) if self.is_of_this_turn(own) => {
                 self.journal.parts.insert(peer.index());
                 self.store_elsewhere();
             }
@@ -408,8 +412,12 @@ impl Shard {
             None => {
                 self.peers.request_passed_on();
             }
-            Some(foreign) => self.pass_on(foreign, peer),
+            Some(earlier) => self.pass_on(earlier, peer),
         }
+    }
+
+    fn is_of_this_turn(&self, transaction: Transaction) -> bool {
+        usize::from(transaction.shard) == self.id.index() && transaction.number == self.peers.newest_stored()
     }
 
     fn pass_on(&mut self, transaction: Transaction, peer: ShardId) {
@@ -417,16 +425,11 @@ impl Shard {
         if let Some(foreign) = self.journal.foreign.get_mut(&transaction) {
             foreign.passed_to.insert(peer.index());
         }
-        if !self.journal.passed_on.contains(&transaction) {
-            self.journal.passed_on.push(transaction);
-        }
     }
 
-    /// Takes part in a transaction of another shard.
+    /// Takes part in a transaction of which a peer has sent something.
     pub(super) fn join_transaction(&mut self, under: Option<Transaction>) {
-        if let Some(transaction) = under
-            && usize::from(transaction.shard) != self.id.index()
-        {
+        if let Some(transaction) = under {
             self.journal.foreign.entry(transaction).or_default();
         }
     }
@@ -442,13 +445,15 @@ impl Shard {
     /// A peer asks for what came before to be dealt with.
     pub(super) fn on_fence(&mut self, peer: ShardId, kind: FenceKind, number: u64, parts: &[Transaction]) {
         for transaction in parts {
-            if usize::from(transaction.shard) == self.id.index() {
-                // What came back of an own transaction is a part like any other: it was recorded after the beginning.
-                self.journal.append(&Record::Part { transaction: *transaction, parts: 0 });
-            } else if let Some(foreign) = self.journal.foreign.get_mut(transaction) {
-                foreign.is_whole = true;
-                let parts = foreign.passed_to.bits();
-                self.journal.append(&Record::Part { transaction: *transaction, parts });
+            let Some(foreign) = self.journal.foreign.get_mut(transaction) else { continue };
+            foreign.whole_from.insert(peer.index());
+            let passed_to = foreign.passed_to;
+            let from = peer.index() as u8;
+            self.journal.append(&Record::Part { transaction: *transaction, from, parts: passed_to.bits() });
+            if !passed_to.is_empty() && !self.journal.passed_on.contains(transaction) {
+                // Those to whom this shard has passed something on have now got all of it, and hear so at the end of the turn.
+                self.peers.request_passed_on();
+                self.journal.passed_on.push(*transaction);
             }
         }
         match kind {
@@ -481,6 +486,8 @@ impl Shard {
     /// A transaction of this shard is complete: all its parts are durable.
     pub(super) fn complete_transaction(&mut self, number: u64) {
         self.journal.begun.remove(&number);
+        let shard = self.id.index() as u8;
+        self.journal.foreign.retain(|own, _| own.shard != shard || own.number > number); // What had come back.
         let transaction = Transaction { shard: self.id.index() as u8, number };
         self.journal.note_complete(transaction);
         for peer in self.peers.others() {

@@ -151,6 +151,7 @@ impl Shard {
         let key = self.sessions.key(session);
         self.journal.note_unsettled(under, || Entity::Session(key));
         self.journal.append_under(under, &Record::WillGone(SessionNumber(number)));
+        owner_of(&mut self.sessions, session).proven_from = self.journal.offset();
     }
 
     /// Puts a will in the line, since its delay has passed or its Session ends.

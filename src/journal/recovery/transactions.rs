@@ -28,7 +28,10 @@ struct Mention {
     /// Log offset of the frame that names it last.
     last: u64,
     begun: Option<u128>,
-    part: Option<u128>,
+    /// From whom all of a part has come.
+    from: u128,
+    /// To whom parts went on.
+    passed_to: u128,
 }
 
 impl Testimony {
@@ -39,9 +42,10 @@ impl Testimony {
                 let begun = &mut self.mention(Transaction { shard, number }, at).begun;
                 *begun = Some(begun.unwrap_or(0) | parts);
             }
-            Record::Part { transaction, parts } => {
-                let part = &mut self.mention(transaction, at).part;
-                *part = Some(part.unwrap_or(0) | parts);
+            Record::Part { transaction, from, parts } => {
+                let mention = self.mention(transaction, at);
+                mention.from |= bit(from);
+                mention.passed_to |= parts;
             }
             Record::Under(transaction) => {
                 self.mention(transaction, at);
@@ -147,25 +151,34 @@ fn raise(into: &mut BTreeMap<u8, u64>, from: &BTreeMap<u8, u64>) {
     }
 }
 
-/// Whether every shard that has a part in the transaction has recorded it.
+/// Whether every shard has recorded each part that it got, from whom.
 fn has_all_parts(scans: &[&Scan], transaction: Transaction) -> bool {
     let mention = |shard: u8| {
         let scan = scans.iter().find(|scan| scan.shard == shard)?;
         scan.testimony.mentions.get(&transaction)
     };
-    let Some(begun) = mention(transaction.shard).and_then(|mention| mention.begun) else { return false };
-    // The record of the beginning is the part of the shard that began it, but for what came back to it from others.
-    let mut seen = 0;
-    let mut open = begun & !own_bit(transaction.shard);
-    while open != 0 {
-        let shard = open.trailing_zeros() as u8;
-        let Some(more) = mention(shard).and_then(|mention| mention.part) else { return false };
-        seen |= own_bit(shard);
-        open = (open | more) & !seen;
+    let origin = transaction.shard;
+    let Some(begun) = mention(origin).and_then(|mention| mention.begun) else { return false };
+    // The record of the beginning stands for what the shard did by itself.
+    let mut open: Vec<(u8, u8)> = shards_of(begun & !bit(origin)).map(|to| (origin, to)).collect();
+    open.extend(mention(origin).into_iter().flat_map(|mention| shards_of(mention.passed_to)).map(|to| (origin, to)));
+    let mut seen = AHashSet::new();
+    while let Some((from, to)) = open.pop() {
+        if !seen.insert((from, to)) {
+            continue;
+        }
+        match mention(to).filter(|mention| mention.from & bit(from) != 0) {
+            Some(mention) => open.extend(shards_of(mention.passed_to).map(|next| (to, next))),
+            None => return false,
+        }
     }
     true
 }
 
-fn own_bit(shard: u8) -> u128 {
+fn shards_of(bits: u128) -> impl Iterator<Item = u8> {
+    (0..128).filter(move |shard| bits & bit(*shard) != 0)
+}
+
+fn bit(shard: u8) -> u128 {
     1u128.checked_shl(u32::from(shard)).unwrap_or(0)
 }

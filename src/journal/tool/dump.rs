@@ -227,7 +227,9 @@ impl Described {
             Record::Under(transaction) => Self::new("Under").transaction(*transaction),
             Record::Unconditional => Self::new("Unconditional"),
             Record::Begun { number, parts } => Self::new("Begun").number("number", *number).parts(*parts),
-            Record::Part { transaction, parts } => Self::new("Part").transaction(*transaction).parts(*parts),
+            Record::Part { transaction, from, parts } => {
+                Self::new("Part").transaction(*transaction).number("from", u64::from(*from)).parts(*parts)
+            }
             Record::Complete(transaction) => Self::new("Complete").transaction(*transaction),
             Record::Void(transaction) => Self::new("Void").transaction(*transaction),
             Record::CheckpointBegin => Self::new("CheckpointBegin"),

@@ -128,7 +128,10 @@ struct Transactions {
     complete: BTreeMap<u8, u64>,
     voids: BTreeSet<Transaction>,
     begun: BTreeMap<Transaction, u128>,
-    parts: BTreeMap<(usize, Transaction), u128>,
+    /// Who has got all of a transaction from whom.
+    parts: BTreeSet<(usize, usize, Transaction)>,
+    /// Who has passed parts of it on to whom.
+    passed_on: BTreeMap<(usize, Transaction), u128>,
 }
 
 impl Transactions {
@@ -157,8 +160,9 @@ impl Transactions {
                 self.begun.insert(transaction, parts);
                 self.known.insert(transaction);
             }
-            Record::Part { transaction, parts } => {
-                self.parts.insert((shard, transaction), parts);
+            Record::Part { transaction, from, parts } => {
+                self.parts.insert((shard, usize::from(from), transaction));
+                *self.passed_on.entry((shard, transaction)).or_default() |= parts;
                 self.known.insert(transaction);
             }
             Record::Under(transaction) => {
@@ -176,16 +180,15 @@ impl Transactions {
             return true;
         }
         let Some(parts) = self.begun.get(&transaction) else { return false };
-        let (mut open, mut seen) = (*parts & !(1 << transaction.shard), 0_u128);
-        while open & !seen != 0 {
-            let shard = (open & !seen).trailing_zeros() as usize;
-            seen |= 1 << shard;
-            match self.parts.get(&(shard, transaction)) {
-                Some(more) => open |= more,
-                None => return false,
-            }
-        }
-        true
+        let origin = usize::from(transaction.shard);
+        // Whatever went from one shard to another must be on record there as having come from that one.
+        let has_arrived = |from: usize, to: usize| self.parts.contains(&(to, from, transaction));
+        let passed_on = |from: usize| match self.passed_on.get(&(from, transaction)) {
+            Some(passed_on) if from == origin => passed_on | (*parts & !(1 << origin)),
+            None if from == origin => *parts & !(1 << origin),
+            passed_on => passed_on.copied().unwrap_or(0),
+        };
+        (0..128).all(|from| (0..128).all(|to| passed_on(from) >> to & 1 == 0 || has_arrived(from, to)))
     }
 }
 

@@ -302,7 +302,6 @@ fn expiries_go_on_counting_while_the_broker_is_away() {
 
 /// What a transaction has queued is shown to nobody before it is complete, even if there is room for it earlier.
 #[test]
-#[ignore = "open: the queue does not know of transactions"]
 fn a_queued_message_waits_for_its_transaction() {
     for is_kept in [false, true] {
         story(|sim| {

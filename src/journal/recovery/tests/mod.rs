@@ -616,7 +616,7 @@ fn is_complete(parts: u128, others: &[&[Record<'_>]]) -> bool {
 
 #[test]
 fn a_transaction_counts_when_all_its_parts_are_there_and_otherwise_nothing_of_it_does() {
-    let part = |parts| Record::Part { transaction: T, parts };
+    let part = |parts| Record::Part { transaction: T, from: T.shard, parts };
     assert!(is_complete(0b000, &[]));
     assert!(is_complete(0b001, &[]));
     assert!(!is_complete(0b010, &[&[]]));
@@ -627,10 +627,20 @@ fn a_transaction_counts_when_all_its_parts_are_there_and_otherwise_nothing_of_it
 
 #[test]
 fn a_part_that_leads_to_another_shard_needs_that_one_too() {
-    let part = |parts| Record::Part { transaction: T, parts };
-    assert!(!is_complete(0b010, &[&[part(0b100)], &[]]));
-    assert!(is_complete(0b010, &[&[part(0b100)], &[part(0b010)]]));
-    assert!(!is_complete(1 << 100, &[&[part(0)]]));
+    let part = |from, parts| Record::Part { transaction: T, from, parts };
+    assert!(!is_complete(0b010, &[&[part(0, 0b100)], &[]]));
+    assert!(is_complete(0b010, &[&[part(0, 0b100)], &[part(1, 0)]]));
+    assert!(is_complete(0b010, &[&[part(0, 0b100), part(2, 0b100)], &[part(1, 0b010)]]));
+    assert!(!is_complete(1 << 100, &[&[part(0, 0)]]));
+}
+
+#[test]
+fn a_part_from_one_shard_is_not_taken_for_that_from_another() {
+    let part = |from, parts| Record::Part { transaction: T, from, parts };
+    // The third shard got something from the first, and something else through the second.
+    assert!(!is_complete(0b110, &[&[part(0, 0b100)], &[part(0, 0)]]));
+    assert!(!is_complete(0b110, &[&[part(0, 0b100)], &[part(1, 0)]]));
+    assert!(is_complete(0b110, &[&[part(0, 0b100)], &[part(0, 0), part(1, 0)]]));
 }
 
 #[test]
