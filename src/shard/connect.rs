@@ -59,7 +59,8 @@ impl Shard {
         }
         // While the disk refuses, a client may come back to its Session all the same: nothing new is promised to it. That its old will is
         // gone would be a promise.
-        let only_returns = is_resumed && connect.will.is_none() && !decides_on_will;
+        let is_proven = self.sessions.get(session).is_some_and(|owner| self.journal.is_durable(owner.proven_from));
+        let only_returns = is_resumed && connect.will.is_none() && !decides_on_will && is_proven;
         if self.journal.must_promise() && !(self.journal.is_failing() && only_returns) {
             self.promise(id);
             self.connections.get_mut(id).expect("it is being opened").await_connack();
