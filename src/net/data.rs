@@ -5,6 +5,7 @@
 //! process before that step leaves the old generation as it was, and the next start begins the move anew; after it only the old one's
 //! files may be left, which the next start removes.
 
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 use std::thread::{self, ScopedJoinHandle};
@@ -14,7 +15,9 @@ use super::journal::{Beginning, Place};
 use super::signals::Signals;
 use super::startup::StartError;
 use crate::config::Config;
+use crate::journal::log::Existing;
 use crate::journal::recovery::{Limits, Progress, agree, distribute, replay, resolve, scan};
+use crate::journal::segment::SEAL;
 use crate::journal::{Directory, JournalError, Recovered, SegmentName};
 use crate::shard::{home_hasher, home_of};
 use crate::timer::Moment;
@@ -24,7 +27,7 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 /// How often it is looked whether the reading is over, or a signal has come.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Bytes of queued messages that all shards together read into memory; the others are read when their clients come.
-const QUEUED_BYTES_MAX: u64 = 1 << 30;
+const QUEUED_BYTES_MAX: u64 = 64 << 20;
 
 /// With fewer records the time says nothing about how long many take.
 const RECORDS_WORTH_A_RATE: u64 = 10_000;
@@ -48,7 +51,7 @@ impl Data {
         let is_moving = usize::from(meta.shards) != shards;
         let recovered = recover(&directory, meta.shards, is_moving, signals).map_err(StartError::Journal)?;
         if !is_moving {
-            directory.remove_older_generations(); // Left over where a move was cut short at its end.
+            directory.remove_other_generations(); // Left over where a move was cut short at its end.
             let beginnings = recovered.into_iter().map(|one| beginning(&directory, meta.generation, one, false));
             return Ok(Self { beginnings: beginnings.collect(), directory, moving_to: None });
         }
@@ -79,7 +82,7 @@ impl Data {
     pub(super) fn settle(&mut self) -> Result<(), StartError> {
         if let Some((generation, shards)) = self.moving_to.take() {
             self.directory.switch(generation, shards).map_err(StartError::DataDirectory)?;
-            self.directory.remove_older_generations();
+            self.directory.remove_other_generations();
         }
         Ok(())
     }
@@ -96,7 +99,18 @@ fn beginning(directory: &Directory, generation: u32, recovered: Recovered, is_mo
         folder: directory.generation_path(generation).join(SegmentName::folder(recovered.shard)),
         existing: recovered.existing.clone(),
     };
+    if !is_moving {
+        place.existing.iter().for_each(|segment| give_back(directory, segment));
+    }
     Beginning { recovered, place, is_moving }
+}
+
+/// Gives back what was allocated for a segment and not used: each start begins a new one, and nobody writes to this one again.
+fn give_back(directory: &Directory, segment: &Existing) {
+    let used = segment.name.file_offset(segment.end) + SEAL as u64;
+    let file = File::options().write(true).open(directory.segment_path(&segment.name));
+    // It is only room: where this fails, the next checkpoint removes the file.
+    let _ = file.and_then(|file| if file.metadata()?.len() > used { file.set_len(used) } else { Ok(()) });
 }
 
 /// Reads all journals at the same time, each on a thread of its own.
@@ -174,9 +188,15 @@ fn tell_recovered(recovered: &[Recovered], void_transactions: usize, took: Durat
             sessions = one.sessions.len(),
             retained = one.retained.len(),
             wills = wills(one),
-            torn_bytes = one.torn_bytes,
             "journal read"
         );
+        if one.torn_bytes > 0 {
+            tracing::warn!(
+                shard = one.shard,
+                bytes = one.torn_bytes,
+                "what stood at the end of the journal was incomplete and was cut off: after a crash it was never promised to anybody"
+            );
+        }
     }
     let sum = |of: &dyn Fn(&Recovered) -> u64| recovered.iter().map(of).sum::<u64>();
     let records = sum(&|one| one.records);

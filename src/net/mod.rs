@@ -67,6 +67,12 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mut data = match config.durability {
         Durability::Memory => {
             tracing::warn!("durability is \"memory\": sessions, retained messages and wills end with this process");
+            if config.data_dir.join(crate::journal::directory::META_FILE).exists() {
+                tracing::warn!(
+                    data_dir = %config.data_dir.display(),
+                    "there is a journal, which is left as it is: what it holds will be there again with another durability, wills included"
+                );
+            }
             None
         }
         Durability::Sync | Durability::Relaxed => Some(Data::open(&config, shards, &mut signals)?),

@@ -89,6 +89,7 @@ impl Shard {
         if self.journal.is_on() && !self.is_writing_checkpoint() {
             self.journal.end_step();
             self.journal.checkpoint += 1;
+            self.restart.has_many_segments = false;
             let began = self.journal.offset();
             self.journal.append(&Record::CheckpointBegin);
             self.journal.write_transactions();
@@ -111,7 +112,8 @@ impl Shard {
         let live_max = self.live_bytes().saturating_mul(u64::from(config.size_ratio_max));
         let log_bytes = self.journal.offset() - self.checkpoint.start;
         let has_failed = self.checkpoint.failed_at.is_some_and(|failed_at| log_bytes < 2 * failed_at);
-        log_bytes > live_max.max(config.checkpoint_floor_bytes as u64) && !has_failed
+        let is_large = log_bytes > live_max.max(config.checkpoint_floor_bytes as u64);
+        (is_large || self.restart.has_many_segments) && !has_failed
     }
 
     /// Whether the next slice can be written now: the previous one is on the disk, so nothing piles up.
@@ -248,15 +250,18 @@ impl Shard {
         };
         let Some(number) = owner.number.filter(|_| owner.is_kept).map(SessionNumber) else { return done };
         let journal = &mut self.journal;
-        if place == Place::default() {
-            for in_flight in owner.outgoing.in_flight() {
-                write_in_flight(journal, number, in_flight);
+        let enough = journal.offset() + self.config.journal.checkpoint_slice_bytes as u64;
+        // What is in flight stands before what waits, and a delivery goes from one to the other without changing its place.
+        for in_flight in owner.outgoing.in_flight().filter(|in_flight| (place..=last).contains(&in_flight.place)) {
+            if journal.offset() >= enough {
+                return Stage::Queue { next, key, place: in_flight.place, last };
             }
+            write_in_flight(journal, number, in_flight);
         }
         for (written, waiting) in
             owner.outgoing.queue().from(place).take_while(|waiting| waiting.place <= last).enumerate()
         {
-            if written >= CHUNK {
+            if written >= CHUNK || journal.offset() >= enough {
                 return Stage::Queue { next, key, place: waiting.place, last };
             }
             match &waiting.body {
@@ -271,12 +276,6 @@ impl Shard {
                 }
             }
             journal.append(&Record::Queued(waiting_record(number, waiting)));
-        }
-        if place != Place::default() {
-            // What left the queue since the first piece was written is in flight now, and not described yet.
-            for in_flight in owner.outgoing.in_flight().filter(|in_flight| in_flight.place <= last) {
-                write_in_flight(journal, number, in_flight);
-            }
         }
         done
     }

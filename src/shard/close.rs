@@ -108,12 +108,15 @@ impl Shard {
         self.tell_presence(session, false);
         self.go_on_looking_up(session);
         let owner = self.sessions.get(session).expect("a connection has a Session");
-        if owner.is_kept || is_held {
+        // One that ends now says so itself, and perhaps under a transaction.
+        if is_held || (owner.is_kept && owner.expiry != SessionExpiry::WITH_CONNECTION) {
             self.record_session(session, Some(now));
         }
         let owner = self.sessions.get_mut(session).expect("a connection has a Session");
         match owner.expiry.duration() {
-            Some(expiry) if expiry.is_zero() => self.end_session(now, session),
+            Some(expiry) if expiry.is_zero() => {
+                self.end_session(now, session);
+            }
             Some(expiry) => {
                 owner.ends = Some(now + expiry);
                 let timer = Timer::SessionExpiry(self.sessions.key(session));
@@ -124,8 +127,9 @@ impl Shard {
         }
     }
 
-    /// Ends a Session: its subscriptions go, what it held of Shared Subscriptions returns, and its will is due now.
-    pub(super) fn end_session(&mut self, now: Moment, session: u32) {
+    /// Ends a Session: its subscriptions go, what it held of Shared Subscriptions returns, and its will is due now. The transaction under
+    /// which it ends, if it needs one.
+    pub(super) fn end_session(&mut self, now: Moment, session: u32) -> Option<Transaction> {
         let owner = self.sessions.get_mut(session).expect("a Session ends once");
         let subscriptions = std::mem::take(&mut owner.subscriptions);
         let look_ups = std::mem::take(&mut owner.look_ups);
@@ -149,6 +153,7 @@ impl Shard {
         } else {
             self.record_session_under(session, Some(now), under); // From here on only its will is kept.
         }
+        under
     }
 
     /// Gives what a Session that ends held of Shared Subscriptions back to their groups, and lets go of the rest.
@@ -173,14 +178,14 @@ impl Shard {
             if let Sending::AwaitPuback(delivery) = in_flight.sending
                 && delivery.shared.is_some()
             {
-                self.return_delivery(now, delivery, under);
+                self.return_delivery(now, delivery, None, under);
             }
         }
         for waiting in waiting {
             let publication = waiting.body.publication();
             if waiting.shared.is_some() {
                 match waiting.into_delivery() {
-                    Some(delivery) => self.return_delivery(now, delivery, under),
+                    Some(delivery) => self.return_delivery(now, delivery, None, under),
                     None => self.stats.dropped_no_member += 1, // Found in the journal beyond the memory there is for queues.
                 }
             }

@@ -181,7 +181,11 @@ impl Shard {
         reason: ReasonCode,
     ) {
         self.stats.connects_refused += 1;
-        self.events.push_back(Event::ConnectRefused { client_id: Arc::clone(client_id), peer: origin.peer, reason });
+        // That the disk fails was logged, and a fleet that returns meanwhile must not fill the log.
+        if !self.journal.is_failing() || reason != ReasonCode::QuotaExceeded {
+            let client_id = Arc::clone(client_id);
+            self.events.push_back(Event::ConnectRefused { client_id, peer: origin.peer, reason });
+        }
         let opening = Opening {
             id,
             session: u32::MAX,
@@ -216,7 +220,7 @@ impl Shard {
         let has_expired = old.ends.is_some_and(|ends| ends <= now);
         let survives = !clean_start && !old.has_ended && !has_expired && !ends_with_connection; // [MQTT-3.1.4-4]
         // A Session that ended with the server: only its will was kept, and waits for the grace of a restart to pass.
-        let is_graced = old.has_ended && !clean_start;
+        let is_graced = (old.has_ended || has_expired) && !clean_start;
         if let Some(connection) = taken_over {
             self.take_over(now, connection, survives);
         }
@@ -235,10 +239,11 @@ impl Shard {
         let has_due = self.sessions.get(session).is_some_and(|old| matches!(old.will, WillState::Due { .. }));
         if has_due && !survives {
             // The old Session ends, and its will is the last that is heard of it.
-            self.end_session(now, session);
+            previous.under = self.end_session(now, session);
         }
         if has_due {
-            previous.under = self.publish_will(now, session);
+            let under = self.publish_will(now, session);
+            previous.under = previous.under.or(under);
             previous.published_will = true;
         }
         let still_there = self.sessions.find(client_id) == Some(session);
@@ -250,7 +255,7 @@ impl Shard {
                 self.wheel.cancel(timer);
             }
         } else if still_there {
-            self.end_session(now, session);
+            previous.under = self.end_session(now, session).or(previous.under);
         }
         previous
     }
@@ -328,6 +333,9 @@ impl Shard {
             if owner.is_kept || connect.will.is_some() {
                 owner.number.get_or_insert_with(|| self.journal.number_session().0);
             }
+        }
+        if owner.number.is_some() && owner.proven_from == 0 {
+            owner.proven_from = self.journal.offset() + 1; // Until its first record is durable there may turn out to be no Session.
         }
         let (client_id, author) = (Arc::clone(&owner.client_id), owner.author);
         self.record_session_under(session, None, under);

@@ -544,7 +544,8 @@ impl Shard {
         under: Option<Transaction>,
     ) {
         let Some(session) = self.sessions.resolve(key).filter(|index| !self.has_ended(*index)) else {
-            return self.return_delivery(now, delivery, under);
+            let gone = Member { shard: self.id, session: key };
+            return self.return_delivery(now, delivery, Some(gone), under);
         };
         let message = Arc::clone(&delivery.message);
         let mut publishing = Publishing::of(&message, now).under(under);

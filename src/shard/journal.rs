@@ -79,6 +79,8 @@ pub(super) struct Journal {
     pub(super) is_passing_on: bool,
     /// Other shards may have to store what this step sent them.
     is_stored_elsewhere: bool,
+    /// Where the journal ended when a delivery that had come back was last given to another member.
+    returned_at: u64,
     /// Transactions of others, parts of which were passed on in this turn.
     passed_on: Vec<Transaction>,
     foreign: BTreeMap<Transaction, Foreign>,
@@ -114,6 +116,7 @@ impl Journal {
             parts: PeerSet::default(),
             is_passing_on: false,
             is_stored_elsewhere: false,
+            returned_at: 0,
             passed_on: Vec::new(),
             foreign: BTreeMap::new(),
             begun: BTreeMap::new(),
@@ -149,6 +152,11 @@ impl Journal {
 
     pub(super) fn is_durable(&self, offset: u64) -> bool {
         offset <= self.durable
+    }
+
+    /// Notes that a delivery came back and was given to another member.
+    pub(super) fn note_returned(&mut self) {
+        self.returned_at = self.appender.offset();
     }
 
     /// Whether nothing that was done waits to be shown.
@@ -235,6 +243,10 @@ impl Journal {
     pub(super) fn write_message(&mut self, message: &Message) {
         if !self.is_on() || self.has_in_checkpoint(message.publication) {
             return;
+        }
+        // It counts in any case: what refers to it decides.
+        if self.scope.take().is_some() {
+            self.appender.append(&Record::Unconditional);
         }
         let extent = self.appender.append(&Record::Message(record_of(message)));
         let references = self.messages.get(&message.publication).map_or(0, |stored| stored.references);
@@ -416,7 +428,7 @@ impl Shard {
         }
     }
 
-    fn is_of_this_turn(&self, transaction: Transaction) -> bool {
+    pub(super) fn is_of_this_turn(&self, transaction: Transaction) -> bool {
         usize::from(transaction.shard) == self.id.index() && transaction.number == self.peers.newest_stored()
     }
 
@@ -427,11 +439,27 @@ impl Shard {
         }
     }
 
-    /// Takes part in a transaction of which a peer has sent something.
-    pub(super) fn join_transaction(&mut self, under: Option<Transaction>) {
-        if let Some(transaction) = under {
-            self.journal.foreign.entry(transaction).or_default();
+    /// Takes part in a transaction of which a peer has sent something; `None` where it is complete already.
+    pub(super) fn join_transaction(&mut self, under: Option<Transaction>) -> Option<Transaction> {
+        let complete = |open: &Transaction| self.journal.complete.get(&open.shard).copied().unwrap_or(0);
+        let under = under.filter(|open| open.number > complete(open))?;
+        self.journal.foreign.entry(under).or_default();
+        Some(under)
+    }
+
+    /// Answers a peer's fence, unless something came back meanwhile of what was passed on, and went on to somebody else.
+    pub(super) fn acknowledge_fence(&mut self, peer: ShardId, kind: FenceKind, number: u64) {
+        let wait = Wait::Acknowledge { peer, kind, number };
+        if kind == FenceKind::Stored {
+            let returned_at = self.journal.returned_at;
+            if !self.journal.is_durable(returned_at) {
+                return self.journal.waits.push_back((returned_at, wait));
+            }
+            if let Some(fence) = self.peers.returned_outstanding() {
+                return self.peers.wait_passed_on(fence, wait);
+            }
         }
+        self.peers.send(peer, PeerMessage::FenceAck { kind, number });
     }
 
     /// What holds back the deliveries of a publication that happens on all shards or on none.

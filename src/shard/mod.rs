@@ -405,7 +405,7 @@ impl Shard {
     fn apply_letter(&mut self, now: Moment, peer: ShardId, message: PeerMessage) {
         match message {
             PeerMessage::Publish { message, deliver, store, under } => {
-                self.join_transaction(under);
+                let under = self.join_transaction(under);
                 if deliver {
                     let mut publishing = deliver::Publishing::of(&message, now).under(under);
                     self.deliver_here(now, &mut publishing, None, None);
@@ -426,12 +426,14 @@ impl Shard {
             PeerMessage::Leave { key, member } => self.remove_member(&key, member),
             PeerMessage::Presence { key, member, is_connected } => self.set_presence(&key, member, is_connected),
             PeerMessage::Deliver { session, delivery, under } => {
-                self.join_transaction(under);
+                let under = self.join_transaction(under);
                 self.deliver_chosen(now, session, delivery, under);
             }
-            PeerMessage::Return { delivery, under } => {
-                self.join_transaction(under);
-                self.on_return(now, delivery, under);
+            PeerMessage::Return { delivery, gone, under } => {
+                let under = self.join_transaction(under);
+                self.on_return(now, delivery, gone, under);
+                self.journal.note_returned();
+                self.peers.request_returned();
             }
             PeerMessage::LookUp { look_up, filter, cursor } => self.on_look_up(peer, look_up, filter, cursor),
             PeerMessage::Found(found) => self.on_found(now, peer, found),
@@ -521,9 +523,7 @@ impl Shard {
             Wait::Gate(gate) => self.meet(gate),
             Wait::Joined { peer, gate } => self.peers.send(peer, PeerMessage::Joined { gate }),
             Wait::LookUp(job) => self.admit_look_up(job),
-            Wait::Acknowledge { peer, kind, number } => {
-                self.peers.send(peer, PeerMessage::FenceAck { kind, number });
-            }
+            Wait::Acknowledge { peer, kind, number } => self.acknowledge_fence(peer, kind, number),
         }
     }
 
@@ -588,6 +588,7 @@ impl Shard {
         if looks_up {
             self.go_on_looking_up(session);
         }
+        self.journal.end_step();
     }
 
     /// The next event for the log.

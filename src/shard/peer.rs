@@ -111,6 +111,8 @@ pub enum PeerMessage {
     Return {
         /// The delivery.
         delivery: Delivery,
+        /// The member that was chosen, where it is no more.
+        gone: Option<Member>,
         /// The transaction that this is part of, of whichever shard.
         under: Option<Transaction>,
     },
@@ -224,6 +226,8 @@ pub(super) struct Peers {
     stored: Fences,
     passed_on: Fences,
     interest_fence: u64,
+    /// The newest fence behind something that was passed on since it had come back.
+    returned_fence: u64,
     owed: Vec<Option<u64>>,
     gates: BTreeMap<u64, Gate>,
     next_gate: u64,
@@ -239,6 +243,7 @@ impl Peers {
             stored: Fences::new(FenceKind::Stored, me, shards),
             passed_on: Fences::new(FenceKind::PassedOn, me, shards),
             interest_fence: 0,
+            returned_fence: 0,
             owed: vec![None; shards],
             gates: BTreeMap::new(),
             next_gate: 1,
@@ -314,6 +319,16 @@ impl Peers {
     /// The number that a transaction of this turn has or would have.
     pub(super) fn newest_stored(&self) -> u64 {
         self.stored.next
+    }
+
+    /// The same for what has come back and goes on to another member.
+    pub(super) fn request_returned(&mut self) {
+        self.returned_fence = self.passed_on.request();
+    }
+
+    /// The fence behind the newest of these, where it is not answered yet.
+    pub(super) fn returned_outstanding(&self) -> Option<u64> {
+        (self.returned_fence > self.passed_on.answered()).then_some(self.returned_fence)
     }
 
     /// The newest fence for stored things, where it is not answered yet.

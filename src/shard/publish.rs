@@ -37,7 +37,8 @@ impl Shard {
             Some(refused) => (refused, None),
             None => {
                 let routed = self.route_packet(now, session, topic, packet);
-                if (routed.to_peers && self.peers.is_congested()) || self.journal.is_congested() {
+                let waits_for_disk = self.journal.is_congested() && self.journal.must_promise();
+                if (routed.to_peers && self.peers.is_congested()) || waits_for_disk {
                     self.pause(id);
                 }
                 let matched = if routed.matched { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };

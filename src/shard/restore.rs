@@ -21,11 +21,14 @@ use std::time::Duration;
 /// The grace where `wills.restart_grace` is "keep-alive" and the client has none.
 const GRACE_WITHOUT_KEEP_ALIVE: Duration = Duration::from_secs(60);
 
+/// Each start begins a segment; with more than these a checkpoint sweeps them up.
+const SEGMENTS_MAX: usize = 8;
+
 /// What is left to do of a restart.
 #[derive(Debug, Default)]
 pub(super) struct Restart {
-    /// Sessions whose wills wait for the listeners to open.
-    graced: Vec<SessionKey>,
+    /// Sessions whose expiry and wills wait for the listeners to open.
+    returned: Vec<SessionKey>,
     /// The fence behind all that the peers must know of the Subscriptions.
     is_known_by: Option<u64>,
     /// What must be durable before anything else is written: which transactions never were. A checkpoint of another shard could otherwise
@@ -33,6 +36,8 @@ pub(super) struct Restart {
     is_durable_at: u64,
     /// What was recovered lies in this shard's own journal, so that a long queue need not stay in memory.
     is_in_journal: bool,
+    /// So many starts have left a segment each that a checkpoint is due, whatever they hold.
+    pub(super) has_many_segments: bool,
     /// The listeners were opened.
     pub(super) is_open: bool,
 }
@@ -80,12 +85,15 @@ impl Shard {
             }
         }
         let stopped = recovered.stopped.unwrap_or(now);
+        self.restart.has_many_segments = recovered.existing.len() > SEGMENTS_MAX;
         for session in recovered.sessions {
             self.restore_session(now, stopped, session);
         }
         self.journal.append(&Record::Clock(now));
         self.journal.end_step();
-        self.restart.is_durable_at = self.journal.offset();
+        if !recovered.voids.is_empty() {
+            self.restart.is_durable_at = self.journal.offset();
+        }
         self.restart.is_known_by = self.peers.has_peers().then(|| self.peers.request_fence());
     }
 
@@ -93,13 +101,19 @@ impl Shard {
         let header = recovered.header;
         let client_id: Arc<str> = header.client_id.into();
         let number = header.session;
-        let is_kept = header.expiry != 0;
+        // A Session that was to end with its connection may still hold what must return to its groups: it ends once they are there.
+        let must_return = recovered.deliveries.iter().any(|delivery| delivery.shared.is_some());
+        let is_kept = header.expiry != 0 || must_return;
         if !is_kept && recovered.will.is_none() {
             // It ended with its connection, or with the server.
             return self.journal.append(&Record::SessionEnded(number));
         }
         if let Some(older) = self.sessions.find(&client_id) {
-            self.sessions.remove(older); // Sessions come in the order of their numbers, and a client has one.
+            // Sessions come in the order of their numbers, and a client has one: the newer overrules.
+            self.end_session(now, older);
+            if self.sessions.get(older).is_some() {
+                self.publish_will(now, older);
+            }
         }
         let closed = header.closed.unwrap_or(stopped);
         let expiry = SessionExpiry::from_seconds(header.expiry);
@@ -116,17 +130,21 @@ impl Shard {
         session.received = recovered.received.into_iter().collect();
         self.connects = self.connects.max(header.connection);
         let index = self.sessions.insert(session);
-        for (filter, options, id) in recovered.subscriptions {
-            self.restore_subscription(index, &filter, options, id);
+        if is_kept {
+            for (filter, options, id) in recovered.subscriptions {
+                self.restore_subscription(index, &filter, options, id);
+            }
+            for delivery in recovered.deliveries {
+                self.restore_delivery(index, delivery);
+            }
         }
-        for delivery in recovered.deliveries {
-            self.restore_delivery(index, delivery);
+        if header.closed.is_none() {
+            self.record_session(index, Some(closed)); // The next restart counts from here, too.
         }
         if let Some(will) = recovered.will {
-            self.restore_will(now, index, closed, will);
-        } else {
-            self.arm_session_expiry(index);
+            self.restore_will(index, closed, will);
         }
+        self.restart.returned.push(self.sessions.key(index));
     }
 
     fn restore_subscription(
@@ -187,14 +205,15 @@ impl Shard {
                     }),
                 };
                 let waiting = Waiting { place, queued, body, qos, retain, subscription_ids, shared };
-                outgoing.restore_waiting(waiting, self.restart.is_in_journal, &mut self.queues);
+                let is_stored = self.restart.is_in_journal && waiting.shared.is_none();
+                outgoing.restore_waiting(waiting, is_stored, &mut self.queues);
             }
             (_, None) => outgoing.skip_places(place),
         }
     }
 
     /// A will that was armed counts as if its connection had closed when the server stopped. (WILLS.md, *Restart*)
-    fn restore_will(&mut self, now: Moment, session: u32, closed: Moment, recovered: RecoveredWill) {
+    fn restore_will(&mut self, session: u32, closed: Moment, recovered: RecoveredWill) {
         let RecoveredWill { will, pending } = recovered;
         let owner = self.sessions.get(session).expect("it was restored just now");
         let (due, mut closing) = pending.unwrap_or_else(|| {
@@ -210,14 +229,6 @@ impl Shard {
         let owner = self.sessions.get_mut(session).expect("it was restored just now");
         owner.will = WillState::Pending { will: Box::new(will), due, timer, closing };
         self.stats.wills.pending_now += 1;
-        self.restart.graced.push(key);
-        let _ = now;
-    }
-
-    fn arm_session_expiry(&mut self, session: u32) {
-        let Some(ends) = self.sessions.get(session).and_then(|session| session.ends) else { return };
-        let timer = self.wheel.arm(ends, Timer::SessionExpiry(self.sessions.key(session)));
-        self.sessions.get_mut(session).expect("it was looked up above").expiry_timer = Some(timer);
     }
 
     /// Whether all shards know the Subscriptions found in the journal, so that no message can miss them, and what the journal had to be
@@ -230,18 +241,19 @@ impl Shard {
     /// The listeners are open: the grace of recovered wills begins. A client that comes back within it raises no false alarm.
     pub fn open_for_business(&mut self, now: Moment) {
         self.restart.is_open = true;
-        for key in std::mem::take(&mut self.restart.graced) {
+        for key in std::mem::take(&mut self.restart.returned) {
             let Some(session) = self.sessions.resolve(key) else { continue };
             let Some(owner) = self.sessions.get_mut(session) else { continue };
-            let grace_ends = now + grace(&self.config, owner.keep_alive);
-            let WillState::Pending { due, timer, .. } = &mut owner.will else { continue };
-            *due = grace_ends.max(*due);
-            let due = *due;
-            // The Session must not end, and its will with it, before that.
-            owner.ends = owner.ends.map(|ends| ends.max(grace_ends));
-            let old = std::mem::replace(timer, self.wheel.arm(due, Timer::WillDelay(key)));
-            self.wheel.cancel(old);
-            self.arm_session_expiry(session);
+            let mut ends = owner.ends;
+            if let WillState::Pending { due, timer, .. } = &mut owner.will {
+                let grace_ends = now + grace(&self.config, owner.keep_alive);
+                *due = grace_ends.max(*due);
+                // A Session that ends publishes its will, and so is there until then, even if nobody can resume it any more.
+                ends = ends.map(|ends| ends.max(grace_ends));
+                let old = std::mem::replace(timer, self.wheel.arm(*due, Timer::WillDelay(key)));
+                self.wheel.cancel(old);
+            }
+            owner.expiry_timer = ends.map(|ends| self.wheel.arm(ends, Timer::SessionExpiry(key)));
         }
     }
 

@@ -202,19 +202,35 @@ impl Shard {
     }
 
     /// Gives a delivery back to its group, since the Session it was meant for has ended. [MQTT-4.8.2-4]
-    pub(super) fn return_delivery(&mut self, now: Moment, delivery: Delivery, under: Option<Transaction>) {
+    /// `gone` is the member that was chosen, where it is no more: it must not be chosen again.
+    pub(super) fn return_delivery(
+        &mut self,
+        now: Moment,
+        delivery: Delivery,
+        gone: Option<Member>,
+        under: Option<Transaction>,
+    ) {
         let Some(key) = delivery.shared.clone() else { return };
         let home = self.group_home(&key);
         if home == self.id {
-            self.on_return(now, delivery, under);
+            self.on_return(now, delivery, gone, under);
         } else {
             self.note_part(under, home);
-            self.peers.send(home, PeerMessage::Return { delivery, under });
+            self.peers.send(home, PeerMessage::Return { delivery, gone, under });
         }
     }
 
     /// Chooses another member for a delivery that came back.
-    pub(super) fn on_return(&mut self, now: Moment, mut delivery: Delivery, under: Option<Transaction>) {
+    pub(super) fn on_return(
+        &mut self,
+        now: Moment,
+        mut delivery: Delivery,
+        gone: Option<Member>,
+        under: Option<Transaction>,
+    ) {
+        if let (Some(key), Some(gone)) = (delivery.shared.clone(), gone) {
+            self.remove_member(&key, gone);
+        }
         let chosen = delivery
             .shared
             .as_ref()

@@ -177,6 +177,7 @@ impl Shard {
     ///
     /// The owner calls this in slices from a task queue of its own, so that a storm costs ordinary traffic a bounded share.
     pub fn publish_due_wills(&mut self, now: Moment, at_most: usize) -> usize {
+        let mut postponed = Vec::new();
         for _ in 0..at_most {
             if self.journal.is_failing() {
                 break; // What cannot be written down as published stays due.
@@ -185,13 +186,33 @@ impl Shard {
             let Some(session) = self.sessions.resolve(key) else { continue };
             if self.is_held(session) {
                 self.wills.held.push_back(key);
+            } else if self.is_between_transactions(session) {
+                postponed.push(key);
             } else {
                 self.publish_will(now, session);
                 self.journal.end_step();
             }
         }
+        for key in postponed.into_iter().rev() {
+            self.wills.due.push_front(key);
+        }
         self.end_storm(now);
         self.wills.due.len()
+    }
+
+    /// The transaction of this turn under which a Session was changed, if there is one.
+    fn open_transaction_of(&self, session: u32) -> Option<Transaction> {
+        let touched = Entity::Session(self.sessions.key(session));
+        self.journal.transactions_of(&touched).into_iter().find(|transaction| self.is_of_this_turn(*transaction))
+    }
+
+    /// Whether a Session ends under an earlier transaction that is not complete: its will must not be gone if that never was.
+    fn is_between_transactions(&self, session: u32) -> bool {
+        let has_ended = self.sessions.get(session).is_some_and(|owner| owner.has_ended);
+        has_ended && {
+            let touched = Entity::Session(self.sessions.key(session));
+            self.journal.transactions_of(&touched).into_iter().any(|transaction| !self.is_of_this_turn(transaction))
+        }
     }
 
     /// Publishes the will of a Session that is due; under which transaction, where other shards have a part in it. A Session that has
@@ -207,7 +228,7 @@ impl Shard {
         };
         let (client_id, identity) = (Arc::clone(&owner.client_id), owner.identity.clone());
         let has_ended = owner.has_ended;
-        let mut under = None;
+        let mut under = self.open_transaction_of(session);
         let publisher = (!has_ended).then_some(session);
         let mut message = will.message;
         let topic_is_allowed =
@@ -218,7 +239,8 @@ impl Shard {
             let published = Arc::make_mut(&mut message);
             published.publication = publication;
             published.expires = message::expiry(now, will.message_expiry_interval);
-            let mut publishing = Publishing { is_atomic: true, ..Publishing::of(&message, now) };
+            // Where the Session ends under a transaction of this turn, its will goes with it.
+            let mut publishing = Publishing { is_atomic: true, under, ..Publishing::of(&message, now) };
             under = self.route(now, &mut publishing, publisher).under;
             self.note_published(now, due, closing.cause);
         } else {

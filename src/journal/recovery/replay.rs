@@ -113,6 +113,9 @@ impl Replayer<'_> {
                 Record::CheckpointEnd => self.is_describing = false,
                 // A checkpoint that was never completed does not tell again all that this would void.
                 Record::SessionReset(_) if !self.is_describing => self.state.see(&record),
+                Record::Session(header) if counts && header.closed.is_some() && !self.is_describing => {
+                    self.state.close(&header);
+                }
                 record if counts => self.state.apply(&record, extent).map_err(|malformed| (offset, malformed))?,
                 record => self.state.see(&record),
             }

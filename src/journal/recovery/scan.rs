@@ -8,6 +8,7 @@ use crate::journal::frame::{FRAME_HEADER, Flags, FrameHeader, Position};
 use crate::journal::log::Existing;
 use crate::journal::record::Record;
 use crate::journal::segment::{BadHeader, SEGMENT_HEADER, SegmentHeader, SegmentName};
+use ahash::AHashSet;
 
 /// What the first reading of a journal has found.
 #[derive(Debug, Default)]
@@ -76,8 +77,17 @@ pub fn scan(files: &dyn Files, shard: u8, progress: &mut dyn FnMut(Progress)) ->
         scan.file_bytes += reader.length();
         scan.existing.push(Existing { name, end: name.start });
     }
-    let scanner =
-        Scanner { files, scan, open_checkpoint: None, gap: None, ends: Vec::new(), synced: 0, bytes_done: 0, progress };
+    let scanner = Scanner {
+        files,
+        scan,
+        open_checkpoint: None,
+        gap: None,
+        ends: Vec::new(),
+        sound: headers.iter().map(|header| header.name.start).collect(),
+        synced: 0,
+        bytes_done: 0,
+        progress,
+    };
     scanner.run(&headers)
 }
 
@@ -114,6 +124,8 @@ struct Scanner<'a> {
     gap: Option<JournalError>,
     /// The segments behind it: where their frames end, and whether they were left in order.
     ends: Vec<(SegmentName, Position, bool)>,
+    /// Where segments start whose headers check.
+    sound: AHashSet<u64>,
     /// All before this is known to have been synced.
     synced: u64,
     bytes_done: u64,
@@ -260,7 +272,8 @@ impl Scanner<'_> {
             let error = |problem| JournalError { file: reader.path(), at: name.file_offset(own_end.offset), problem };
             let missing = error(Problem::Missing { from: own_end.offset, to: None });
             if is_sealed {
-                if self.scan.existing.iter().any(|segment| segment.name.start == own_end.offset) {
+                // The seal was written once the next segment was on disk.
+                if self.sound.contains(&own_end.offset) {
                     continue;
                 }
                 return Err(missing);

@@ -6,7 +6,7 @@ use super::OwnedSession;
 use crate::codec::{PacketId, QoS, SubscriptionOptions};
 use crate::journal::encoding::Malformed;
 use crate::journal::frame::Extent;
-use crate::journal::record::{MessageRecord, Place, QueuedRecord, Record, SessionNumber};
+use crate::journal::record::{MessageRecord, Place, QueuedRecord, Record, SessionNumber, SessionRecord};
 use crate::session::message::{Kind, Message, Publication, SharedKey, SubscriptionIds};
 use crate::session::will::Closing;
 use crate::timer::Moment;
@@ -196,6 +196,12 @@ impl State {
         if let Some(state) = self.sessions.get_mut(&session) {
             change(state);
         }
+    }
+
+    /// Applies that the connection of a Session has closed. It makes no Session: the one that it belonged to may never have been.
+    pub(super) fn close(&mut self, header: &SessionRecord<'_>) {
+        self.see(&Record::Session(*header));
+        self.with(header.session, |state| state.header = header.into());
     }
 
     fn describe(&mut self, header: OwnedSession) {
