@@ -450,16 +450,26 @@ impl Shard {
     /// Answers a peer's fence, unless something came back meanwhile of what was passed on, and went on to somebody else.
     pub(super) fn acknowledge_fence(&mut self, peer: ShardId, kind: FenceKind, number: u64) {
         let wait = Wait::Acknowledge { peer, kind, number };
-        if kind == FenceKind::Stored {
-            let returned_at = self.journal.returned_at;
-            if !self.journal.is_durable(returned_at) {
-                return self.journal.waits.push_back((returned_at, wait));
-            }
-            if let Some(fence) = self.peers.returned_outstanding() {
-                return self.peers.wait_passed_on(fence, wait);
-            }
+        let is_due = kind != FenceKind::Stored || self.put_off_for_returned(wait).is_some();
+        if is_due {
+            self.peers.send(peer, PeerMessage::FenceAck { kind, number });
         }
-        self.peers.send(peer, PeerMessage::FenceAck { kind, number });
+    }
+
+    /// Gives `wait` back, unless a delivery has come back and gone to another member, which is not stored yet: it waits for that then.
+    pub(super) fn put_off_for_returned(&mut self, wait: Wait) -> Option<Wait> {
+        let returned_at = self.journal.returned_at;
+        if !self.journal.is_durable(returned_at) {
+            self.journal.waits.push_back((returned_at, wait));
+            return None;
+        }
+        match self.peers.returned_outstanding() {
+            Some(fence) => {
+                self.peers.wait_passed_on(fence, wait);
+                None
+            }
+            None => Some(wait),
+        }
     }
 
     /// What holds back the deliveries of a publication that happens on all shards or on none.
@@ -575,7 +585,7 @@ impl Shard {
                 && let Some(waiting) = self.peers.gate_mut(gate)
             {
                 waiting.conditions += 1;
-                self.peers.wait_stored(fence, Wait::Gate(gate));
+                self.peers.wait_stored(fence, Wait::Promise(gate));
             }
             self.journal.waits.push_back((offset, Wait::Gate(gate)));
         }

@@ -158,6 +158,8 @@ pub enum FenceKind {
 pub(super) enum Wait {
     /// One of the conditions of a gate.
     Gate(u64),
+    /// The same for a promise that peers have stored something for: also what came back of that must be stored.
+    Promise(u64),
     /// A `Joined` for another shard.
     Joined { peer: ShardId, gate: u64 },
     /// The answer to a look-up, which must not miss what other shards stored before.

@@ -114,6 +114,8 @@ pub(crate) struct Journals {
     /// Commands begun so far, and where it ends.
     pub(crate) commands: Vec<usize>,
     pub(crate) fuse: Option<Fuse>,
+    /// A shard whose disk stands still.
+    pub(crate) stalled: Option<usize>,
     /// When the listeners opened, each time.
     pub(crate) openings: Vec<Moment>,
     /// When the broker died or stopped, each time.
@@ -122,7 +124,7 @@ pub(crate) struct Journals {
 
 impl Journals {
     pub(crate) fn are_quiet(&self, now: Moment) -> bool {
-        self.desks.iter().all(|desk| desk.is_quiet(now, self.manner.flaw))
+        self.desks.iter().enumerate().all(|(at, desk)| Some(at) == self.stalled || desk.is_quiet(now, self.manner.flaw))
     }
 
     pub(crate) fn why_busy(&self) -> String {
@@ -153,6 +155,9 @@ impl Journals {
     /// Goes on with every command by a step; whether the broker dies of it.
     fn work(&mut self, now: Moment, random: &mut Random) -> Option<Crash> {
         for shard in 0..self.desks.len() {
+            if Some(shard) == self.stalled {
+                continue;
+            }
             let desk = &mut self.desks[shard];
             match desk.outstanding.take() {
                 Some((command, steps)) if steps > 0 => desk.outstanding = Some((command, steps - 1)),
@@ -221,7 +226,7 @@ impl Simulation {
         let (desks, commands, openings, ends) = Default::default();
         let mut disk = Disk::default();
         disk.identity = seed;
-        sim.journals = Some(Journals { disk, manner, desks, commands, fuse: None, openings, ends });
+        sim.journals = Some(Journals { disk, manner, desks, commands, fuse: None, stalled: None, openings, ends });
         sim.start(shards);
         sim
     }
@@ -245,6 +250,7 @@ impl Simulation {
         let now = self.now;
         let mut random = Random::new(self.random.next());
         let journals = self.journals_mut();
+        journals.stalled = None;
         journals.crash(how, &mut random);
         journals.disk.faults = Faults::default(); // Nobody starts again what cannot.
         journals.ends.push(now);

@@ -6,6 +6,7 @@
 pub(crate) mod broker;
 mod disk;
 mod drawn;
+mod endings;
 mod exhaustive;
 mod oracle;
 mod reference;

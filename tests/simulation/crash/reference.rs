@@ -244,6 +244,11 @@ fn replay(shard: usize, journals: &[Journal], transactions: &Transactions) -> Re
                 _ if under.is_some_and(|under| !transactions.is_complete(under)) => {}
                 // A checkpoint that was not completed says nothing new, and not all: it voids nothing.
                 Record::SessionReset(_) if extent.offset > end => {}
+                // That a connection has closed makes no Session.
+                Record::Session(header)
+                    if header.closed.is_some()
+                        && extent.offset > end
+                        && !replay.headers.contains_key(&header.session.0) => {}
                 record => replay.apply(&record, extent),
             }
         }
