@@ -221,6 +221,22 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_is_let_go_of_in_time_is_waited_for() {
+        let mut bound = bind(ANY_PORT, 2).unwrap();
+        let sockets = std::mem::take(&mut bound.sockets);
+        let address = bound.listen(16).unwrap();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let next = std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            bind_patiently(address, 2).map(drop)
+        });
+        begins.recv().unwrap();
+        assert!(is_taken(address));
+        drop(sockets);
+        assert!(next.join().unwrap().is_ok());
+    }
+
+    #[test]
     fn clients_are_refused_until_the_listener_listens() {
         let mut bound = bind(ANY_PORT, 1).unwrap();
         let _sockets = std::mem::take(&mut bound.sockets);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +36,9 @@ impl Broker {
         Self { child: None, address, folder, log: Arc::default(), listens: Arc::default() }
     }
 
-    /// At once also after a kill: the broker itself waits for the port, which the dead one's ring holds a moment longer.
     pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
+        self.await_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_willowmq"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WILLOWMQ_")) {
             command.env_remove(name);
@@ -58,6 +58,16 @@ impl Broker {
                 listens.fetch_or(line.contains("address="), Ordering::Relaxed);
             }
         });
+    }
+
+    /// A killed process holds its sockets until the kernel has taken down its rings, a moment after it is gone. Until then its clients do
+    /// not see their connections end, and new ones are taken for it.
+    fn await_port(&self) {
+        let end = Instant::now() + PATIENCE;
+        while TcpListener::bind(self.address).is_err() {
+            assert!(Instant::now() < end, "{} stays in use", self.address);
+            thread::yield_now();
+        }
     }
 
     pub(crate) fn runs(&self) -> bool {
