@@ -521,10 +521,11 @@ impl Shard {
     fn on_ready(&mut self, ready: Wait) {
         match ready {
             Wait::Gate(gate) => self.meet(gate),
-            Wait::Promise(gate) => match self.put_off_for_returned(Wait::Promise(gate)) {
-                Some(_) => self.meet(gate),
-                None => {}
-            },
+            Wait::Promise(gate) => {
+                if self.put_off_for_returned(Wait::Promise(gate)).is_some() {
+                    self.meet(gate);
+                }
+            }
             Wait::Joined { peer, gate } => self.peers.send(peer, PeerMessage::Joined { gate }),
             Wait::LookUp(job) => self.admit_look_up(job),
             Wait::Acknowledge { peer, kind, number } => self.acknowledge_fence(peer, kind, number),

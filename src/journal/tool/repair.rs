@@ -133,8 +133,6 @@ impl Plan<'_> {
     /// The first place where the log of a shard does not go on as it should.
     fn find_hole(&self, shard: u8) -> Result<Option<Hole>, JournalError> {
         let (segments, _) = readable_segments(self, shard)?;
-        let names = self.segments(shard);
-        let names = names.map_err(|error| JournalError::unreadable(SegmentName::folder(shard), 0, error))?;
         let mut farthest: Option<End> = None;
         for (index, header) in segments.iter().enumerate() {
             let end = match self.end_of(header)? {
@@ -147,7 +145,7 @@ impl Plan<'_> {
             if next.is_some_and(|next| next.name.start <= farthest.at.offset) {
                 continue;
             }
-            let is_followed = names.iter().any(|other| other.start == farthest.at.offset);
+            let is_followed = segments.iter().any(|other| other.name.start == farthest.at.offset);
             if let Some(hole) = self.hole_behind(farthest, next.copied(), is_followed)? {
                 return Ok(Some(hole));
             }

@@ -169,6 +169,20 @@ fn a_missing_segment_costs_what_was_in_it() {
 }
 
 #[test]
+fn a_last_segment_that_is_blank_is_missing_and_costs_what_was_in_it() {
+    for blank in [Vec::new(), vec![0; 4096]] {
+        let (mut writer, names) = four_segments();
+        let last = names.last().expect("there are four");
+        *writer.files.files.get_mut(&file_key(last)).expect("the last") = blank;
+        let (verdict, _) = checked(&writer.files);
+        assert_eq!(verdict, Verdict::Damaged);
+        let (costs, recovered) = repaired(&writer.files);
+        assert!(!costs.is_empty());
+        assert_eq!(numbers(&recovered), [1, 2, 3]);
+    }
+}
+
+#[test]
 fn a_segment_that_was_cut_short_is_filled_up() {
     let (mut writer, names) = four_segments();
     let file = writer.files.files.get_mut(&file_key(&names[1])).expect("the second");
