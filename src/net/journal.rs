@@ -168,6 +168,9 @@ impl Journal {
         if !frames.is_empty() {
             self.log.append(frames);
         }
+        while let Some(spare) = self.log.take_spare() {
+            shard.recycle_records(spare);
+        }
         if let Some(start) = shard.take_log_start() {
             self.log.drop_before(start);
         }
@@ -208,7 +211,7 @@ impl Journal {
         let durable = self.log.durable();
         if durable > self.durable {
             self.durable = durable;
-            shard.on_durable(now, durable);
+            shard.on_durable(durable);
         }
     }
 

@@ -15,7 +15,6 @@ use crate::journal::frame::Extent;
 use crate::journal::record::{MessageRecord, Record, SessionNumber, Transaction};
 use crate::session::ConnectionId;
 use crate::session::message::{Message, Publication};
-use crate::timer::Moment;
 use crate::topic::PeerSet;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -312,6 +311,11 @@ impl Journal {
         (self.message_bytes, self.messages.len())
     }
 
+    /// Takes back a buffer that was written.
+    pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
+        self.appender.recycle(buffer);
+    }
+
     /// What is to be written to the file now.
     pub(super) fn take(&mut self) -> Vec<u8> {
         self.appender.take()
@@ -534,11 +538,10 @@ impl Shard {
     }
 
     /// The journal is durable up to `offset`.
-    pub fn on_durable(&mut self, now: Moment, offset: u64) {
+    pub fn on_durable(&mut self, offset: u64) {
         self.journal.durable = offset.max(self.journal.durable);
         self.meet_durable();
         self.on_checkpoint_durable();
-        let _ = now;
     }
 
     /// Goes on with what waited for the journal.
@@ -602,5 +605,10 @@ impl Shard {
     /// The records of this turn: whole frames, to be written before anything else of the turn is carried out.
     pub fn records(&mut self) -> Vec<u8> {
         self.journal.take()
+    }
+
+    /// Takes back a buffer of [`Self::records`] that is not needed any more.
+    pub fn recycle_records(&mut self, buffer: Vec<u8>) {
+        self.journal.recycle(buffer);
     }
 }

@@ -3,11 +3,11 @@
 use super::event::Event;
 use super::peer::SessionKey;
 use super::{Shard, Timer};
-use crate::codec::Forwarded;
 use crate::journal::encoding;
 use crate::journal::frame::Extent;
-use crate::journal::record::{MessageRecord, Record};
-use crate::session::message::{Message, Parts};
+use crate::journal::record::Record;
+use crate::journal::recovery::message_of;
+use crate::session::message::Message;
 use crate::session::queue::Place;
 use crate::timer::Moment;
 use std::collections::{BTreeMap, VecDeque};
@@ -66,17 +66,6 @@ pub(super) fn message_from(bytes: &[u8]) -> Option<Message> {
         Ok((Record::Message(record), _)) => Some(message_of(&record)),
         Ok(_) | Err(_) => None,
     }
-}
-
-/// A message as it was before it was written down.
-pub(super) fn message_of(record: &MessageRecord<'_>) -> Message {
-    let forwarded = Forwarded::from_encoded(record.forwarded);
-    let parts = Parts { topic: record.topic, forwarded, payload: record.payload };
-    let mut message = Message::new(parts, record.qos, record.retain, record.kind);
-    message.publication = record.publication;
-    message.author = record.author;
-    message.expires = record.expires;
-    message
 }
 
 impl Shard {

@@ -365,7 +365,7 @@ impl Simulation {
         let (durable, is_failing) = (desk.durable(journals.manner.flaw), desk.log.failure().is_some());
         if durable > desk.told_durable {
             desk.told_durable = durable;
-            machine.on_durable(now, durable);
+            machine.on_durable(durable);
         }
         if is_failing != desk.told_failing {
             desk.told_failing = is_failing;
@@ -391,7 +391,7 @@ impl Simulation {
 
     /// Takes the records of a turn, before anything else of it is carried out, and what is to be read.
     pub(crate) fn write_down(&mut self, shard: usize) {
-        let Self { now, random, shards, journals: Some(journals), .. } = self else { return };
+        let Self { random, shards, journals: Some(journals), .. } = self else { return };
         let (machine, desk) = (&mut shards[shard], &mut journals.desks[shard]);
         while let Some(read) = machine.next_read() {
             desk.reads.push((read, random.below(journals.manner.slowness + 1)));
@@ -404,7 +404,7 @@ impl Simulation {
         desk.log.append(records);
         desk.is_resting = false;
         if journals.manner.flaw == Flaw::OutputsFirst {
-            machine.on_durable(*now, end);
+            machine.on_durable(end);
         }
     }
 }

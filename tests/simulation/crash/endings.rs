@@ -3,7 +3,7 @@
 use crate::crash::broker::Manner;
 use crate::crash::disk::Crash;
 use crate::wire::message::{Will, hours, message, secs};
-use crate::wire::network::Simulation;
+use crate::wire::network::{Link, Simulation};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use willowmq::codec::ReasonCode;
 use willowmq::config::Config;
@@ -126,20 +126,28 @@ fn what_a_member_held_returns_where_its_session_was_to_end_with_the_connection()
     what_a_member_held_returns_after_a_restart(1, Some(0));
 }
 
+/// A group with a kept member that is away and one that is online, a publisher's connection, and the client that is away.
+fn group_of_two(sim: &mut Simulation, number: u64, level: u8, publisher: &str) -> (Link, Link, String) {
+    let (leaving, staying) = (named(sim, "c", 2), named(sim, "d", 3));
+    let filter = format!("$share/g{}/job", number % 16);
+    let link = sim.connect(&staying).session_never_expires().accepted();
+    sim.subscribe(link, &filter, level);
+    sim.disconnect(link, ReasonCode::Success);
+    let leaving = sim.connect(&leaving).accepted();
+    sim.subscribe(leaving, &filter, level);
+    let publisher = sim.connect(publisher);
+    let publisher = if level == 2 { publisher.session_never_expires() } else { publisher }.accepted();
+    sim.settle();
+    (leaving, publisher, staying)
+}
+
 /// A member leaves in the same instant in which its group chooses it: what comes back and goes on to another member is waited for.
 #[test]
 fn mqtt_4_8_2_4_what_came_back_is_stored_before_it_is_acknowledged() {
     for seed in 0..100 {
         let sim = &mut simulation(seed, 4, &Config::default());
-        let (publisher, leaving, staying) = (named(sim, "p", 0), named(sim, "c", 2), named(sim, "d", 3));
-        let filter = format!("$share/g{}/job", seed % 16);
-        let link = sim.connect(&staying).session_never_expires().accepted();
-        sim.subscribe(link, &filter, 1);
-        sim.disconnect(link, ReasonCode::Success);
-        let link = sim.connect(&leaving).accepted();
-        sim.subscribe(link, &filter, 1);
-        let publisher = sim.connect(&publisher).accepted();
-        sim.settle();
+        let publisher = named(sim, "p", 0);
+        let (link, publisher, staying) = group_of_two(sim, seed, 1, &publisher);
         sim.journals_mut().stalled = Some(3);
         let before = sim.shards()[2].stats().publishes_sent;
         sim.post_disconnect(link, ReasonCode::Success, None);
@@ -157,15 +165,8 @@ fn mqtt_4_8_2_4_what_came_back_is_stored_before_it_is_acknowledged() {
 fn a_stop_is_not_held_up_by_what_came_back_late() {
     for seed in 0..60 {
         let sim = &mut simulation(seed, 4, &Config::default());
-        let (publisher, leaving, staying) = (named(sim, "p", 0), named(sim, "c", 2), named(sim, "d", 3));
-        let filter = format!("$share/g{}/job", seed % 16);
-        let link = sim.connect(&staying).session_never_expires().accepted();
-        sim.subscribe(link, &filter, 2);
-        sim.disconnect(link, ReasonCode::Success);
-        let link = sim.connect(&leaving).accepted();
-        sim.subscribe(link, &filter, 2);
-        let publisher = sim.connect(&publisher).session_never_expires().accepted();
-        sim.settle();
+        let publisher = named(sim, "p", 0);
+        let (link, publisher, _) = group_of_two(sim, seed, 2, &publisher);
         sim.post_disconnect(link, ReasonCode::Success, None);
         sim.publish(publisher, &message("job", "work").qos(2));
         let stopped = catch_unwind(AssertUnwindSafe(|| sim.stop(secs(1))));
