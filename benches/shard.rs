@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use willowmq::codec::{self, Packet, ProtocolVersion};
 use willowmq::config::Config;
-use willowmq::shard::{Closed, ConnectionId, Origin, Shard, ShardId};
+use willowmq::shard::{Arrival, Closed, ConnectionId, Shard, ShardId};
 use willowmq::timer::Moment;
 
 const VERSION: ProtocolVersion = ProtocolVersion::V3_1_1;
@@ -50,7 +50,7 @@ impl Bench {
         let id = ConnectionId { index, generation: 0 };
         let bytes = connect_packet(&format!("client-{index}"), will_qos);
         let Ok(Packet::Connect(connect)) = codec::decode(&bytes, VERSION) else { panic!("a valid CONNECT") };
-        self.shard.open(self.now, id, &connect, &Origin::default());
+        self.shard.open(self.now, id, &connect, Arrival::default());
         id
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use willowmq::codec::{self, Connect, Delivery, Outgoing, Packet, ProtocolVersion, QoS, Will};
 use willowmq::config::Config;
-use willowmq::shard::{Closed, ConnectionId, Origin, Shard, ShardId};
+use willowmq::shard::{Arrival, Closed, ConnectionId, Shard, ShardId};
 use willowmq::timer::{Moment, Wheel};
 use willowmq::topic::{SubscriptionTrie, TopicFilter, TopicName};
 
@@ -147,7 +147,7 @@ impl Core {
         let name = format!("client-{index}");
         let topic = format!("status/{name}");
         let connect = connect(&name, has_will.then_some(&*topic));
-        self.shard.open(self.now, id, &connect, &Origin::default());
+        self.shard.open(self.now, id, &connect, Arrival::default());
         id
     }
 

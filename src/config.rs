@@ -17,7 +17,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kind::{Choice, Count, Flag, Optional, OrKeepAlive, OrNever, Path, Size, SocketAddress, Span, Text, TopicFilters};
+use kind::{
+    Choice, Count, Flag, Optional, OrKeepAlive, OrNever, Path, Size, SizeOrPercent, SocketAddress, Span, Text, Texts,
+    TopicFilters, Word,
+};
 use section::{choices, section};
 
 pub use error::{ConfigError, Fault, Origin};
@@ -52,6 +55,9 @@ section! {
         durability: Durability = Durability::Sync, Choice;
         /// How long a graceful stop may take before connections that are still open are cut.
         shutdown_timeout: Duration = 10 * SECOND, Span(Duration::ZERO..=3600 * SECOND);
+        /// Memory that the broker may use: a size, or a percentage of what the machine or its control group has. Near it new
+        /// connections are refused, at it QoS 0 messages are dropped, and above it clients that add to it are not read.
+        memory_limit: MemoryLimit = MemoryLimit::Percent(75), SizeOrPercent(64 * MIB as u64..=1024 * 1024 * GIB as u64);
     }
     sections {
         /// What is logged, and how.
@@ -67,10 +73,16 @@ section! {
         limits: Limits,
         /// Parts of MQTT that can be switched off.
         features: Features,
+        /// Who clients are and what they may do, as far as it is not the matter of a listener or authenticator.
+        security: Security,
     }
     lists {
         /// Where clients connect. Without any, the broker listens on 127.0.0.1:1883.
         listeners: Listener = vec![Listener::default()],
+        /// How it is told who a client is.
+        authenticators: Authenticator = Vec::new(),
+        /// Bounds for some users.
+        identities: Identities = Vec::new(),
     }
 }
 
@@ -140,19 +152,63 @@ section! {
 section! {
     /// `[[listeners]]`
     Listener {
-        /// What the listener speaks. This version has MQTT over plain TCP.
+        /// What the listener speaks: MQTT over TCP ("tcp"), over TLS ("tls"), over WebSocket ("ws"), over WebSocket in TLS ("wss"), or
+        /// over a Unix socket ("unix").
         kind: ListenerKind = ListenerKind::Tcp, Choice;
-        /// IP address and port. The address 0.0.0.0 is every IPv4 address of the machine.
+        /// IP address and port. The address 0.0.0.0 is every IPv4 address of the machine, [::] every IPv6 address. Without meaning
+        /// with path or systemd.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), SocketAddress;
-        /// Whether clients need no credentials. Unset: true on a loopback address, false elsewhere. This version
-        /// cannot check credentials, so a listener elsewhere starts only if this says true.
+        /// Path of the Unix socket, for kind "unix". A socket that is left over from an earlier run is replaced.
+        path: Option<PathBuf> = None, Optional(Path);
+        /// Permissions of the Unix socket, octal.
+        mode: String = "0660".into(), Text;
+        /// Owner of the Unix socket, as "user", "user:group" or ":group". Unset: whom the broker runs as.
+        owner: Option<String> = None, Optional(Text);
+        /// Name of the socket that systemd has opened for us (FileDescriptorName= of the socket unit), instead of an address or path.
+        systemd: Option<String> = None, Optional(Text);
+        /// Whether clients need no credentials. Unset: true on a loopback address as long as there is no authenticator, false
+        /// otherwise. Anonymous clients have no User Name, whatever they say.
         anonymous: bool = true, Flag;
-        /// Most connections of this listener. Unset: limits.connections_max alone decides.
-        connections_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
+        /// Names of the authenticators that are asked about a client, in this order; the first answer wins. Unset: all, in the order of
+        /// the file.
+        authenticators: Option<Vec<String>> = None, Optional(Texts);
         /// Connections that the kernel queues before they are accepted. It caps this at net.core.somaxconn, whose
         /// usual value is our default.
         backlog: u32 = 4096, Count(1..=65_535);
+        /// Most connections of this listener. Unset: limits.connections_max alone decides.
+        connections_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
+        /// New connections a second that this listener takes in, with as many at once; those above it wait in the kernel's backlog.
+        /// Unset: any number.
+        connection_rate_max: Option<u32> = None, Optional(Count(1..=1_000_000));
+        /// Files with the certificate chain (PEM), one for each name that clients may ask for (SNI). The first is for those who ask
+        /// for none. For kinds "tls" and "wss".
+        certificates: Vec<String> = Vec::new(), Texts;
+        /// Files with the private keys (PEM), in the order of the certificates.
+        keys: Vec<String> = Vec::new(), Texts;
+        /// Oldest version of TLS that is spoken.
+        tls_version_min: TlsVersion = TlsVersion::V1_2, Choice;
+        /// Whether clients show a certificate: "none" does not ask, "optional" checks one that is shown, "required" turns those
+        /// away who have none.
+        client_certificates: ClientCertificates = ClientCertificates::None, Choice;
+        /// File with the authorities (PEM) that client certificates must come from.
+        client_authorities: Option<PathBuf> = None, Optional(Path);
+        /// Files with lists of revoked client certificates (PEM).
+        client_revocations: Vec<String> = Vec::new(), Texts;
+        /// Path of the WebSocket, for kinds "ws" and "wss".
+        websocket_path: String = "/mqtt".into(), Text;
+        /// Origins of the pages that may connect, such as "https://example.org"; "*" is any. Empty: the page must come from the same
+        /// host and port. Clients that are no browsers send no Origin, and are not held to this.
+        websocket_origins: Vec<String> = Vec::new(), Texts;
+        /// Whether connections begin with a header of the PROXY protocol, version 1 or 2, that tells where they come from.
+        proxy_protocol: bool = false, Flag;
+        /// Addresses or networks ("10.0.0.0/8") whose PROXY headers are believed; others are turned away. A Unix socket needs none.
+        proxy_senders: Vec<String> = Vec::new(), Texts;
     }
+    sections {
+        /// Bounds on the clients of this listener, instead of those of limits and sessions.
+        limits: ClientLimits,
+    }
+    lists {}
 }
 
 choices! {
@@ -160,13 +216,222 @@ choices! {
     ListenerKind {
         /// MQTT over TCP.
         Tcp = "tcp",
+        /// MQTT over TLS.
+        Tls = "tls",
+        /// MQTT over WebSocket.
+        Ws = "ws",
+        /// MQTT over WebSocket in TLS.
+        Wss = "wss",
+        /// MQTT over a Unix socket.
+        Unix = "unix",
+    }
+    refused {}
+}
+
+choices! {
+    /// A version of TLS.
+    TlsVersion {
+        /// RFC 5246.
+        V1_2 = "1.2",
+        /// RFC 8446.
+        V1_3 = "1.3",
     }
     refused {
-        "tls" = "this version listens on plain TCP only; let a proxy end TLS",
-        "wss" = "this version listens on plain TCP only",
-        "ws" = "this version listens on plain TCP only",
-        "unix" = "this version listens on plain TCP only",
+        "1.0" = "it is broken (RFC 8996)",
+        "1.1" = "it is broken (RFC 8996)",
     }
+}
+
+choices! {
+    /// Whether clients show a certificate.
+    ClientCertificates {
+        /// They are not asked for one.
+        None = "none",
+        /// One that is shown must be valid.
+        Optional = "optional",
+        /// Without one there is no connection.
+        Required = "required",
+    }
+    refused {}
+}
+
+section! {
+    /// `[[authenticators]]`
+    Authenticator {
+        /// Name by which listeners refer to it. Must be given, and differ from the others.
+        name: String = String::new(), Word;
+        /// How it tells who a client is: a password file ("password"), the TLS client certificate ("certificate"), a JSON Web Token
+        /// as the Password ("jwt"), an HTTP service ("http"), or who is at the other end of the Unix socket ("peer").
+        kind: AuthenticatorKind = AuthenticatorKind::Password, Choice;
+        /// File with passwords, the key (PEM, or the secret itself for HS algorithms), or the key set (JWKS), for kinds "password" and
+        /// "jwt". It is read again when it changes.
+        file: Option<PathBuf> = None, Optional(Path);
+        /// For kind "certificate": which name of the certificate is the User Name.
+        username_from: CertificateName = CertificateName::CommonName, Choice;
+        /// For kind "jwt": algorithms that are accepted, such as "RS256", "ES256", "EdDSA" or "HS256".
+        algorithms: Vec<String> = Vec::new(), Texts;
+        /// For kind "jwt": the claim with the User Name.
+        username_claim: String = "sub".into(), Text;
+        /// For kind "jwt": the claim with a pattern for the Client Identifier, in which * stands for anything. A token without it
+        /// allows any.
+        client_id_claim: String = "client_id".into(), Text;
+        /// For kind "jwt": the claim with rights, an object with lists of Topic Filters under "publish", "subscribe", "receive" and
+        /// "will". Where a token has it, it is all the client may do, within what the rights file allows.
+        rights_claim: String = "mqtt".into(), Text;
+        /// For kind "jwt": issuer that a token must name. Unset: any.
+        issuer: Option<String> = None, Optional(Text);
+        /// For kind "jwt": audience that a token must name. Unset: any.
+        audience: Option<String> = None, Optional(Text);
+        /// For kind "jwt": by how much the clocks of us and the issuer may differ.
+        leeway: Duration = Duration::ZERO, Span(Duration::ZERO..=600 * SECOND);
+        /// For kind "http": address of the service, "http://..." or "https://...".
+        url: Option<String> = None, Optional(Text);
+        /// For kind "http": file with the authorities (PEM) of the service's certificate. Must be given for https.
+        authorities: Option<PathBuf> = None, Optional(Path);
+        /// For kind "http": how long the service may take for its answer.
+        timeout: Duration = 5 * SECOND, Span(10 * MILLISECOND..=60 * SECOND);
+        /// For kind "http": requests at a time.
+        requests_max: u32 = 16, Count(1..=1024);
+        /// For kind "http": after so many failures in a row the service is left alone for pause.
+        failures_max: u32 = 5, Count(1..=1000);
+        /// For kind "http": how long the service is left alone; clients are told that the server is unavailable meanwhile.
+        pause: Duration = 10 * SECOND, Span(10 * MILLISECOND..=3600 * SECOND);
+    }
+}
+
+choices! {
+    /// How an authenticator tells who a client is.
+    AuthenticatorKind {
+        /// By a file with hashes of passwords.
+        Password = "password",
+        /// By its TLS certificate.
+        Certificate = "certificate",
+        /// By a JSON Web Token.
+        Jwt = "jwt",
+        /// By asking an HTTP service.
+        Http = "http",
+        /// By the credentials of the process at the other end of a Unix socket.
+        Peer = "peer",
+    }
+    refused {}
+}
+
+choices! {
+    /// Which name of a certificate is the User Name.
+    CertificateName {
+        /// The Common Name of the subject.
+        CommonName = "cn",
+        /// The first DNS name among the Subject Alternative Names.
+        Dns = "dns",
+        /// The first URI among the Subject Alternative Names, as of SPIFFE.
+        Uri = "uri",
+        /// The first e-mail address among the Subject Alternative Names.
+        Email = "email",
+    }
+    refused {}
+}
+
+section! {
+    /// `[[identities]]`
+    Identities {
+        /// User Names that this is about; * stands for anything. The first entry that fits a client counts. Must be given.
+        users: Vec<String> = Vec::new(), Texts;
+        /// Most connections of each of these users. Unset: any number.
+        connections_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
+    }
+    sections {
+        /// Bounds on the clients of these users, instead of those of the listener, limits and sessions.
+        limits: ClientLimits,
+    }
+    lists {}
+}
+
+section! {
+    /// `[listeners.limits]` and `[identities.limits]`: what is unset is as limits and sessions have it.
+    ClientLimits {
+        /// As limits.packet_bytes_max.
+        packet_bytes_max: Option<usize> = None, Optional(Size(128..=PACKET_BYTES_CEILING as u64));
+        /// As limits.publish_rate_max.
+        publish_rate_max: Option<u32> = None, Optional(Count(1..=10_000_000));
+        /// As limits.publish_bytes_rate_max.
+        publish_bytes_rate_max: Option<usize> = None, Optional(Size(KIB as u64..=1024 * GIB as u64));
+        /// As limits.topic_levels_max.
+        topic_levels_max: Option<u16> = None, Optional(Count(1..=65_535));
+        /// As limits.topic_bytes_max.
+        topic_bytes_max: Option<u16> = None, Optional(Count(1..=65_535));
+        /// As limits.subscriptions_per_session_max.
+        subscriptions_per_session_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
+        /// As limits.receive_maximum.
+        receive_maximum: Option<u16> = None, Optional(Count(1..=65_535));
+        /// As limits.inflight_max.
+        inflight_max: Option<u16> = None, Optional(Count(1..=65_535));
+        /// As limits.keep_alive_max.
+        keep_alive_max: Option<u16> = None, Optional(Count(1..=65_535));
+        /// As limits.output_bytes_max.
+        output_bytes_max: Option<usize> = None, Optional(Size(4 * KIB as u64..=GIB as u64));
+        /// As limits.slow_reader.
+        slow_reader: Option<SlowReader> = None, Optional(Choice);
+        /// As sessions.queue_messages_max.
+        queue_messages_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
+        /// As sessions.queue_bytes_max.
+        queue_bytes_max: Option<usize> = None, Optional(Size(KIB as u64..=1024 * GIB as u64));
+        /// As sessions.expiry_max.
+        session_expiry_max: Option<Duration> = None, Optional(Span(Duration::ZERO..=AGE));
+        /// Most topics on which each Session of these clients may have a Retained Message stored. Unset: any number.
+        retained_messages_max: Option<u32> = None, Optional(Count(0..=u64::from(u32::MAX)));
+    }
+}
+
+choices! {
+    /// What becomes of a client that does not read what it is sent.
+    SlowReader {
+        /// QoS 0 messages are dropped, others wait.
+        Drop = "drop",
+        /// It is disconnected.
+        Disconnect = "disconnect",
+    }
+    refused {}
+}
+
+section! {
+    /// `[security]`
+    Security {
+        /// File with the rights of clients. Unset: everybody may do everything but publish below $. It is read again when it changes.
+        rights_file: Option<PathBuf> = None, Optional(Path);
+        /// How the rights file is written: ours, or an acl_file of Mosquitto.
+        rights_format: RightsFormat = RightsFormat::Willow, Choice;
+        /// How often it is looked whether a file has changed: rights, passwords, keys, certificates. Zero: only on SIGHUP.
+        reload_interval: Duration = SECOND, Span(Duration::ZERO..=DAY);
+        /// Threads that check passwords and tokens, beside the shards and with less right to the processor.
+        check_threads: u32 = 2, Count(1..=64);
+        /// Threads that do the costly part of TLS handshakes, likewise.
+        handshake_threads: u32 = 2, Count(1..=64);
+        /// Checks that may wait for a thread; a client above it is told that the server is busy.
+        checks_waiting_max: u32 = 4096, Count(1..=1_000_000);
+        /// How long a password that was found right is not checked again for the same User Name. Zero: it is checked each time.
+        cache_time: Duration = 300 * SECOND, Span(Duration::ZERO..=DAY);
+        /// Most results that are remembered.
+        cache_entries_max: u32 = 100_000, Count(0..=100_000_000);
+        /// An address that gave wrong credentials gets its answers so much later.
+        failure_delay: Duration = SECOND, Span(Duration::ZERO..=60 * SECOND);
+        /// After so many failures within failure_window an address is turned away for ban_time. Zero: never.
+        failures_max: u32 = 20, Count(0..=1_000_000);
+        /// See failures_max.
+        failure_window: Duration = 60 * SECOND, Span(SECOND..=DAY);
+        /// See failures_max.
+        ban_time: Duration = 300 * SECOND, Span(SECOND..=365 * DAY);
+    }
+}
+
+choices! {
+    /// How the rights file is written.
+    RightsFormat {
+        /// TOML; see docs/SECURITY.md.
+        Willow = "willowmq",
+        /// An `acl_file` of Mosquitto.
+        Mosquitto = "mosquitto",
+    }
+    refused {}
 }
 
 section! {
@@ -226,6 +491,15 @@ choices! {
         Publish = "publish",
     }
     refused {}
+}
+
+/// How much memory the broker may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MemoryLimit {
+    /// So many bytes.
+    Bytes(u64),
+    /// So much of what the machine, or the control group of the process, has.
+    Percent(u8),
 }
 
 /// How long clients have to come back after a start before their wills from before it are published.
@@ -300,11 +574,21 @@ section! {
     Limits {
         /// Most connections of the broker. Unset: what the limit on open files (RLIMIT_NOFILE) leaves room for.
         connections_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
-        /// Time from accepting a connection to its complete CONNECT.
+        /// New connections a second from one address, with as many at once; those above it are closed. Unset: any number.
+        connection_rate_per_source_max: Option<u32> = None, Optional(Count(1..=1_000_000));
+        /// Most connections from one address. Unset: any number.
+        connections_per_source_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
+        /// Time from accepting a connection to the end of its PROXY, TLS and WebSocket handshakes.
+        handshake_timeout: Duration = 10 * SECOND, Span(100 * MILLISECOND..=3600 * SECOND);
+        /// Time from then to its complete CONNECT, and from that to the end of its authentication.
         connect_timeout: Duration = 10 * SECOND, Span(100 * MILLISECOND..=3600 * SECOND);
         /// Largest packet that a client may send, with its fixed header. 1 MiB is much for telemetry; firmware
         /// images need more. Each connection can make the broker hold as much.
         packet_bytes_max: usize = MIB, Size(128..=PACKET_BYTES_CEILING as u64);
+        /// PUBLISH packets a second from one client, with as many at once; above it the client is not read for a moment. Unset: any number.
+        publish_rate_max: Option<u32> = None, Optional(Count(1..=10_000_000));
+        /// Bytes of PUBLISH packets a second from one client, likewise. Unset: any number.
+        publish_bytes_rate_max: Option<usize> = None, Optional(Size(KIB as u64..=1024 * GIB as u64));
         /// Longest Client Identifier. Every server has to take 23 bytes [MQTT-3.1.3-5].
         client_id_bytes_max: u16 = 1024, Count(23..=65_535);
         /// Most levels of a Topic Name or Topic Filter.
@@ -330,6 +614,9 @@ section! {
         maximum_qos: u8 = 2, Count(0..=2);
         /// Output that may wait for one connection. Above it QoS 0 messages are dropped and others stay queued.
         output_bytes_max: usize = MIB, Size(4 * KIB as u64..=GIB as u64);
+        /// What becomes of a client whose output is at output_bytes_max: "drop" drops QoS 0 messages and lets others wait in the
+        /// queue, "disconnect" ends the connection with 0x97.
+        slow_reader: SlowReader = SlowReader::Drop, Choice;
         /// A connection whose waiting output makes no progress for so long is closed.
         write_timeout: Duration = 60 * SECOND, Span(SECOND..=DAY);
         /// Most Retained Messages of the broker; new topics are refused above it.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::RestartGrace;
 use super::section::Named;
+use super::{MemoryLimit, RestartGrace};
 use crate::topic::TopicFilter;
 
 /// A value as a source gives it.
@@ -334,6 +334,76 @@ impl Kind<String> for Text {
 
     fn allowed(&self) -> String {
         "any text but the empty one".to_owned()
+    }
+}
+
+/// A name: letters, digits, `-` and `_`.
+pub(super) struct Word;
+
+impl Kind<String> for Word {
+    fn parse(&self, given: Given<'_>) -> Result<String, String> {
+        let text = Text.parse(given)?;
+        match text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            true => Ok(text),
+            false => Err("this holds something else than letters, digits, - and _".to_owned()),
+        }
+    }
+
+    fn show(&self, value: &String) -> Option<String> {
+        (!value.is_empty()).then(|| quoted(value))
+    }
+
+    fn allowed(&self) -> String {
+        "a word of letters, digits, - and _".to_owned()
+    }
+}
+
+/// A list of texts, none of them empty.
+pub(super) struct Texts;
+
+impl Kind<Vec<String>> for Texts {
+    fn parse(&self, given: Given<'_>) -> Result<Vec<String>, String> {
+        let texts = given.texts()?;
+        match texts.iter().any(String::is_empty) {
+            true => Err("one of them is empty".to_owned()),
+            false => Ok(texts),
+        }
+    }
+
+    fn show(&self, value: &Vec<String>) -> Option<String> {
+        let texts: Vec<_> = value.iter().map(|text| quoted(text)).collect();
+        Some(format!("[{}]", texts.join(", ")))
+    }
+
+    fn allowed(&self) -> String {
+        "a list of texts".to_owned()
+    }
+}
+
+/// A size, or a percentage.
+pub(super) struct SizeOrPercent(pub(super) RangeInclusive<u64>);
+
+impl Kind<MemoryLimit> for SizeOrPercent {
+    fn parse(&self, given: Given<'_>) -> Result<MemoryLimit, String> {
+        let Some(percent) = given.text()?.trim().strip_suffix('%') else {
+            return parse_quantity(given, BYTES, &self.0).map(MemoryLimit::Bytes);
+        };
+        match percent.trim_end().parse() {
+            Ok(percent @ 1..=100) => Ok(MemoryLimit::Percent(percent)),
+            _ => Err("this is no percentage from 1% to 100%".to_owned()),
+        }
+    }
+
+    fn show(&self, value: &MemoryLimit) -> Option<String> {
+        Some(quoted(&match value {
+            MemoryLimit::Bytes(bytes) => show_quantity(*bytes, BYTES),
+            MemoryLimit::Percent(percent) => format!("{percent}%"),
+        }))
+    }
+
+    fn allowed(&self) -> String {
+        let [min, max] = [self.0.start(), self.0.end()].map(|end| show_quantity(*end, BYTES));
+        format!("{min} to {max} or 1% to 100%")
     }
 }
 

@@ -12,7 +12,7 @@ use super::listener::{ACCEPT_REST, AcceptFailure};
 use super::ring::{Chunk, Completion, Ended};
 use super::worker::{Life, Worker};
 use crate::shard::handshake::first_packet;
-use crate::shard::{ConnectionId, Origin};
+use crate::shard::{Arrival, ConnectionId, Origin};
 use crate::timer::Moment;
 
 /// Connections that wait to be taken in before accepting pauses.
@@ -244,7 +244,8 @@ impl Worker {
                 if let Some(older) = self.shard.connection_of(connect.client_id) {
                     self.catch_up(now, older);
                 }
-                self.shard.open(now, id, &connect, origin);
+                let arrival = Arrival { origin: *origin, ..Arrival::default() };
+                self.shard.open(now, id, &connect, arrival);
                 if length < bytes.len() {
                     self.shard.receive(now, id, &bytes[length..]);
                 }

@@ -6,15 +6,12 @@
 //! **Invariant**: a decision is a pure function of the rules, the identity and the topic, so it can be repeated when a
 //! will is published long after its CONNECT.
 
+mod identity;
+
+pub use identity::{Granted, Identity};
+
 use crate::topic::{TopicFilter, TopicName};
 use std::sync::Arc;
-
-/// What authentication established about a client.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The User Name, where one was given and accepted.
-    pub username: Option<Arc<str>>,
-}
 
 /// What a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +22,8 @@ pub enum Action {
     Will,
     /// Subscribing to a Topic Filter.
     Subscribe,
+    /// Being sent a message of a Topic Name.
+    Receive,
 }
 
 /// One rule: whether `action` is allowed on the topics that `filter` matches.

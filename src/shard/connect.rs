@@ -1,6 +1,6 @@
 //! CONNECT: who comes, with which Session, and what becomes of the will that was left.
 
-use super::connection::{Connection, KeepAlive, Opening, Origin, OutgoingAliases};
+use super::connection::{Arrival, Connection, KeepAlive, Opening, Origin, OutgoingAliases};
 use super::event::Event;
 use super::peer::{Gate, Wait};
 use super::wills::WillFate;
@@ -32,12 +32,13 @@ impl Shard {
     ///
     /// The answer is in the connection's output: CONNACK, and for a resumed Session what it had in flight. Where the CONNECT
     /// is refused the connection is to be closed after that.
-    pub fn open(&mut self, now: Moment, id: ConnectionId, connect: &Connect<'_>, origin: &Origin) {
+    pub fn open(&mut self, now: Moment, id: ConnectionId, connect: &Connect<'_>, arrival: Arrival) {
+        let origin = &arrival.origin;
         let client_id: Arc<str> = match connect.client_id {
             "" => self.assign_client_id(),
             given => given.into(),
         };
-        let refused = self.check_connect(&client_id, connect).err();
+        let refused = self.check_connect(&client_id, connect, &arrival).err();
         let refused = refused.or_else(|| self.check_capacity(&client_id, connect));
         if let Some(reason) = refused {
             return self.refuse(now, id, &client_id, connect, origin, reason);
@@ -53,7 +54,7 @@ impl Shard {
         let session =
             previous.resumed.unwrap_or_else(|| self.sessions.insert(Session::new(Arc::clone(&client_id), hash)));
         let expiry = self.session_expiry(connect);
-        self.attach(now, id, session, connect, origin, expiry, previous.under);
+        self.attach(now, id, session, connect, &arrival, expiry, previous.under);
         if previous.published_will && self.peers.has_peers() {
             self.withhold_connack(id);
         }
@@ -94,13 +95,13 @@ impl Shard {
         }
     }
 
-    fn check_connect(&self, client_id: &str, connect: &Connect<'_>) -> Result<(), ReasonCode> {
-        if connect.authentication_method.is_some() {
+    fn check_connect(&self, client_id: &str, connect: &Connect<'_>, arrival: &Arrival) -> Result<(), ReasonCode> {
+        if connect.authentication_method.is_some() && arrival.enhanced.is_none() {
             return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
         }
         self.check_client_id(client_id, connect)?;
         match &connect.will {
-            Some(will) => self.check_will(client_id, connect, will),
+            Some(will) => self.check_will(client_id, &arrival.identity, will),
             None => Ok(()),
         }
     }
@@ -120,7 +121,7 @@ impl Shard {
         Ok(())
     }
 
-    fn check_will(&self, client_id: &str, connect: &Connect<'_>, will: &codec::Will<'_>) -> Result<(), ReasonCode> {
+    fn check_will(&self, client_id: &str, identity: &Identity, will: &codec::Will<'_>) -> Result<(), ReasonCode> {
         let limits = &self.config.limits;
         let allow = &self.config.wills.allow;
         let topic = TopicName::parse(will.topic).map_err(|_| ReasonCode::TopicNameInvalid)?;
@@ -143,10 +144,9 @@ impl Shard {
         if claims_text && std::str::from_utf8(will.payload).is_err() {
             return Err(ReasonCode::PayloadFormatInvalid);
         }
-        let identity = identity_of(connect);
-        let is_authorised = !self.checks_will_at_connect() || self.may_leave_will(&identity, client_id, topic);
+        let is_authorised = !self.checks_will_at_connect() || self.may_leave_will(identity, client_id, topic);
         // The server's own topics are refused at once whatever `wills.acl` says, unless a rule names them.
-        let is_shielded = topic.is_reserved() && !self.may_leave_will(&identity, client_id, topic);
+        let is_shielded = topic.is_reserved() && !self.may_leave_will(identity, client_id, topic);
         if !is_authorised || is_shielded || !self.wills.allows_topic(topic) {
             return Err(ReasonCode::NotAuthorized);
         }
@@ -301,7 +301,7 @@ impl Shard {
         id: ConnectionId,
         session: u32,
         connect: &Connect<'_>,
-        origin: &Origin,
+        arrival: &Arrival,
         expiry: SessionExpiry,
         under: Option<Transaction>,
     ) {
@@ -311,7 +311,7 @@ impl Shard {
             id,
             session,
             version: connect.version,
-            origin: *origin,
+            origin: arrival.origin,
             window: connect.receive_maximum.min(limits.inflight_max),
             packet_bytes_max: connect.maximum_packet_size.map_or(usize::MAX, |max| max as usize),
             problem_information: connect.request_problem_information,
@@ -323,8 +323,8 @@ impl Shard {
         self.connects += 1;
         let owner = self.sessions.get_mut(session).expect("the Session was made for it");
         owner.connection = Some(id);
-        owner.listener = origin.listener;
-        owner.identity = identity_of(connect);
+        owner.listener = arrival.origin.listener;
+        owner.identity = arrival.identity.clone();
         owner.expiry = expiry;
         owner.keep_alive = keep_alive;
         owner.author = Author { client: owner.author.client, connection: self.connects };
@@ -419,9 +419,4 @@ impl Shard {
         };
         self.send(id, &Packet::Connack(Box::new(connack)));
     }
-}
-
-/// There is no authentication yet: a User Name is taken as given.
-fn identity_of(connect: &Connect<'_>) -> Identity {
-    Identity { username: connect.username.map(Into::into) }
 }

@@ -1,6 +1,7 @@
 //! Network Connections as the shard sees them: protocol state of one connection, and the bytes that wait to be sent on it.
 
 use crate::codec::ProtocolVersion;
+use crate::security::Identity;
 use crate::session::ConnectionId;
 use crate::timer::{Moment, TimerId};
 use std::collections::{HashMap, VecDeque};
@@ -16,6 +17,28 @@ pub struct Origin {
     pub listener: u16,
     /// The peer's address, where the transport has one.
     pub peer: Option<SocketAddr>,
+}
+
+/// What is known about a client when it arrives at its home, beside its CONNECT.
+#[derive(Debug, Clone, Default)]
+pub struct Arrival {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Who it is.
+    pub identity: Identity,
+    /// When its credentials end, and with them the connection.
+    pub valid_until: Option<Moment>,
+    /// The enhanced authentication it went through. (§4.12)
+    pub enhanced: Option<Enhanced>,
+}
+
+/// An enhanced authentication that has succeeded. (§4.12)
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enhanced {
+    /// Its Authentication Method, which stays that of the connection. [MQTT-4.12.0-5]
+    pub method: Box<str>,
+    /// Authentication Data for CONNACK.
+    pub data: Vec<u8>,
 }
 
 /// What the owner shall do about reading from a connection.

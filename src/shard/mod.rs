@@ -26,7 +26,7 @@ mod wills;
 
 pub use crate::session::ConnectionId;
 pub use close::Closed;
-pub use connection::{Origin, Reading};
+pub use connection::{Arrival, Enhanced, Origin, Reading};
 pub use event::Event;
 pub use peer::PeerMessage;
 pub use read_back::Read;

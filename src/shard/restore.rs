@@ -123,7 +123,7 @@ impl Shard {
         session.has_ended = !is_kept;
         session.listener = header.listener;
         session.keep_alive = header.keep_alive;
-        session.identity = Identity { username: header.username.map(Into::into) };
+        session.identity = Identity { username: header.username.map(Into::into), ..Identity::default() };
         session.expiry = expiry;
         session.author = Author { connection: header.connection, ..session.author };
         session.ends = expiry.duration().filter(|_| is_kept).map(|expiry| closed + expiry);

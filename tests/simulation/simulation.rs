@@ -10,7 +10,7 @@ use willowmq::codec::{
     Unsubscribe, UnsubscribeFilters, UserProperties,
 };
 use willowmq::config::Config;
-use willowmq::shard::{self, Closed, ConnectionId, Origin, PeerMessage, Reading, Shard, ShardId};
+use willowmq::shard::{self, Arrival, Closed, ConnectionId, PeerMessage, Reading, Shard, ShardId};
 use willowmq::timer::Moment;
 
 /// SplitMix64: small, and the same everywhere.
@@ -407,7 +407,7 @@ impl Simulation {
         client.inbox.clear();
         client.acknowledged.clear();
         let Ok(Packet::Connect(connect)) = codec::decode(bytes, version) else { panic!("the builder made a CONNECT") };
-        self.shards[home.index()].open(self.now, id, &connect, &Origin::default());
+        self.shards[home.index()].open(self.now, id, &connect, Arrival::default());
         handle
     }
 }

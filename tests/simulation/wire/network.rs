@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use willowmq::config::Config;
 use willowmq::shard::{
-    Closed, ConnectionId, Origin, PeerMessage, Reading, Shard, ShardId, handshake, home_hasher, home_of,
+    Arrival, Closed, ConnectionId, PeerMessage, Reading, Shard, ShardId, handshake, home_hasher, home_of,
 };
 use willowmq::timer::Moment;
 
@@ -407,7 +407,7 @@ impl Simulation {
         connection.history.on_arrival(self.now, &bytes);
         let first = handshake::first_packet(&bytes, &self.config).expect("decoded before");
         let (connect, length) = first.expect("it was whole before");
-        self.shards[shard].open(self.now, id, &connect, &Origin::default());
+        self.shards[shard].open(self.now, id, &connect, Arrival::default());
         if bytes.len() > length {
             self.shards[shard].receive(self.now, id, &bytes[length..]);
         }
