@@ -2,6 +2,7 @@
 //!
 //! **Invariant**: a Session knows no socket, no other Session and no clock; whatever it is told comes as an argument.
 
+pub mod bounds;
 pub mod message;
 pub mod outgoing;
 pub mod queue;
