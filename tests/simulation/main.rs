@@ -5,6 +5,7 @@ mod client;
 mod crash;
 mod simulation;
 mod stories_retained;
+mod stories_rights;
 mod stories_sessions;
 mod stories_wills;
 mod wire;

@@ -10,6 +10,7 @@ use willowmq::codec::{
     Unsubscribe, UnsubscribeFilters, UserProperties,
 };
 use willowmq::config::Config;
+use willowmq::security::Identity;
 use willowmq::shard::{self, Arrival, Closed, ConnectionId, PeerMessage, Reading, Shard, ShardId};
 use willowmq::timer::Moment;
 
@@ -85,6 +86,7 @@ impl Simulation {
             packet_bytes_max: None,
             alias_maximum: 0,
             will: None,
+            identity: Identity::default(),
         }
     }
 
@@ -385,7 +387,7 @@ impl Simulation {
         }
     }
 
-    fn open(&mut self, name: &str, version: ProtocolVersion, bytes: &[u8]) -> ClientHandle {
+    fn open(&mut self, name: &str, version: ProtocolVersion, bytes: &[u8], arrival: Arrival) -> ClientHandle {
         let home = shard::home_of(name, &self.hasher, self.shards.len());
         let known = self.clients.iter().position(|client| client.name == name);
         let handle = ClientHandle(known.unwrap_or(self.clients.len()));
@@ -407,7 +409,7 @@ impl Simulation {
         client.inbox.clear();
         client.acknowledged.clear();
         let Ok(Packet::Connect(connect)) = codec::decode(bytes, version) else { panic!("the builder made a CONNECT") };
-        self.shards[home.index()].open(self.now, id, &connect, Arrival::default());
+        self.shards[home.index()].open(self.now, id, &connect, arrival);
         handle
     }
 }
@@ -439,6 +441,7 @@ pub(crate) struct Connecting<'a> {
     packet_bytes_max: Option<u32>,
     alias_maximum: u16,
     will: Option<Will>,
+    identity: Identity,
 }
 
 impl Connecting<'_> {
@@ -482,6 +485,17 @@ impl Connecting<'_> {
         self
     }
 
+    /// The client has proven this User Name.
+    pub(crate) fn user(self, name: &str) -> Self {
+        self.identity(Identity::of_user(name))
+    }
+
+    /// This is known of the client.
+    pub(crate) fn identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
     /// Sends the CONNECT, and lets nothing happen yet.
     pub(crate) fn only(&mut self) -> ClientHandle {
         let mut connect = Connect::new(self.version, &self.name);
@@ -507,7 +521,8 @@ impl Connecting<'_> {
         });
         let mut bytes = Vec::new();
         codec::encode(&Packet::Connect(Box::new(connect)), self.version, &mut bytes);
-        self.simulation.open(&self.name, self.version, &bytes)
+        let arrival = Arrival { identity: self.identity.clone(), ..Arrival::default() };
+        self.simulation.open(&self.name, self.version, &bytes, arrival)
     }
 
     /// The CONNECT is accepted.
