@@ -370,7 +370,7 @@ impl Worker {
 
     fn on_errand(&mut self, _now: Moment, errand: Errand) {
         match errand {
-            Errand::Rights(rights) => self.shard.set_rights(rights.as_ref().clone()),
+            Errand::Rights(rights) => self.shard.set_rights(rights),
         }
     }
 
