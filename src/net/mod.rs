@@ -28,6 +28,8 @@ mod ring;
 mod signals;
 mod sources;
 mod startup;
+#[allow(dead_code, reason = "the worker drives it from its next change on")]
+mod transport;
 mod worker;
 
 use std::os::fd::OwnedFd;
