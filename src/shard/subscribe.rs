@@ -34,7 +34,10 @@ impl Shard {
             let granted =
                 if too_many { Err(ReasonCode::QuotaExceeded) } else { self.check_filter(session, filter, options)? };
             match granted {
-                Err(refused) => reasons.push(refused),
+                Err(refused) => {
+                    self.stats.subscriptions_denied += u64::from(refused == ReasonCode::NotAuthorized);
+                    reasons.push(refused);
+                }
                 Ok(subscribed) => {
                     let qos = options.qos.min(self.maximum_qos());
                     let options = SubscriptionOptions { qos, ..options };
@@ -137,7 +140,7 @@ impl Shard {
         let is_new = subscriber.subscriptions.insert(text.into(), subscription.clone()).is_none();
         match &subscription.subscribed {
             Subscribed::Plain(filter) => {
-                let options = SubscriberOptions::of(subscription, subscriber.is_kept);
+                let options = self.subscriber_options(session, subscription);
                 self.add_subscriber(filter, Subscriber::Session(session), options);
             }
             Subscribed::Shared { group, filter } => {
@@ -170,7 +173,8 @@ impl Shard {
         };
         match &subscription.subscribed {
             Subscribed::Plain(filter) if wanted && self.config.features.retain => {
-                Some(self.add_look_up(session, filter.clone(), SubscriberOptions::of(subscription, false)))
+                let options = self.subscriber_options(session, subscription);
+                Some(self.add_look_up(session, filter.clone(), options))
             }
             Subscribed::Plain(_) | Subscribed::Shared { .. } => None,
         }
