@@ -9,7 +9,7 @@ pub mod queue;
 pub mod will;
 
 use crate::codec::{PacketId, SubscriptionOptions};
-use crate::security::Identity;
+use crate::security::{Identity, Who};
 use crate::timer::{Moment, TimerId};
 use crate::topic::Subscribed;
 use bounds::Bounds;
@@ -144,6 +144,11 @@ impl Session {
             bounds,
             retained: BTreeSet::new(),
         }
+    }
+
+    /// Who asks where it asks for something.
+    pub fn who(&self) -> Who<'_> {
+        Who { identity: &self.identity, client_id: &self.client_id }
     }
 
     /// Takes all deliveries out of a Session that ends.

@@ -188,7 +188,7 @@ fn queue_limits(config: &Config, shards: usize) -> QueueLimits {
 pub struct Shard {
     id: ShardId,
     config: Arc<Config>,
-    rights: Rights,
+    rights: Arc<Rights>,
     hasher: ahash::RandomState,
     random: Random,
     sessions: sessions::Sessions,
@@ -239,7 +239,7 @@ impl Shard {
         let backlog_max = config.limits.mesh_messages_max as usize;
         Self {
             id,
-            rights: Rights::default(),
+            rights: Arc::default(),
             random: Random(seed ^ (id.index() as u64).wrapping_mul(0xA24B_AED4_963E_E407)),
             sessions: sessions::Sessions::new(hasher.clone()),
             connections: Connections::default(),
@@ -275,7 +275,7 @@ impl Shard {
     }
 
     /// Replaces the rights in force.
-    pub fn set_rights(&mut self, rights: Rights) {
+    pub fn set_rights(&mut self, rights: Arc<Rights>) {
         self.rights = rights;
     }
 

@@ -120,7 +120,7 @@ impl Shard {
         } else if is_new && subscriber.subscriptions.len() >= bounds.subscriptions_per_session_max as usize {
             self.stats.subscriptions_refused += 1;
             Some(ReasonCode::QuotaExceeded)
-        } else if !self.rights.may_subscribe(&subscriber.identity, &subscriber.client_id, filter) {
+        } else if !self.rights.may_subscribe(subscriber.who(), filter) {
             Some(ReasonCode::NotAuthorized)
         } else {
             None
