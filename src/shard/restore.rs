@@ -117,7 +117,8 @@ impl Shard {
         }
         let closed = header.closed.unwrap_or(stopped);
         let expiry = SessionExpiry::from_seconds(header.expiry);
-        let mut session = Session::new(Arc::clone(&client_id), self.hasher.hash_one(&*client_id));
+        let bounds = self.bounds.of(header.listener, header.username.as_deref());
+        let mut session = Session::new(Arc::clone(&client_id), self.hasher.hash_one(&*client_id), bounds);
         session.number = Some(number.0);
         session.is_kept = is_kept;
         session.has_ended = !is_kept;
