@@ -14,7 +14,7 @@ mod load;
 mod names;
 mod print;
 mod section;
-mod suggest;
+pub(crate) mod suggest;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -4,7 +4,7 @@
 ///
 /// Names are compared whole, and by their last part alone, for a key in the wrong section. Of several that are as near it is the
 /// one least deep.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let depth = |known: &str| known.matches('.').count();
     let (distance, _, nearest) = known.into_iter().map(|known| (distance(name, known), depth(known), known)).min()?;
     (distance <= 1 + last_part(name).len() / 3).then_some(nearest)
