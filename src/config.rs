@@ -11,7 +11,7 @@ mod kind;
 mod load;
 mod print;
 mod section;
-mod suggest;
+pub(crate) mod suggest;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

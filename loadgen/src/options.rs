@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use willowmq::codec::{Connect, ProtocolVersion, QoS};
 use willowmq::topic::TopicName;
 
-use crate::engine::{Route, Sources};
+use crate::engine::{Route, Sources, TlsSettings, Transport, TransportKind};
 use crate::stamp::STAMP_BYTES;
 
 /// What every scenario is told on the command line.
@@ -21,10 +21,37 @@ pub struct Common {
     /// Address of the broker
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", global = true)]
     pub broker: String,
+    /// What MQTT travels on
+    #[arg(long, value_enum, default_value_t = TransportKind::Tcp, global = true)]
+    pub transport: TransportKind,
+    /// Authorities that the broker's certificate must come from, in PEM [default: those that the system trusts]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub ca: Option<PathBuf>,
+    /// Name that is asked for by TLS (SNI), and that the broker's certificate must have
+    #[arg(long, value_name = "NAME", default_value = "localhost", global = true)]
+    pub tls_name: String,
+    /// Accept any certificate of the broker
+    #[arg(long, conflicts_with = "ca", global = true)]
+    pub insecure: bool,
+    /// Certificate that every client shows, with its chain, in PEM
+    #[arg(long, value_name = "FILE", requires = "key", global = true)]
+    pub cert: Option<PathBuf>,
+    /// Private key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert", global = true)]
+    pub key: Option<PathBuf>,
+    /// Resume TLS sessions of earlier connections, instead of making every handshake a full one
+    #[arg(long, global = true)]
+    pub resume: bool,
+    /// Offer the key exchange X25519MLKEM768 first, which costs more
+    #[arg(long, global = true)]
+    pub post_quantum: bool,
+    /// Path of the WebSocket
+    #[arg(long, value_name = "PATH", default_value = "/mqtt", global = true)]
+    pub ws_path: String,
     /// Version of the protocol
     #[arg(long, value_enum, default_value_t = Version::V5, global = true)]
     pub mqtt: Version,
-    /// User Name of every client
+    /// User Name of every client; `{client}` is its Client Identifier
     #[arg(long, value_name = "NAME", global = true)]
     pub username: Option<String>,
     /// File with the Password of every client (a line end at its end is not part of it)
@@ -101,6 +128,9 @@ const STRING_BYTES_MAX: usize = 65_535;
 /// A prefix has at most this many bytes, so that there is room for what comes after it.
 const PREFIX_BYTES_MAX: usize = 65_000;
 
+/// As a User Name: each client has its own, which is its Client Identifier.
+const CLIENT: &str = "{client}";
+
 /// Who the clients say they are.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -115,7 +145,10 @@ impl Identity {
     pub fn connect<'a>(&'a self, client_id: &'a str) -> Connect<'a> {
         let mut connect = Connect::new(self.version, client_id);
         connect.keep_alive = self.keep_alive;
-        connect.username = self.username.as_deref();
+        connect.username = match self.username.as_deref() {
+            Some(CLIENT) => Some(client_id),
+            other => other,
+        };
         connect.password = self.password.as_deref();
         connect
     }
@@ -142,7 +175,39 @@ impl Common {
         if self.patience.is_zero() {
             bail!("--patience is more than 0: no broker answers at once");
         }
+        self.check_transport()
+    }
+
+    /// Refuses options of a transport that is not there.
+    fn check_transport(&self) -> Result<()> {
+        let of_tls = [
+            ("--ca", self.ca.is_some()),
+            ("--insecure", self.insecure),
+            ("--cert", self.cert.is_some()),
+            ("--resume", self.resume),
+            ("--post-quantum", self.post_quantum),
+        ];
+        if let Some((option, _)) = of_tls.iter().find(|(_, is_given)| *is_given && !self.transport.has_tls()) {
+            bail!("{option} is of --transport tls and wss");
+        }
+        let is_path = self.ws_path.starts_with('/') && self.ws_path.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_path {
+            bail!("--ws-path {}: expected a path such as /mqtt, without spaces", self.ws_path);
+        }
         Ok(())
+    }
+
+    /// What MQTT travels on to `target`.
+    fn transport(&self, target: SocketAddr) -> Result<Transport> {
+        let settings = TlsSettings {
+            authorities: self.ca.as_deref(),
+            name: &self.tls_name,
+            identity: self.cert.as_deref().zip(self.key.as_deref()),
+            accepts_any: self.insecure,
+            resumes: self.resume,
+            is_post_quantum: self.post_quantum,
+        };
+        Transport::new(self.transport, target, &self.ws_path, &settings)
     }
 
     /// Who the clients say they are.
@@ -178,10 +243,13 @@ impl Common {
     ///
     /// # Errors
     ///
-    /// When the broker's name has no address.
+    /// When the broker's name has no address, or what TLS needs cannot be read.
     pub fn route(&self) -> Result<Route> {
         if let Some((scheme, _)) = self.broker.split_once("://") {
-            bail!("--broker {}: expected HOST:PORT, without {scheme}://", self.broker);
+            bail!(
+                "--broker {}: expected HOST:PORT, without {scheme}:// (--transport names TLS and WebSocket)",
+                self.broker
+            );
         }
         let mut addresses = self
             .broker
@@ -190,7 +258,7 @@ impl Common {
             .collect::<Vec<SocketAddr>>();
         addresses.sort_by_key(SocketAddr::is_ipv6); // `localhost` is 127.0.0.1 to most brokers.
         let target = addresses.first().copied().with_context(|| format!("{} has no address", self.broker))?;
-        Ok(Route { target, sources: self.source })
+        Ok(Route { target, sources: self.source, transport: self.transport(target)? })
     }
 }
 

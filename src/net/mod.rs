@@ -14,6 +14,7 @@ mod connection;
 mod counters;
 mod data;
 mod endings;
+mod errand;
 mod executor;
 mod handshake;
 mod journal;

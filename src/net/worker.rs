@@ -9,6 +9,7 @@ use super::admission::{Gate, Ticket};
 use super::clock::Clock;
 use super::connection::{Connections, Deadline, Io, Stage};
 use super::counters::Counters;
+use super::errand::Errand;
 use super::handshake::{Handover, Homes};
 use super::journal::{Beginning, Journal};
 use super::listener::Listener;
@@ -29,6 +30,8 @@ const ASKING_MAX: usize = 64;
 const CATCH_UP_READS: usize = 64;
 /// Letters taken from one peer in one turn.
 const LETTERS_MAX: usize = 1024;
+/// Errands carried out in one turn.
+const ERRANDS_MAX: usize = 64;
 
 /// What all shards start from.
 pub(crate) struct Plan {
@@ -187,6 +190,7 @@ impl Worker {
         self.take_completions(now);
         self.take_admissions(now);
         self.take_letters(now);
+        self.take_errands(now);
         while let Some(deadline) = self.io.deadlines.pop_due(now) {
             self.on_deadline(now, deadline);
         }
@@ -354,6 +358,19 @@ impl Worker {
             if taken > 0 {
                 self.port.made_room(peer);
             }
+        }
+    }
+
+    fn take_errands(&mut self, now: Moment) {
+        for _ in 0..ERRANDS_MAX {
+            let Some(errand) = self.port.take_errand() else { return };
+            self.on_errand(now, errand);
+        }
+    }
+
+    fn on_errand(&mut self, _now: Moment, errand: Errand) {
+        match errand {
+            Errand::Rights(rights) => self.shard.set_rights(rights),
         }
     }
 

@@ -2,13 +2,14 @@
 //!
 //! **Invariant**: a Session knows no socket, no other Session and no clock; whatever it is told comes as an argument.
 
+pub mod bounds;
 pub mod message;
 pub mod outgoing;
 pub mod queue;
 pub mod will;
 
 use crate::codec::{PacketId, SubscriptionOptions};
-use crate::security::Identity;
+use crate::security::{Identity, Who};
 use crate::timer::{Moment, TimerId};
 use crate::topic::Subscribed;
 use message::Author;
@@ -136,6 +137,11 @@ impl Session {
             received: BTreeSet::new(),
             look_ups: Vec::new(),
         }
+    }
+
+    /// Who asks where it asks for something.
+    pub fn who(&self) -> Who<'_> {
+        Who { identity: &self.identity, client_id: &self.client_id }
     }
 
     /// Takes all deliveries out of a Session that ends.

@@ -96,6 +96,9 @@ impl Shard {
         if let Some(keep_alive) = connection.keep_alive {
             self.wheel.cancel(keep_alive.timer);
         }
+        if let Some(timer) = connection.credentials_end {
+            self.wheel.cancel(timer);
+        }
         self.stats.closed[cause as usize] += 1;
         self.sessions.get_mut(session).expect("a connection has a Session").connection = None;
         if cause == Cause::TakenOver {

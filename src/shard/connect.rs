@@ -1,5 +1,6 @@
 //! CONNECT: who comes, with which Session, and what becomes of the will that was left.
 
+use super::authenticate::Authentication;
 use super::connection::{Arrival, Connection, KeepAlive, Opening, Origin, OutgoingAliases};
 use super::event::Event;
 use super::peer::{Gate, Wait};
@@ -67,7 +68,7 @@ impl Shard {
             self.connections.get_mut(id).expect("it is being opened").await_connack();
         }
         self.stats.connects_accepted += 1;
-        self.send_connack(id, &client_id, connect, expiry, is_resumed);
+        self.send_connack(id, &client_id, connect, &arrival, expiry, is_resumed);
         if is_resumed {
             let outgoing = &self.sessions.get(session).expect("it is resumed").outgoing;
             if self.journal.is_failing() && outgoing.in_flight().next().is_some() {
@@ -347,6 +348,11 @@ impl Shard {
             self.stats.wills.armed_now += 1;
         }
         self.arm_keep_alive(now, id, keep_alive);
+        self.limit_validity(now, id, arrival.valid_until);
+        if let Some(enhanced) = &arrival.enhanced {
+            let connection = self.connections.get_mut(id).expect("inserted just now");
+            connection.authentication = Some(Authentication::new(enhanced.method.clone()));
+        }
     }
 
     /// The Keep Alive in force: the client's, or the server's where that is shorter and the client can be told.
@@ -395,12 +401,14 @@ impl Shard {
         id: ConnectionId,
         client_id: &str,
         connect: &Connect<'_>,
+        arrival: &Arrival,
         expiry: SessionExpiry,
         session_present: bool,
     ) {
         let config = Arc::clone(&self.config);
         let (limits, features) = (&config.limits, &config.features);
         let keep_alive = self.keep_alive(connect);
+        let enhanced = arrival.enhanced.as_ref();
         let off = |available: bool| (!available).then_some(false);
         let connack = Connack {
             session_expiry_interval: (expiry.as_seconds() != connect.session_expiry_interval)
@@ -414,6 +422,8 @@ impl Shard {
             wildcard_subscription_available: off(features.wildcard_subscriptions),
             subscription_identifiers_available: off(features.subscription_identifiers),
             shared_subscription_available: off(features.shared_subscriptions),
+            authentication_method: enhanced.map(|enhanced| &*enhanced.method), // [MQTT-4.12.0-5]
+            authentication_data: enhanced.map(|it| &*it.data).filter(|data| !data.is_empty()),
             server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive), // [MQTT-3.2.2-21]
             ..Connack::new(session_present, ReasonCode::Success)
         };

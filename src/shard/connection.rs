@@ -1,5 +1,6 @@
 //! Network Connections as the shard sees them: protocol state of one connection, and the bytes that wait to be sent on it.
 
+use super::authenticate::Authentication;
 use crate::codec::ProtocolVersion;
 use crate::security::Identity;
 use crate::session::ConnectionId;
@@ -174,6 +175,10 @@ pub(super) struct Connection {
     /// An incomplete packet, or whatever arrived while the connection was paused.
     pub(super) unread: Vec<u8>,
     pub(super) keep_alive: Option<KeepAlive>,
+    /// The timer that ends it with its credentials.
+    pub(super) credentials_end: Option<TimerId>,
+    /// The enhanced authentication it went through, if it did.
+    pub(super) authentication: Option<Box<Authentication>>,
     pub(super) last_packet: Moment,
     /// How many deliveries of QoS 1 and 2 may be in flight. [MQTT-3.3.4-9]
     pub(super) window: u16,
@@ -218,6 +223,8 @@ impl Connection {
             output: Output::default(),
             unread: Vec::new(),
             keep_alive: None,
+            credentials_end: None,
+            authentication: None,
             last_packet: now,
             window,
             packet_bytes_max,

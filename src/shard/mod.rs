@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: nothing here names a socket, a clock, a thread or a lock. The same calls give the same effects.
 
+mod authenticate;
 mod checkpoint;
 mod close;
 mod connect;
@@ -13,7 +14,9 @@ mod deliver;
 mod event;
 pub mod handshake;
 mod journal;
+mod limits;
 mod peer;
+mod pressure;
 mod publish;
 mod read_back;
 mod restore;
@@ -25,10 +28,13 @@ mod subscribe;
 mod wills;
 
 pub use crate::session::ConnectionId;
+pub use authenticate::{AuthenticationOutcome, AuthenticationRequest};
 pub use close::Closed;
 pub use connection::{Arrival, Enhanced, Origin, Reading};
 pub use event::Event;
+pub use limits::{first_packet_bytes_max, identities_of};
 pub use peer::PeerMessage;
+pub use pressure::Pressure;
 pub use read_back::Read;
 pub use stats::{Stats, WillStats};
 pub use wills::{Hold, WillFate};
@@ -122,6 +128,7 @@ impl SubscriberOptions {
 #[derive(Debug)]
 enum Timer {
     KeepAlive(ConnectionId),
+    CredentialsEnd(ConnectionId),
     WillDelay(SessionKey),
     SessionExpiry(SessionKey),
     RetainedExpiry(Weak<Message>),
@@ -181,7 +188,7 @@ fn queue_limits(config: &Config, shards: usize) -> QueueLimits {
 pub struct Shard {
     id: ShardId,
     config: Arc<Config>,
-    rights: Rights,
+    rights: Arc<Rights>,
     hasher: ahash::RandomState,
     random: Random,
     sessions: sessions::Sessions,
@@ -199,6 +206,10 @@ pub struct Shard {
     publications: u64,
     connects: u64,
     events: VecDeque<Event>,
+    /// Steps of re-authentications that the owner is to judge.
+    authentications: VecDeque<(ConnectionId, AuthenticationRequest)>,
+    pressure: Pressure,
+    bounds: limits::BoundsBook,
     stats: Stats,
     journal: journal::Journal,
     queues: Queues,
@@ -222,12 +233,12 @@ impl Shard {
         let backlog_max = config.limits.mesh_messages_max as usize;
         Self {
             id,
-            rights: Rights::default(),
+            rights: Arc::default(),
             random: Random(seed ^ (id.index() as u64).wrapping_mul(0xA24B_AED4_963E_E407)),
             sessions: sessions::Sessions::new(hasher.clone()),
             connections: Connections::default(),
             subscriptions: SubscriptionTrie::new(hasher.clone()),
-            hasher,
+            hasher: hasher.clone(),
             groups: shared::Groups::default(),
             retained: retained::RetainedStore::new(shards),
             look_ups: retained::LookUps::default(),
@@ -239,6 +250,9 @@ impl Shard {
             publications: 0,
             connects: 0,
             events: VecDeque::new(),
+            authentications: VecDeque::new(),
+            pressure: Pressure::None,
+            bounds: limits::BoundsBook::new(Arc::clone(&config), hasher.clone()),
             stats: Stats::default(),
             journal: journal::Journal::off(journal_hasher),
             queues: Queues::new(queue_limits(&config, shards)),
@@ -252,7 +266,7 @@ impl Shard {
     }
 
     /// Replaces the rights in force.
-    pub fn set_rights(&mut self, rights: Rights) {
+    pub fn set_rights(&mut self, rights: Arc<Rights>) {
         self.rights = rights;
     }
 
@@ -339,7 +353,7 @@ impl Shard {
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.on_disconnect(now, id, disconnect),
-            Packet::Auth(_) => Err(Fault::new(ReasonCode::ProtocolError, "AUTH without an Authentication Method")),
+            Packet::Auth(auth) => self.on_auth(id, auth),
             Packet::Connect(_) => Err(Fault::new(ReasonCode::ProtocolError, "a second CONNECT")), // [MQTT-3.1.0-2]
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(Fault::new(ReasonCode::ProtocolError, "a packet that only a server sends"))
@@ -484,6 +498,7 @@ impl Shard {
     fn on_timer(&mut self, now: Moment, timer: Timer) {
         match timer {
             Timer::KeepAlive(connection) => self.on_keep_alive(now, connection),
+            Timer::CredentialsEnd(connection) => self.on_credentials_end(now, connection),
             Timer::WillDelay(key) => {
                 if let Some(session) = self.sessions.resolve(key) {
                     self.make_will_due(session, now);

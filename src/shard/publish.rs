@@ -143,7 +143,7 @@ impl Shard {
     /// Why a well-formed publication is not carried out; its connection stays.
     fn refusal(&mut self, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> Option<ReasonCode> {
         let author = self.sessions.get(session).expect("a connection has a Session");
-        if !self.rights.may_publish(Action::Publish, &author.identity, &author.client_id, topic) {
+        if !self.rights.may(author.who(), Action::Publish, topic) {
             self.stats.publishes_denied += 1;
             return Some(ReasonCode::NotAuthorized);
         }

@@ -47,6 +47,12 @@ pub struct Stats {
     pub dropped_retained: u64,
     /// Times a connection was paused since another shard could not keep up.
     pub pauses: u64,
+    /// Re-authentications that succeeded.
+    pub re_authentications: u64,
+    /// Re-authentications that failed.
+    pub re_authentications_refused: u64,
+    /// Connections closed since their credentials had ended.
+    pub credentials_ended: u64,
     /// Wills.
     pub wills: WillStats,
 }

@@ -116,7 +116,7 @@ impl Shard {
             || (is_new && subscriber.subscriptions.len() >= limits.subscriptions_per_session_max as usize)
         {
             Some(ReasonCode::QuotaExceeded)
-        } else if !self.rights.may_subscribe(&subscriber.identity, &subscriber.client_id, filter) {
+        } else if !self.rights.may_subscribe(subscriber.who(), filter) {
             Some(ReasonCode::NotAuthorized)
         } else {
             None

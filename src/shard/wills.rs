@@ -8,7 +8,7 @@ use super::{Shard, Timer};
 use crate::codec::{self, Forwarded, ForwardedBuilder};
 use crate::config::{WillAcl, Wills as WillsConfig};
 use crate::journal::record::{Record, SessionNumber, Transaction, WillRecord};
-use crate::security::{Action, Identity};
+use crate::security::{Identity, Who};
 use crate::session::message::{self, Author, Kind, Message, Parts};
 use crate::session::will::{Cause, Closing, Will, WillState};
 use crate::timer::Moment;
@@ -103,8 +103,7 @@ impl Shard {
 
     /// Whether a client may leave a will, or have it published, on a topic.
     pub(super) fn may_leave_will(&self, identity: &Identity, client_id: &str, topic: TopicName<'_>) -> bool {
-        self.rights.may_publish(Action::Will, identity, client_id, topic)
-            && self.rights.may_publish(Action::Publish, identity, client_id, topic)
+        self.rights.may_leave_will(Who { identity, client_id }, topic)
     }
 
     /// Whether the rights of a will are checked when it arrives.

@@ -6,7 +6,7 @@ use socket2::Socket;
 use willowmq::codec::{Connack, ProtocolVersion, QoS};
 
 use super::flow::{Incoming, Outgoing};
-use super::{Message, Time};
+use super::{Layers, Message, Time};
 
 /// What a connection is doing.
 ///
@@ -32,6 +32,8 @@ pub enum Stage {
 /// One client's end of its connection.
 pub(super) struct Link {
     pub(super) socket: Option<Socket>,
+    /// What lies between the socket and MQTT, if anything does. `output` waits here until its handshakes are done.
+    pub(super) layers: Option<Box<Layers>>,
     pub(super) stage: Stage,
     /// Counts the connections of this client, so that an event of an older one is told apart.
     pub(super) generation: u32,
@@ -97,6 +99,7 @@ impl Link {
     pub(super) fn new() -> Self {
         Self {
             socket: None,
+            layers: None,
             stage: Stage::Closed,
             generation: 0,
             version: ProtocolVersion::V5,
@@ -117,7 +120,7 @@ impl Link {
 
     /// Bytes that the kernel has not taken yet.
     pub(super) fn pending(&self) -> usize {
-        self.output.len() - self.written
+        self.output.len() - self.written + self.layers.as_ref().map_or(0, |layers| layers.unsent().len())
     }
 
     /// Whether a PINGREQ is due, well before the Keep Alive is over. [MQTT-3.1.2-20]

@@ -8,18 +8,21 @@
 
 mod bind_option;
 mod flow;
+mod layered;
 mod limits;
 mod link;
 mod packets;
 mod socket;
 mod sources;
 mod time;
+mod transport;
 
 pub use limits::{allow_descriptors, check_ports, raise_descriptors};
 pub use link::Stage;
 pub use packets::{Event, Message};
 pub use sources::Sources;
 pub use time::{Clock, Time};
+pub use transport::{Broken, Layers, TlsSettings, Transport, TransportKind};
 
 use std::io;
 use std::net::SocketAddr;
@@ -70,12 +73,23 @@ pub enum End {
 }
 
 /// Where the clients connect to, and from where.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// The broker.
     pub target: SocketAddr,
     /// The addresses that the clients take turns with; the kernel chooses where there are none.
     pub sources: Option<Sources>,
+    /// What lies between TCP and MQTT.
+    pub transport: Transport,
+}
+
+/// How many TLS handshakes came to their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// From nothing: with a key exchange and a signature.
+    pub full: u64,
+    /// By a session of before.
+    pub resumed: u64,
 }
 
 /// Many clients of one broker.
@@ -87,6 +101,10 @@ pub struct Fleet {
     links: Vec<Link>,
     dirty: Vec<Index>,
     input: Box<[u8]>,
+    /// What came out of a connection's layers, while it is handed over.
+    unwrapped: Vec<u8>,
+    /// How many TLS handshakes came to their end.
+    handshakes: Handshakes,
     pool: Vec<Vec<u8>>,
     next_keep_alive: Time,
     is_interrupted: Arc<AtomicBool>,
@@ -127,6 +145,8 @@ impl Fleet {
             links: (0..clients).map(|_| Link::new()).collect(),
             dirty: Vec::new(),
             input: vec![0; INPUT_BYTES].into(),
+            unwrapped: Vec::new(),
+            handshakes: Handshakes::default(),
             pool: Vec::new(),
             next_keep_alive: clock.now() + KEEP_ALIVE_INTERVAL,
             is_interrupted,
@@ -138,6 +158,11 @@ impl Fleet {
     /// The clock of the run.
     pub fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// How many TLS handshakes came to their end so far; `None` without TLS.
+    pub fn handshakes(&self) -> Option<Handshakes> {
+        self.route.transport.has_tls().then_some(self.handshakes)
     }
 
     /// Whether the broker is reached by loopback.
@@ -164,6 +189,13 @@ impl Fleet {
     pub fn open(&mut self, client: Index, connect: &Connect<'_>) {
         let now = self.clock.now();
         let source = self.route.sources.map(|sources| sources.of(client));
+        match self.route.transport.layers() {
+            Ok(layers) => self.links[client].layers = layers,
+            Err(error) => {
+                self.fault = Some(error);
+                return;
+            }
+        }
         match socket::connect(self.route.target, source) {
             Ok(socket) => self.on_opening(client, socket, connect, now),
             Err(error) => self.fault = Some(anyhow!(self.explain(&error))),
@@ -203,6 +235,10 @@ impl Fleet {
             let link = &mut self.links[client];
             let disconnect = willowmq::codec::Disconnect::new(ReasonCode::Success);
             encode(&Packet::Disconnect(disconnect), link.version, &mut link.output);
+            if let Some(layers) = &mut link.layers {
+                layers.wrap(&mut link.output);
+                layers.close();
+            }
             self.flush_one(client);
         }
         if let (End::Reset, Some(socket)) = (end, &self.links[client].socket) {
@@ -313,7 +349,7 @@ impl Fleet {
             match rustix::io::read(socket, &mut input[..]) {
                 Ok(0) => self.on_ended(client, None, driver),
                 Ok(count) => {
-                    self.on_bytes(client, self.clock.now(), &input[..count], driver);
+                    self.on_input(client, self.clock.now(), &input[..count], driver);
                     if count < INPUT_BYTES && !is_ended {
                         break; // Drained: what comes from now on is another edge.
                     }
@@ -327,8 +363,12 @@ impl Fleet {
     }
 
     fn on_ended<D: Driver>(&mut self, client: Index, error: Option<io::Error>, driver: &mut D) {
+        let missing = self.links[client].layers.as_ref().and_then(|layers| layers.missing());
         self.drop_socket(client);
-        let cause = error.map_or_else(|| "closed by the broker".into(), |error| self.explain(&error));
+        let mut cause = error.map_or_else(|| "closed by the broker".into(), |error| self.explain(&error));
+        if let Some(missing) = missing {
+            cause = format!("{cause} {missing}");
+        }
         driver.on_event(self, client, self.clock.now(), Event::Closed { cause: &cause, is_violation: false });
     }
 
@@ -343,6 +383,7 @@ impl Fleet {
         link.written = 0;
         link.is_blocked = false;
         link.partial = Vec::new();
+        link.layers = None;
         let output = std::mem::take(&mut link.output);
         self.recycle(output);
     }
@@ -376,21 +417,16 @@ impl Fleet {
     }
 
     fn flush_one(&mut self, client: Index) {
+        if self.links[client].layers.is_some() {
+            return self.flush_layers(client);
+        }
         let link = &mut self.links[client];
         let (Some(socket), false) = (&link.socket, link.is_blocked) else { return };
         if link.pending() == 0 {
             return;
         }
         link.last_sent = self.clock.now();
-        loop {
-            match rustix::io::write(socket, &link.output[link.written..]) {
-                Ok(count) => link.written += count,
-                Err(Errno::AGAIN) => {}
-                Err(Errno::INTR) => continue,
-                Err(_) => link.written = link.output.len(), // Reading tells what happened.
-            }
-            break;
-        }
+        link.written += write(socket, &link.output[link.written..]);
         link.is_blocked = link.pending() > 0; // The kernel took a part: it says when it wants more.
         if !link.is_blocked {
             link.written = 0;
@@ -417,6 +453,18 @@ impl Fleet {
                 let link = self.output(client);
                 encode(&Packet::Pingreq, link.version, &mut link.output);
             }
+        }
+    }
+}
+
+/// Writes as much of `bytes` as the kernel takes; all of it, so to speak, if the connection has ended.
+fn write(socket: &socket2::Socket, bytes: &[u8]) -> usize {
+    loop {
+        match rustix::io::write(socket, bytes) {
+            Ok(count) => return count,
+            Err(Errno::AGAIN) => return 0,
+            Err(Errno::INTR) => {}
+            Err(_) => return bytes.len(), // Reading tells what happened.
         }
     }
 }
