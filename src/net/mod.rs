@@ -26,6 +26,8 @@ mod offload;
 mod ring;
 mod signals;
 mod startup;
+#[allow(dead_code, reason = "the worker drives it from its next change on")]
+mod transport;
 mod worker;
 
 use std::os::fd::OwnedFd;
