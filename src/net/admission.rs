@@ -1,51 +1,79 @@
-//! How many Network Connections there are, against how many there may be.
+//! Who is let in: how many Network Connections there are, against how many there may be, of the broker, of a listener, of an address
+//! and of a user.
+//!
+//! ```text
+//! accepted ─▶ Gate::enter ─┬─ the address is banned, has too many, comes too fast ─▶ closed at once
+//!                          ├─ the broker or the listener is full, or memory is short ─▶ Surplus: its CONNECT is answered "server busy"
+//!                          └─ Welcome ─▶ (PROXY header: Gate::recognise) ─▶ authenticated: Gate::enter_identity ─▶ the Session's matter
+//! ```
+//!
+//! A connection has a [`Ticket`] for as long as it exists, wherever it goes; when that is dropped, what it took is given back.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::bucket::Bucket;
+use super::sources::{Objection, Source, SourceLimits, Sources};
+use crate::config::{Config, Listener};
+use crate::timer::Moment;
 
 /// Connections above the limit that may be told so at a time. Beyond them they are closed without a word.
 pub(crate) const SURPLUS_MAX: usize = 64;
 
 /// What becomes of a connection that arrives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Admission {
     /// There is room.
-    Welcome,
+    Welcome(Ticket),
     /// There is none, but it is read until its CONNECT can be answered.
-    Surplus,
-    /// It is closed at once, and not counted.
+    Surplus(Ticket),
+    /// There is none, and enough are being told so: it is closed at once.
     None,
-}
-
-/// What a counted connection gives back when it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket {
-    listener: u16,
-    pub(crate) is_surplus: bool,
-}
-
-impl Ticket {
-    /// The ticket of a connection of `listener` that there was room for.
-    pub(crate) fn regular(listener: u16) -> Self {
-        Self { listener, is_surplus: false }
-    }
+    /// So is this one, for what is known of its address.
+    Objection,
 }
 
 impl Admission {
-    /// The ticket that goes with it.
-    pub(crate) fn ticket(self, listener: u16) -> Option<Ticket> {
-        match self {
-            Self::Welcome => Some(Ticket::regular(listener)),
-            Self::Surplus => Some(Ticket { listener, is_surplus: true }),
-            Self::None => None,
-        }
+    /// Whether it would be another one if somebody left. What is said of its address stands.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Surplus(_) | Self::None)
     }
+}
+
+/// What a counted connection gives back when it ends, by being dropped.
+pub(crate) struct Ticket {
+    gate: Arc<Gate>,
+    /// Where it comes from, as far as that is known and counted.
+    source: Option<Source>,
+    /// The user among whose connections it counts.
+    user: Option<Arc<str>>,
+    listener: u16,
+    pub(crate) is_surplus: bool,
 }
 
 /// The count of all shards.
 pub(crate) struct Gate {
     all: Count,
     surplus: Count,
-    listeners: Vec<Count>,
+    listeners: Vec<Doorway>,
+    sources: Sources,
+    failure_delay: Duration,
+    /// Connections of the users that may have only so many.
+    users: Mutex<HashMap<Arc<str>, u32>>,
+    counters: GateCounters,
+}
+
+/// A listener, as the gate sees it.
+struct Doorway {
+    count: Count,
+    /// Its connections come from a proxy, whose address says nothing.
+    is_proxied: bool,
+    /// New connections a second, and what is left of them.
+    rate: Option<(u32, Mutex<Bucket>)>,
 }
 
 /// A number that does not exceed its maximum.
@@ -54,37 +82,204 @@ struct Count {
     max: usize,
 }
 
+/// What the gate has counted since the start.
+#[derive(Debug, Default)]
+pub(crate) struct GateCounters {
+    /// Connections closed at once because their address is banned.
+    pub(crate) banned: AtomicU64,
+    /// Connections closed at once because their address had too many.
+    pub(crate) source_connections: AtomicU64,
+    /// Connections closed at once because their address opened them too fast.
+    pub(crate) source_rate: AtomicU64,
+    /// Times that accepting paused because a listener had taken in connections too fast.
+    pub(crate) listener_pauses: AtomicU64,
+    /// Clients refused because their user had too many connections.
+    pub(crate) identity_connections: AtomicU64,
+    /// Failed authentications.
+    pub(crate) failures: AtomicU64,
+    /// Bans of addresses.
+    pub(crate) bans: AtomicU64,
+}
+
 impl Gate {
-    /// A gate for `connections_max` connections in total, and for so many of each listener.
-    pub(crate) fn new(connections_max: usize, listeners: impl Iterator<Item = Option<u32>>) -> Self {
-        let of_listener = |max: Option<u32>| Count::new(max.map_or(usize::MAX, |max| max as usize));
+    /// A gate for `connections_max` connections in total, and for as many as `config` has for listeners, addresses and users.
+    pub(crate) fn new(connections_max: usize, config: &Config) -> Self {
         Self {
             all: Count::new(connections_max),
             surplus: Count::new(SURPLUS_MAX),
-            listeners: listeners.map(of_listener).collect(),
+            listeners: config.listeners.iter().map(Doorway::new).collect(),
+            sources: Sources::new(SourceLimits::of(config)),
+            failure_delay: config.security.failure_delay,
+            users: Mutex::default(),
+            counters: GateCounters::default(),
         }
     }
 
-    /// Counts a connection of `listener` in, unless the answer is [`Admission::None`].
-    pub(crate) fn enter(&self, listener: u16) -> Admission {
-        let of_listener = &self.listeners[usize::from(listener)];
-        if self.all.enter() {
-            if of_listener.enter() {
-                return Admission::Welcome;
+    /// Counts a connection of `listener` in, unless the answer is [`Admission::None`]. It comes from `peer`, which is `None` for Unix
+    /// sockets. Behind a proxy that address is not looked at: see [`Gate::recognise`].
+    pub(crate) fn enter(self: &Arc<Self>, listener: u16, peer: Option<IpAddr>, now: Moment) -> Admission {
+        let doorway = &self.listeners[usize::from(listener)];
+        let has_room = self.enter_house(doorway);
+        if !has_room && !self.surplus.enter() {
+            return Admission::None;
+        }
+        let mut ticket = Ticket { gate: Arc::clone(self), source: None, user: None, listener, is_surplus: !has_room };
+        if let Some(peer) = peer.filter(|_| !doorway.is_proxied)
+            && self.recognise(&mut ticket, peer, now).is_err()
+        {
+            return Admission::Objection;
+        }
+        if has_room { Admission::Welcome(ticket) } else { Admission::Surplus(ticket) }
+    }
+
+    fn enter_house(&self, doorway: &Doorway) -> bool {
+        if !self.all.enter() {
+            return false;
+        }
+        let has_room = doorway.count.enter();
+        if !has_room {
+            self.all.leave();
+        }
+        has_room
+    }
+
+    /// Notes where a connection comes from: for one that came through a proxy, as soon as it is known.
+    ///
+    /// # Errors
+    /// The connection is to be closed at once.
+    pub(crate) fn recognise(&self, ticket: &mut Ticket, peer: IpAddr, now: Moment) -> Result<(), Objection> {
+        debug_assert!(ticket.source.is_none(), "a connection comes from one address");
+        let source = Source::of(peer);
+        // A surplus connection takes no token: it may be tried again as soon as there is room.
+        let entered = match ticket.is_surplus {
+            true => self.sources.enter_briefly(source, now),
+            false => self.sources.enter(source, now),
+        };
+        match entered {
+            Ok(()) => ticket.source = Some(source),
+            Err(Objection::Banned) => count(&self.counters.banned),
+            Err(Objection::TooMany) => count(&self.counters.source_connections),
+            Err(Objection::TooFast) => count(&self.counters.source_rate),
+        }
+        entered
+    }
+
+    /// Counts an authenticated connection among those of its user, who may have `connections_max`; whether there was room. If not, it
+    /// is refused: 0x97 (Quota exceeded), or 0x03 for 3.x.
+    ///
+    /// A connection that takes over the Session of `older` takes its place, too: a user at the limit can come back.
+    pub(crate) fn enter_identity(
+        &self,
+        ticket: &mut Ticket,
+        user: &Arc<str>,
+        connections_max: u32,
+        older: Option<&mut Ticket>,
+    ) -> bool {
+        debug_assert!(ticket.user.is_none(), "a connection is authenticated once; see Ticket::leave_identity");
+        if let Some(older) = older
+            && older.user.as_ref() == Some(user)
+        {
+            ticket.user = older.user.take();
+            return true;
+        }
+        let mut users = self.users.lock().expect("a panic ends the process");
+        let connections = users.entry(Arc::clone(user)).or_default();
+        if *connections >= connections_max {
+            count(&self.counters.identity_connections);
+            return false;
+        }
+        *connections += 1;
+        ticket.user = Some(Arc::clone(user));
+        true
+    }
+
+    /// Notes that the client of this ticket gave wrong credentials. Its answer is to be held back for the time that is returned.
+    pub(crate) fn note_failure(&self, ticket: &Ticket, now: Moment) -> Duration {
+        count(&self.counters.failures);
+        let Some(source) = ticket.source else { return Duration::ZERO };
+        if self.sources.note_failure(source, now) {
+            count(&self.counters.bans);
+            tracing::warn!(%source, "too many failed authentications: the address is turned away for security.ban_time");
+        }
+        self.failure_delay
+    }
+
+    /// Whether the address of this ticket is banned by now: what it still waits for need not be done.
+    pub(crate) fn is_banned(&self, ticket: &Ticket, now: Moment) -> bool {
+        ticket.source.is_some_and(|source| self.sources.is_banned(source, now))
+    }
+
+    /// Takes a token of `listener` for a connection that was accepted, and says from when on the next one may be.
+    pub(crate) fn next_accept(&self, listener: u32, now: Moment) -> Moment {
+        let Some((rate, bucket)) = &self.listeners[listener as usize].rate else { return now };
+        let next = bucket.lock().expect("a panic ends the process").take_late(*rate, now);
+        if next > now {
+            count(&self.counters.listener_pauses);
+        }
+        next
+    }
+
+    /// Whether `listener` takes in only so many connections a second. They are then accepted one by one.
+    pub(crate) fn is_paced(&self, listener: u32) -> bool {
+        self.listeners[listener as usize].rate.is_some()
+    }
+
+    /// What it has counted.
+    pub(crate) fn counters(&self) -> &GateCounters {
+        &self.counters
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Doorway {
+    fn new(listener: &Listener) -> Self {
+        // The clock has long left the epoch when the first connection comes, so any bucket is full by then.
+        let bucket = |rate| (rate, Mutex::new(Bucket::full(rate, Moment::ZERO)));
+        Self {
+            count: Count::new(listener.connections_max.map_or(usize::MAX, |max| max as usize)),
+            is_proxied: listener.proxy_protocol,
+            rate: listener.connection_rate_max.map(bucket),
+        }
+    }
+}
+
+impl Ticket {
+    /// The connection does not count among those of its user any more: it is about to end, or was taken over.
+    pub(crate) fn leave_identity(&mut self) {
+        let Some(user) = self.user.take() else { return };
+        let mut users = self.gate.users.lock().expect("a panic ends the process");
+        if let Entry::Occupied(mut connections) = users.entry(user) {
+            *connections.get_mut() -= 1;
+            if *connections.get() == 0 {
+                connections.remove();
             }
-            self.all.leave();
         }
-        if self.surplus.enter() { Admission::Surplus } else { Admission::None }
     }
+}
 
-    /// Counts a connection out.
-    pub(crate) fn leave(&self, ticket: Ticket) {
-        if ticket.is_surplus {
-            self.surplus.leave();
-        } else {
-            self.all.leave();
-            self.listeners[usize::from(ticket.listener)].leave();
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.leave_identity();
+        let gate = &self.gate;
+        if let Some(source) = self.source {
+            gate.sources.leave(source);
         }
+        if self.is_surplus {
+            gate.surplus.leave();
+        } else {
+            gate.all.leave();
+            gate.listeners[usize::from(self.listener)].count.leave();
+        }
+    }
+}
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { gate: _, source, user, listener, is_surplus } = self;
+        write!(f, "Ticket {{ listener: {listener}, source: {source:?}, user: {user:?}, is_surplus: {is_surplus} }}")
     }
 }
 
@@ -111,24 +306,37 @@ impl Count {
 mod tests {
     use super::*;
 
+    const NOW: Moment = Moment::from_micros(1_700_000_000_000_000);
+
+    fn gate(connections_max: usize, of_listeners: &[Option<u32>]) -> Arc<Gate> {
+        let listener = |&connections_max: &Option<u32>| Listener { connections_max, ..Listener::default() };
+        let config = Config { listeners: of_listeners.iter().map(listener).collect(), ..Config::default() };
+        Arc::new(Gate::new(connections_max, &config))
+    }
+
+    fn is_welcome(admission: &Admission) -> bool {
+        matches!(admission, Admission::Welcome(_))
+    }
+
     #[test]
     fn above_the_limit_some_are_told_and_the_others_are_not() {
-        let gate = Gate::new(2, [None].into_iter());
-        let admissions: Vec<_> = (0..2 + SURPLUS_MAX + 3).map(|_| gate.enter(0)).collect();
-        assert!(admissions[..2].iter().all(|admission| *admission == Admission::Welcome));
-        assert!(admissions[2..2 + SURPLUS_MAX].iter().all(|admission| *admission == Admission::Surplus));
-        assert!(admissions[2 + SURPLUS_MAX..].iter().all(|admission| *admission == Admission::None));
+        let gate = gate(2, &[None]);
+        let mut admissions: Vec<_> = (0..2 + SURPLUS_MAX + 3).map(|_| gate.enter(0, None, NOW)).collect();
+        assert!(admissions[..2].iter().all(is_welcome));
+        assert!(admissions[2..2 + SURPLUS_MAX].iter().all(|admission| matches!(admission, Admission::Surplus(_))));
+        assert!(admissions[2 + SURPLUS_MAX..].iter().all(|admission| matches!(admission, Admission::None)));
         // Those that are being told do not take the place of one that leaves.
-        gate.leave(Ticket::regular(0));
-        assert_eq!(gate.enter(0), Admission::Welcome);
-        assert_eq!(gate.enter(0), Admission::None);
+        admissions.remove(0);
+        let next = gate.enter(0, None, NOW);
+        assert!(is_welcome(&next));
+        assert!(matches!(gate.enter(0, None, NOW), Admission::None));
     }
 
     #[test]
     fn a_listener_has_a_limit_of_its_own() {
-        let gate = Gate::new(100, [Some(1), None].into_iter());
-        assert_eq!(gate.enter(0), Admission::Welcome);
-        assert_eq!(gate.enter(0), Admission::Surplus);
-        assert_eq!(gate.enter(1), Admission::Welcome);
+        let gate = gate(100, &[Some(1), None]);
+        let _first = gate.enter(0, None, NOW);
+        assert!(matches!(gate.enter(0, None, NOW), Admission::Surplus(_)));
+        assert!(is_welcome(&gate.enter(1, None, NOW)));
     }
 }

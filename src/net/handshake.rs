@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::admission::Ticket;
 use crate::codec::{Connack, Packet, ReasonCode, encode};
 use crate::config::Config;
 use crate::shard::handshake::{Refusal, first_packet};
@@ -25,6 +26,8 @@ pub(crate) struct Handshake {
 pub(crate) struct Handover {
     /// None while the accepting shard's receive has not ended.
     pub(crate) socket: Option<OwnedFd>,
+    /// As the socket.
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) bytes: Vec<u8>,
     pub(crate) origin: Origin,
     pub(crate) home: ShardId,

@@ -9,6 +9,7 @@ mod admission;
 mod arrivals;
 #[allow(dead_code, reason = "the shell does not ask yet")]
 mod authentication;
+mod bucket;
 mod clock;
 mod connection;
 mod counters;
@@ -25,11 +26,15 @@ mod mesh;
 mod offload;
 mod ring;
 mod signals;
+mod sources;
 mod startup;
+#[allow(dead_code, reason = "the worker drives it from its next change on")]
+mod transport;
 mod worker;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -85,7 +90,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mesh = Mesh::new(shards, config.limits.mesh_messages_max as usize)
         .map_err(|error| StartError::System { what: "cannot create the eventfds of the shards", error })?;
     let plan = Arc::new(Plan {
-        gate: Arc::new(Gate::new(connections_max, config.listeners.iter().map(|listener| listener.connections_max))),
+        gate: Arc::new(Gate::new(connections_max, &config)),
         mesh: Arc::clone(&mesh),
         clock: Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before)),
         seed: data.as_ref().map_or_else(data::random, Data::seed),
@@ -114,7 +119,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     mesh.open();
 
     let reports = signals.serve(&mesh, plan.config.shutdown_timeout, threads)?;
-    log_totals(&reports);
+    log_totals(&reports, &plan.gate);
     Ok(())
 }
 
@@ -131,9 +136,10 @@ fn await_one(readiness: &Receiver<Result<(), StartError>>, signals: &mut Signals
 }
 
 /// The last line of the log.
-fn log_totals(reports: &[Report]) {
+fn log_totals(reports: &[Report], gate: &Gate) {
     let mut counters = counters::Counters::default();
     reports.iter().for_each(|(of_shard, _)| counters.add(of_shard));
+    let at_gate = gate.counters();
     let sum = |of: fn(&crate::shard::Stats) -> u64| reports.iter().map(|(_, stats)| of(stats)).sum::<u64>();
     tracing::info!(
         accepted = counters.accepted,
@@ -141,6 +147,13 @@ fn log_totals(reports: &[Report]) {
         bad_first_packets = counters.bad_first_packets,
         connect_timeouts = counters.connect_timeouts,
         write_timeouts = counters.write_timeouts,
+        turned_away_banned = at_gate.banned.load(Ordering::Relaxed),
+        turned_away_source_connections = at_gate.source_connections.load(Ordering::Relaxed),
+        turned_away_source_rate = at_gate.source_rate.load(Ordering::Relaxed),
+        turned_away_identity_connections = at_gate.identity_connections.load(Ordering::Relaxed),
+        listener_pauses = at_gate.listener_pauses.load(Ordering::Relaxed),
+        authentication_failures = at_gate.failures.load(Ordering::Relaxed),
+        bans = at_gate.bans.load(Ordering::Relaxed),
         handed_over = counters.handed_over,
         connects = sum(|stats| stats.connects_accepted),
         connects_refused = sum(|stats| stats.connects_refused),

@@ -9,13 +9,14 @@ pub mod queue;
 pub mod will;
 
 use crate::codec::{PacketId, SubscriptionOptions};
+use crate::security::rights::Decisions;
 use crate::security::{Identity, Who};
 use crate::timer::{Moment, TimerId};
 use crate::topic::Subscribed;
 use bounds::Bounds;
 use message::Author;
 use outgoing::{InFlight, OutgoingDeliveries};
-use queue::{Queues, Waiting};
+use queue::{Place, Queues, Waiting};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +94,10 @@ pub struct Session {
     pub keep_alive: u16,
     /// Who the client is.
     pub identity: Identity,
+    /// Which topics the client may be sent messages of, as far as it was asked.
+    pub may_receive: Option<Box<Decisions>>,
+    /// Deliveries up to this place were let in under other rights, and are looked at again when they are sent.
+    pub unchecked_up_to: Place,
     /// Identifies the client and its newest Network Connection in what it publishes.
     pub author: Author,
     /// How long it outlives its connection.
@@ -131,6 +136,8 @@ impl Session {
             listener: 0,
             keep_alive: 0,
             identity: Identity::default(),
+            may_receive: None,
+            unchecked_up_to: Place::default(),
             author: Author { client: client_hash, connection: 0 },
             expiry: SessionExpiry::WITH_CONNECTION,
             expiry_timer: None,

@@ -154,7 +154,7 @@ impl Shard {
         Ok(())
     }
 
-    fn check_will(&self, newcomer: &Newcomer<'_>, will: &codec::Will<'_>) -> Result<(), ReasonCode> {
+    fn check_will(&mut self, newcomer: &Newcomer<'_>, will: &codec::Will<'_>) -> Result<(), ReasonCode> {
         let (client_id, identity) = (&*newcomer.client_id, &newcomer.arrival.identity);
         let allow = &self.config.wills.allow;
         let topic = TopicName::parse(will.topic).map_err(|_| ReasonCode::TopicNameInvalid)?;
@@ -179,6 +179,7 @@ impl Shard {
         // The server's own topics are refused at once whatever `wills.acl` says, unless a rule names them.
         let is_shielded = topic.is_reserved() && !self.may_leave_will(identity, client_id, topic);
         if !is_authorised || is_shielded || !self.wills.allows_topic(topic) {
+            self.stats.wills.refused += 1;
             return Err(ReasonCode::NotAuthorized);
         }
         Ok(())
@@ -348,7 +349,6 @@ impl Shard {
         let owner = self.sessions.get_mut(session).expect("the Session was made for it");
         owner.connection = Some(id);
         owner.listener = arrival.origin.listener;
-        owner.identity = arrival.identity.clone();
         owner.bounds = Arc::clone(bounds);
         owner.expiry = expiry;
         owner.keep_alive = keep_alive;
@@ -363,6 +363,7 @@ impl Shard {
             owner.proven_from = self.journal.offset() + 1; // Until its first record is durable there may turn out to be no Session.
         }
         let (client_id, author) = (Arc::clone(&owner.client_id), owner.author);
+        self.set_identity(session, arrival.identity.clone());
         self.record_session_under(session, None, under);
         if let Some(will) = &connect.will {
             let will = self.make_will(&client_id, author, will);

@@ -4,6 +4,7 @@ use super::authenticate::Authentication;
 use super::limits::PublishRate;
 use crate::codec::ProtocolVersion;
 use crate::security::Identity;
+use crate::security::rights::Decisions;
 use crate::session::ConnectionId;
 use crate::session::bounds::Bounds;
 use crate::timer::{Moment, TimerId};
@@ -229,6 +230,8 @@ pub(super) struct Connection {
     /// The largest packet the client takes. [MQTT-3.1.2-24]
     pub(super) packet_bytes_max: usize,
     pub(super) problem_information: bool,
+    /// Which topics its client may publish to, as far as it was asked.
+    pub(super) may_publish: Option<Box<Decisions>>,
     pub(super) aliases_in: Vec<Option<Arc<str>>>,
     pub(super) aliases_out: Option<Box<OutgoingAliases>>,
     pub(super) pauses: Pauses,
@@ -281,6 +284,7 @@ impl Connection {
             window,
             packet_bytes_max,
             problem_information,
+            may_publish: None,
             aliases_in: Vec::new(),
             aliases_out: opening.aliases_out,
             pauses: Pauses::default(),

@@ -214,6 +214,7 @@ impl Shard {
                 let so_far = merged.get_or_insert(*options);
                 so_far.qos = so_far.qos.max(options.qos);
                 so_far.retain_as_published |= options.retain_as_published;
+                so_far.is_filtered &= options.is_filtered;
             }
             if let Some(options) = merged {
                 self.deliver_matched(now, publishing, publisher, subscriber, options, &ids, templates);
@@ -234,6 +235,7 @@ impl Shard {
     ) {
         match subscriber {
             Subscriber::Session(_) if options.no_local && subscriber.is(publisher) => {} // [MQTT-3.8.3-3]
+            Subscriber::Session(session) if options.is_filtered && !self.may_receive(session, publishing.topic) => {}
             Subscriber::Session(session) => {
                 let grant = Grant {
                     qos: publishing.qos.min(options.qos), // [MQTT-3.8.4-8]
@@ -481,6 +483,9 @@ impl Shard {
     }
 
     fn send_waiting(&mut self, now: Moment, session: u32, id: ConnectionId, place: Place, delivery: Delivery) {
+        if !self.may_still_receive(session, place, delivery.message.topic()) {
+            return self.record_done(session, place, Some(delivery.message.publication));
+        }
         if !self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) {
             self.stats.dropped_too_large += 1;
             return self.record_done(session, place, Some(delivery.message.publication));
@@ -520,6 +525,10 @@ impl Shard {
                 None => {
                     self.promise_release(session, id);
                     self.send_pubrel(id, packet_id, codec::ReasonCode::Success);
+                }
+                Some(delivery) if !self.may_still_receive(session, place, delivery.message.topic()) => {
+                    receiver_mut(&mut self.sessions, session).outgoing.abandon(packet_id);
+                    self.record_done(session, place, Some(delivery.message.publication));
                 }
                 Some(delivery) if self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) => {
                     self.send_delivery(now, id, &delivery, packet_id, true); // [MQTT-3.3.1-1]
@@ -561,6 +570,10 @@ impl Shard {
         };
         let message = Arc::clone(&delivery.message);
         let mut publishing = Publishing::of(&message, now).under(under);
+        // The group has decided by the rights of its own shard, which may have changed here before or will change there.
+        if !self.may_receive(session, publishing.topic) {
+            return;
+        }
         let mut templates = std::mem::take(&mut self.templates);
         self.deliver(now, session, &mut publishing, grant_of(&delivery), &mut templates);
         templates.clear();
@@ -580,6 +593,9 @@ impl Shard {
         options: SubscriberOptions,
     ) {
         let mut publishing = Publishing::of(message, now);
+        if options.is_filtered && !self.may_receive(session, publishing.topic) {
+            return;
+        }
         let ids: &[u32] = options.id.as_ref().map_or(&[], |id| std::slice::from_ref(id));
         let grant = Grant {
             qos: message.qos.min(options.qos),

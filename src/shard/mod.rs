@@ -21,6 +21,7 @@ mod publish;
 mod read_back;
 mod restore;
 mod retained;
+mod rights;
 mod sessions;
 mod shared;
 mod stats;
@@ -107,15 +108,18 @@ struct SubscriberOptions {
     no_local: bool,
     retain_as_published: bool,
     keeps: bool,
+    /// Its client may not receive all that the filter matches, so each message is looked at.
+    is_filtered: bool,
     id: Option<u32>,
 }
 
 impl SubscriberOptions {
-    /// Those of a Subscription; `keeps`: its Session is kept, so what it is sent is stored.
+    /// Those of a Subscription, as if each message had to be looked at; `keeps`: its Session is kept, so what it is sent is stored.
     fn of(subscription: &Subscription, keeps: bool) -> Self {
         let options = &subscription.options;
         Self {
             keeps,
+            is_filtered: true,
             qos: options.qos,
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
@@ -272,11 +276,6 @@ impl Shard {
             templates: Templates::default(),
             config,
         }
-    }
-
-    /// Replaces the rights in force.
-    pub fn set_rights(&mut self, rights: Arc<Rights>) {
-        self.rights = rights;
     }
 
     /// Bytes that arrived on a connection, in any split of the stream. Incomplete packets are kept.

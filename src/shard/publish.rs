@@ -5,7 +5,6 @@ use super::journal::Entity;
 use super::{Fault, Shard};
 use crate::codec::{self, Ack, Outgoing, Packet, PacketId, Publish, QoS, ReasonCode};
 use crate::journal::record::{Record, Transaction};
-use crate::security::Action;
 use crate::session::ConnectionId;
 use crate::session::message::{self, Kind, Publication};
 use crate::session::outgoing::Acknowledged;
@@ -33,7 +32,7 @@ impl Shard {
             self.acknowledge(id, Packet::Pubrec, packet_id, ReasonCode::Success); // [MQTT-4.3.3-10]
             return Ok(());
         }
-        let (reason, under) = match self.refusal(session, topic, packet) {
+        let (reason, under) = match self.refusal(id, session, topic, packet) {
             Some(refused) => (refused, None),
             None => {
                 let routed = self.route_packet(now, session, topic, packet);
@@ -140,9 +139,14 @@ impl Shard {
     }
 
     /// Why a well-formed publication is not carried out; its connection stays.
-    fn refusal(&mut self, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> Option<ReasonCode> {
-        let author = self.sessions.get(session).expect("a connection has a Session");
-        if !self.rights.may(author.who(), Action::Publish, topic) {
+    fn refusal(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        topic: TopicName<'_>,
+        packet: &Publish<'_>,
+    ) -> Option<ReasonCode> {
+        if !self.may_publish(id, session, topic) {
             self.stats.publishes_denied += 1;
             return Some(ReasonCode::NotAuthorized);
         }

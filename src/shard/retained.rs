@@ -120,6 +120,15 @@ pub(super) struct LookUps {
     by_name: BTreeMap<u64, LookUp>,
 }
 
+impl LookUps {
+    /// Rights have changed: what is found from now on is looked at message by message.
+    pub(super) fn look_at_each(&mut self) {
+        for look_up in self.by_name.values_mut() {
+            look_up.options.is_filtered = true;
+        }
+    }
+}
+
 impl Shard {
     /// The shard that stores the retained message of `topic`.
     pub(super) fn retained_home(&self, topic: &str) -> ShardId {

@@ -25,6 +25,10 @@ pub struct Stats {
     pub publishes_sent: u64,
     /// PUBLISH packets refused for want of rights.
     pub publishes_denied: u64,
+    /// Topic Filters refused for want of rights.
+    pub subscriptions_denied: u64,
+    /// Deliveries dropped since their client may not receive messages of that topic.
+    pub deliveries_denied: u64,
     /// Malformed packets and protocol errors.
     pub protocol_errors: u64,
     /// QoS 0 deliveries dropped since the connection's output was full.
@@ -49,7 +53,7 @@ pub struct Stats {
     pub checkpoints: u64,
     /// Deliveries dropped since they exceed the client's Maximum Packet Size.
     pub dropped_too_large: u64,
-    /// Deliveries of a Shared Subscription dropped since no member could take them.
+    /// Deliveries of a Shared Subscription dropped since no member could or might take them.
     pub dropped_no_member: u64,
     /// Retained messages dropped since a limit was reached.
     pub dropped_retained: u64,
@@ -84,6 +88,8 @@ pub struct Stats {
 pub struct WillStats {
     /// Wills that came with an accepted CONNECT.
     pub armed: u64,
+    /// Wills refused with their CONNECT, for want of rights or by `wills.allow.topics`.
+    pub refused: u64,
     /// Wills published, by cause of closing.
     pub published: [u64; Cause::COUNT],
     /// Wills discarded, by cause: a clean DISCONNECT, an administrator, or a takeover within the delay.

@@ -36,6 +36,7 @@ impl Shard {
             match granted {
                 Err(refused) => {
                     self.stats.filters_refused += u64::from(too_many);
+                    self.stats.subscriptions_denied += u64::from(refused == ReasonCode::NotAuthorized);
                     reasons.push(refused);
                 }
                 Ok(subscribed) => {
@@ -141,7 +142,7 @@ impl Shard {
         let is_new = subscriber.subscriptions.insert(text.into(), subscription.clone()).is_none();
         match &subscription.subscribed {
             Subscribed::Plain(filter) => {
-                let options = SubscriberOptions::of(subscription, subscriber.is_kept);
+                let options = self.subscriber_options(session, subscription);
                 self.add_subscriber(filter, Subscriber::Session(session), options);
             }
             Subscribed::Shared { group, filter } => {
@@ -174,7 +175,8 @@ impl Shard {
         };
         match &subscription.subscribed {
             Subscribed::Plain(filter) if wanted && self.config.features.retain => {
-                Some(self.add_look_up(session, filter.clone(), SubscriberOptions::of(subscription, false)))
+                let options = self.subscriber_options(session, subscription);
+                Some(self.add_look_up(session, filter.clone(), options))
             }
             Subscribed::Plain(_) | Subscribed::Shared { .. } => None,
         }
