@@ -213,7 +213,8 @@ impl Worker {
     fn on_first_bytes(&mut self, now: Moment, slot: u32) {
         let connection = self.connections.at(slot);
         let Stage::Handshake(handshake) = &mut connection.stage else { return };
-        let verdict = judge(&handshake.bytes, handshake.is_surplus, &self.homes, &self.config);
+        let verdict =
+            judge(&handshake.bytes, handshake.origin.listener, handshake.is_surplus, &self.homes, &self.config);
         if verdict == Verdict::More {
             return;
         }
@@ -249,7 +250,7 @@ impl Worker {
 
     /// Opens a connection whose CONNECT is the beginning of `bytes`.
     fn open(&mut self, now: Moment, id: ConnectionId, bytes: &[u8], origin: &Origin) {
-        match first_packet(bytes, &self.config) {
+        match first_packet(bytes, &self.config, origin.listener) {
             Ok(Some((connect, length))) => {
                 if let Some(older) = self.shard.connection_of(connect.client_id) {
                     self.catch_up(now, older);

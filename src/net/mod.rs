@@ -31,6 +31,8 @@ mod signals;
 #[allow(dead_code, reason = "the shell does not authenticate yet")]
 mod sources;
 mod startup;
+#[allow(dead_code, reason = "the worker drives it from its next change on")]
+mod transport;
 mod worker;
 
 use std::os::fd::OwnedFd;
