@@ -13,6 +13,7 @@ use crate::security::rights::Decisions;
 use crate::security::{Identity, Who};
 use crate::timer::{Moment, TimerId};
 use crate::topic::Subscribed;
+use bounds::Bounds;
 use message::Author;
 use outgoing::{InFlight, OutgoingDeliveries};
 use queue::{Place, Queues, Waiting};
@@ -117,11 +118,15 @@ pub struct Session {
     pub received: BTreeSet<PacketId>,
     /// Retained look-ups whose answer is on its way.
     pub look_ups: Vec<u64>,
+    /// What the client may make the broker hold.
+    pub bounds: Arc<Bounds>,
+    /// Hashes of the topics on which it has stored a Retained Message, where their number is bounded.
+    pub retained: BTreeSet<u64>,
 }
 
 impl Session {
     /// A new Session, without connection, will or subscriptions.
-    pub fn new(client_id: Arc<str>, client_hash: u64) -> Self {
+    pub fn new(client_id: Arc<str>, client_hash: u64, bounds: Arc<Bounds>) -> Self {
         Self {
             client_id,
             connection: None,
@@ -143,6 +148,8 @@ impl Session {
             outgoing: OutgoingDeliveries::default(),
             received: BTreeSet::new(),
             look_ups: Vec::new(),
+            bounds,
+            retained: BTreeSet::new(),
         }
     }
 

@@ -9,6 +9,12 @@ pub struct Stats {
     pub connects_accepted: u64,
     /// CONNECTs refused by the shard.
     pub connects_refused: u64,
+    /// Of these, those refused since the Client Identifier names a Session of another user.
+    pub connects_refused_other_user: u64,
+    /// Of these, those refused since there are `sessions.sessions_max`.
+    pub connects_refused_sessions_max: u64,
+    /// Of these, those refused since memory is short.
+    pub connects_refused_memory: u64,
     /// Sessions taken over by another CONNECT.
     pub takeovers: u64,
     /// Connections that ended, by cause.
@@ -29,6 +35,8 @@ pub struct Stats {
     pub dropped_output_full: u64,
     /// QoS 0 deliveries of wills dropped since the connection's output was full.
     pub dropped_wills_output_full: u64,
+    /// QoS 0 deliveries dropped since memory is short.
+    pub dropped_memory: u64,
     /// Deliveries dropped since the Session's queue was full.
     pub dropped_queue_full: u64,
     /// Deliveries dropped since they had expired.
@@ -49,8 +57,22 @@ pub struct Stats {
     pub dropped_no_member: u64,
     /// Retained messages dropped since a limit was reached.
     pub dropped_retained: u64,
-    /// Times a connection was paused since another shard could not keep up.
+    /// Times a connection was paused since another shard, or the disk, could not keep up.
     pub pauses: u64,
+    /// Times a connection was paused since it published faster than it may.
+    pub pauses_rate: u64,
+    /// Times a connection was paused since it published while memory was short.
+    pub pauses_memory: u64,
+    /// Times a connection was paused since it did not read the answers to what it sent.
+    pub pauses_choked: u64,
+    /// Connections closed since they did not read what they were sent. (`slow_reader = "disconnect"`)
+    pub slow_readers_disconnected: u64,
+    /// PUBLISHes refused since the Session has stored as many Retained Messages as it may.
+    pub publishes_refused_retained: u64,
+    /// Topic Filters refused since a Session has as many Subscriptions as it may.
+    pub subscriptions_refused: u64,
+    /// Topic Filters refused since there were too many in one packet.
+    pub filters_refused: u64,
     /// Re-authentications that succeeded.
     pub re_authentications: u64,
     /// Re-authentications that failed.
