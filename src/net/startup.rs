@@ -43,6 +43,13 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// What a listener needs cannot be used: a setting, a certificate, a key.
+    Listener {
+        /// Its place among the listeners.
+        listener: usize,
+        /// What is wrong with which setting or file.
+        problem: String,
+    },
     /// The kernel is older than the socket ring needs.
     KernelTooOld {
         /// As `uname -r` says it.
@@ -70,6 +77,13 @@ pub enum StartError {
         /// Descriptors that may be open.
         limit: u64,
         /// Descriptors that are needed.
+        needed: u64,
+    },
+    /// The memory limit is below what the broker needs to begin with.
+    MemoryLimitTooLow {
+        /// Bytes that may be used.
+        limit: u64,
+        /// Bytes that are needed.
         needed: u64,
     },
     /// The thread of a shard could not be set up.
@@ -100,6 +114,7 @@ impl StartError {
         match self {
             Self::AddressInUse { .. } => 3,
             Self::Listen { .. } => 4,
+            Self::Listener { .. } => 13,
             Self::KernelTooOld { .. } => 5,
             Self::RingDisabled { .. } => 6,
             Self::MemlockTooLow { .. } => 7,
@@ -118,6 +133,7 @@ impl StartError {
                 Problem::Version(_) => 12,
                 _ => 11,
             },
+            Self::MemoryLimitTooLow { .. } => 13,
             Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }
@@ -146,6 +162,7 @@ impl fmt::Display for StartError {
                  another address with --listen or [[listeners]] address"
             ),
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Listener { listener, problem } => write!(f, "cannot use listeners.{listener}: {problem}"),
             Self::KernelTooOld { release } => {
                 let (major, minor) = KERNEL_MIN;
                 write!(f, "Linux {release} is too old: WillowMQ needs {major}.{minor} or newer for its io_uring")
@@ -170,6 +187,10 @@ impl fmt::Display for StartError {
                 f,
                 "the limit on open files is too low: {limit}, at least {needed} are needed. Raise it with `ulimit -n`, LimitNOFILE= of \
                  systemd or --ulimit nofile= of the container, or lower limits.connections_max or shards"
+            ),
+            Self::MemoryLimitTooLow { limit, needed } => write!(
+                f,
+                "memory_limit is too low: it comes to {limit} bytes, and so many shards need at least {needed}. Raise it, or lower shards"
             ),
             Self::Executor { shard, message } => write!(f, "cannot run shard {shard}: {message}"),
             Self::ExecutorLost => f.write_str(

@@ -9,6 +9,7 @@
 //!                      └─ Refused ──▶ DISCONNECT
 //! ```
 
+use super::connection::Origin;
 use super::wills::WillFate;
 use super::{Fault, Shard, Timer};
 use crate::codec::{self, Auth, Packet, PacketKind, ReasonCode};
@@ -110,6 +111,13 @@ impl Shard {
         None
     }
 
+    /// The client of an open connection: its Client Identifier, where it comes from, and who it was found to be.
+    pub fn client_of(&self, id: ConnectionId) -> Option<(&str, Origin, &Identity)> {
+        let connection = self.connections.get(id)?;
+        let session = self.sessions.get(connection.session)?;
+        Some((&session.client_id, connection.origin, &session.identity))
+    }
+
     /// What [`Self::next_authentication`] asked for is known. Nothing happens where the connection has ended meanwhile.
     pub fn on_authenticated(&mut self, now: Moment, id: ConnectionId, outcome: AuthenticationOutcome) {
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -136,7 +144,7 @@ impl Shard {
             AuthenticationOutcome::Done { identity, valid_until, data } => {
                 authentication.exchange = Exchange::Idle;
                 self.stats.re_authentications += 1;
-                self.sessions.get_mut(session).expect("a connection has a Session").identity = identity;
+                self.set_identity(session, identity);
                 self.record_session(session, None);
                 self.limit_validity(now, id, valid_until);
                 self.send_auth(now, id, ReasonCode::Success, &data);

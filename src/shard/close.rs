@@ -52,7 +52,7 @@ impl Shard {
             if was_zero && interval > 0 {
                 return Err(Fault::new(ReasonCode::ProtocolError, "Session Expiry Interval raised from zero"));
             }
-            let max = self.config.sessions.expiry_max;
+            let max = connection.bounds.session_expiry_max;
             self.sessions.get_mut(session).expect("a connection has a Session").expiry =
                 SessionExpiry::from_seconds(interval).at_most(max);
         }
