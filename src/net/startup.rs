@@ -43,6 +43,13 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// What a listener needs cannot be used: a setting, a certificate, a key.
+    Listener {
+        /// Its place among the listeners.
+        listener: usize,
+        /// What is wrong with which setting or file.
+        problem: String,
+    },
     /// The kernel is older than the socket ring needs.
     KernelTooOld {
         /// As `uname -r` says it.
@@ -107,6 +114,7 @@ impl StartError {
         match self {
             Self::AddressInUse { .. } => 3,
             Self::Listen { .. } => 4,
+            Self::Listener { .. } => 13,
             Self::KernelTooOld { .. } => 5,
             Self::RingDisabled { .. } => 6,
             Self::MemlockTooLow { .. } => 7,
@@ -154,6 +162,7 @@ impl fmt::Display for StartError {
                  another address with --listen or [[listeners]] address"
             ),
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Listener { listener, problem } => write!(f, "cannot use listeners.{listener}: {problem}"),
             Self::KernelTooOld { release } => {
                 let (major, minor) = KERNEL_MIN;
                 write!(f, "Linux {release} is too old: WillowMQ needs {major}.{minor} or newer for its io_uring")
