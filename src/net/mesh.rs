@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering, fence};
 
 use crossbeam::queue::SegQueue;
 
+use super::errand::Errand;
 use super::handshake::Handover;
 use super::ring::{self, Ring};
 use crate::shard::PeerMessage;
@@ -46,6 +47,8 @@ struct Lane {
 }
 
 struct Door {
+    /// What threads without a lane have left here. Its bound is theirs: each pool has one on what it works at.
+    errands: SegQueue<Errand>,
     /// The shard sleeps in its ring, or is about to.
     parked: AtomicBool,
     /// The descriptor of its ring, or -1.
@@ -62,7 +65,8 @@ impl Mesh {
     pub(crate) fn new(shards: usize, capacity: usize) -> std::io::Result<Arc<Self>> {
         let door = || {
             let bell = ring::eventfd()?;
-            Ok(Door { parked: AtomicBool::new(false), ring: AtomicI32::new(-1), bell })
+            let (parked, ring) = (AtomicBool::new(false), AtomicI32::new(-1));
+            Ok(Door { errands: SegQueue::new(), parked, ring, bell })
         };
         Ok(Arc::new(Self {
             lanes: (0..shards * shards).map(|_| Lane::default()).collect(),
@@ -111,6 +115,16 @@ impl Mesh {
     /// Whether all shards are done with so many rounds. Nobody begins a round before all are done with the one before.
     pub(crate) fn all_finished(&self, rounds: usize) -> bool {
         self.finished.load(Ordering::SeqCst) >= rounds * self.shards()
+    }
+
+    /// Leaves an errand at the door of `shard`, from any thread, and wakes it where it sleeps.
+    pub(crate) fn deliver(&self, shard: usize, errand: Errand) {
+        let door = &self.doors[shard];
+        door.errands.push(errand);
+        fence(Ordering::SeqCst); // The errand is seen before the door is looked at.
+        if door.parked.load(Ordering::Relaxed) && door.parked.swap(false, Ordering::SeqCst) {
+            ring::signal(&door.bell);
+        }
     }
 
     fn ring_all(&self) {
@@ -185,6 +199,11 @@ impl Port {
         self.mesh.lane(peer, self.shard).letters.pop()
     }
 
+    /// Takes an errand that was left at the door.
+    pub(crate) fn take_errand(&self) -> Option<Errand> {
+        self.mesh.doors[self.shard].errands.pop()
+    }
+
     /// Called after taking letters of `peer`: wakes it where it waited for room.
     pub(crate) fn made_room(&mut self, peer: usize) {
         let lane = self.mesh.lane(peer, self.shard);
@@ -216,12 +235,13 @@ impl Port {
         ring::signal(&self.mesh.doors[peer].bell);
     }
 
-    /// Says that this shard is about to sleep. False: a letter has arrived meanwhile, do not.
+    /// Says that this shard is about to sleep. False: a letter or an errand has arrived meanwhile, do not.
     pub(crate) fn park(&self) -> bool {
-        let parked = &self.mesh.doors[self.shard].parked;
+        let Door { parked, errands, .. } = &self.mesh.doors[self.shard];
         parked.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let quiet = self.peers().all(|peer| self.mesh.lane(peer, self.shard).letters.is_empty());
+        let has_letter = |peer| !self.mesh.lane(peer, self.shard).letters.is_empty();
+        let quiet = errands.is_empty() && !self.peers().any(has_letter);
         if !quiet {
             parked.store(false, Ordering::SeqCst);
         }
@@ -292,6 +312,22 @@ mod tests {
         assert!(right.park());
         assert!(wakes(&mut left));
         assert!(!wakes(&mut left));
+    }
+
+    #[test]
+    fn an_errand_wakes_a_sleeper_and_keeps_others_awake() {
+        let mesh = Mesh::new(1, 3).unwrap();
+        let port = Port::new(Arc::clone(&mesh), 0);
+        let errand = || Errand::Rights(Arc::new(crate::security::Rights::default()));
+        let was_rung = || rustix::io::read(port.bell(), &mut [0; 8]).is_ok();
+        mesh.deliver(0, errand());
+        assert!(!was_rung(), "it is awake");
+        assert!(!port.park());
+        assert!(port.take_errand().is_some() && port.take_errand().is_none());
+        assert!(port.park());
+        mesh.deliver(0, errand());
+        mesh.deliver(0, errand());
+        assert!(was_rung());
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use super::admission::{Gate, Ticket};
+use super::admission::Gate;
 use super::clock::Clock;
-use super::connection::{Connections, Deadline, Io, Stage};
+use super::connection::{Accepting, Connections, Deadline, Io, Stage};
 use super::counters::Counters;
+use super::errand::Errand;
 use super::handshake::{Handover, Homes};
 use super::journal::{Beginning, Journal};
 use super::listener::Listener;
@@ -29,6 +30,8 @@ const ASKING_MAX: usize = 64;
 const CATCH_UP_READS: usize = 64;
 /// Letters taken from one peer in one turn.
 const LETTERS_MAX: usize = 1024;
+/// Errands carried out in one turn.
+const ERRANDS_MAX: usize = 64;
 
 /// What all shards start from.
 pub(crate) struct Plan {
@@ -107,7 +110,7 @@ pub(crate) struct Worker {
     /// Too many wait: nothing is accepted until they have been taken in.
     pub(super) is_door_shut: bool,
     /// Which of the listeners the ring accepts on.
-    pub(super) listeners_armed: Vec<bool>,
+    pub(super) accepting: Vec<Accepting>,
     /// Connections that were taken in since ends were last worked off.
     pub(super) accepted: usize,
     /// The last turn took as many completions as it may; there may be more.
@@ -136,7 +139,7 @@ impl Worker {
         ring.watch(port.bell());
         let listeners = sockets.into_iter().map(Listener::new).collect::<std::io::Result<Vec<_>>>();
         let listeners = listeners.map_err(StartError::from_ring)?;
-        let listeners_armed = vec![false; listeners.len()];
+        let accepting = vec![Accepting::Off; listeners.len()];
         ring.enter(Wait::No).map_err(StartError::from_ring)?;
         let is_moving = beginning.as_ref().is_some_and(|beginning| beginning.is_moving);
         let (journal, mut shard) = match beginning {
@@ -174,7 +177,7 @@ impl Worker {
             endings: VecDeque::new(),
             waiting: VecDeque::new(),
             is_door_shut: false,
-            listeners_armed,
+            accepting,
             accepted: 0,
             is_flooded: false,
         })
@@ -187,6 +190,7 @@ impl Worker {
         self.take_completions(now);
         self.take_admissions(now);
         self.take_letters(now);
+        self.take_errands(now);
         while let Some(deadline) = self.io.deadlines.pop_due(now) {
             self.on_deadline(now, deadline);
         }
@@ -357,6 +361,20 @@ impl Worker {
         }
     }
 
+    fn take_errands(&mut self, now: Moment) {
+        for _ in 0..ERRANDS_MAX {
+            let Some(errand) = self.port.take_errand() else { return };
+            self.on_errand(now, errand);
+        }
+    }
+
+    fn on_errand(&mut self, now: Moment, errand: Errand) {
+        match errand {
+            Errand::Rights(rights) => self.shard.set_rights(rights),
+            Errand::Pressure(pressure) => self.shard.set_pressure(now, pressure),
+        }
+    }
+
     /// Carries out what the shard has left in its buffers. The order is a rule: records, messages, closes, reading, outputs.
     fn carry_out(&mut self, now: Moment) {
         self.shard.end_turn(now);
@@ -484,9 +502,7 @@ impl Worker {
         for id in self.connections.ids() {
             self.end_unless_open(id);
         }
-        for handover in self.departures.iter_mut().flat_map(|departures| departures.drain(..)) {
-            self.gate.leave(Ticket::regular(handover.origin.listener));
-        }
+        self.departures.iter_mut().for_each(VecDeque::clear); // Likewise.
         self.shard.begin_shutdown(now);
     }
 

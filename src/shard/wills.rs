@@ -8,7 +8,7 @@ use super::{Shard, Timer};
 use crate::codec::{self, Forwarded, ForwardedBuilder};
 use crate::config::{WillAcl, Wills as WillsConfig};
 use crate::journal::record::{Record, SessionNumber, Transaction, WillRecord};
-use crate::security::{Action, Identity};
+use crate::security::{Identity, Who};
 use crate::session::message::{self, Author, Kind, Message, Parts};
 use crate::session::will::{Cause, Closing, Will, WillState};
 use crate::timer::Moment;
@@ -103,8 +103,7 @@ impl Shard {
 
     /// Whether a client may leave a will, or have it published, on a topic.
     pub(super) fn may_leave_will(&self, identity: &Identity, client_id: &str, topic: TopicName<'_>) -> bool {
-        self.rights.may_publish(Action::Will, identity, client_id, topic)
-            && self.rights.may_publish(Action::Publish, identity, client_id, topic)
+        self.rights.may_leave_will(Who { identity, client_id }, topic)
     }
 
     /// Whether the rights of a will are checked when it arrives.
@@ -170,7 +169,7 @@ impl Shard {
 
     /// Whether wills are due that can be published now.
     pub fn has_due_wills(&self) -> bool {
-        self.wills.due_len() > 0 && !self.journal.is_failing()
+        self.wills.due_len() > 0 && !self.journal.is_failing() && !self.must_wills_wait()
     }
 
     /// Publishes wills that are due, in the order in which they fell due, at most `at_most` of them; how many are left.
@@ -179,8 +178,8 @@ impl Shard {
     pub fn publish_due_wills(&mut self, now: Moment, at_most: usize) -> usize {
         let mut postponed = Vec::new();
         for _ in 0..at_most {
-            if self.journal.is_failing() {
-                break; // What cannot be written down as published stays due.
+            if self.journal.is_failing() || self.must_wills_wait() {
+                break; // What cannot be written down as published, or has no room where it goes, stays due.
             }
             let Some(key) = self.wills.due.pop_front() else { break };
             let Some(session) = self.sessions.resolve(key) else { continue };

@@ -1,10 +1,14 @@
-//! Clients that people use, against the real broker: paho for Python, mqtt for Node, rumqttc for Rust.
+//! Clients that people use, against the real broker: paho for Python, mqtt for Node and in Chromium, mosquitto_pub and mosquitto_sub, rumqttc for
+//! Rust; over TCP, TLS with client certificates, WebSocket, and both.
 //!
 //! The same stories for each of them: messages of every QoS, retained messages, wills of processes that
 //! are killed and of sockets that close, no will after `disconnect()`, and the properties of MQTT 5.0.
 //! The clients of Python and Node are installed under `target/` when they are first needed.
 
 mod broker;
+mod browser;
+mod certificates;
+mod mosquitto;
 mod node;
 mod paho;
 mod rumqttc;

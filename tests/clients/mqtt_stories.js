@@ -1,11 +1,18 @@
-// Stories for mqtt (MQTT.js): mqtt_stories.js PORT STORY
+// Stories for mqtt (MQTT.js): mqtt_stories.js URL STORY
+// For TLS, CERTIFICATES is a folder with ca.pem, client.pem and client.key.
 'use strict'
 
 const assert = require('node:assert')
 const { spawn } = require('node:child_process')
+const { readFileSync } = require('node:fs')
+const { join } = require('node:path')
 const mqtt = require('mqtt')
 
-const PORT = Number(process.argv[2])
+const URL = process.argv[2]
+const pem = (name) => readFileSync(join(process.env.CERTIFICATES, name))
+const TLS = /^(mqtts|wss):/.test(URL)
+  ? { ca: pem('ca.pem'), cert: pem('client.pem'), key: pem('client.key') }
+  : {}
 const PATIENCE = 10_000
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
@@ -15,7 +22,7 @@ class Session {
     const session = new Session()
     session.queue = []
     session.waiting = []
-    session.client = mqtt.connect({ host: '127.0.0.1', port: PORT, clientId, reconnectPeriod: 0, ...options })
+    session.client = mqtt.connect(URL, { clientId, reconnectPeriod: 0, ...TLS, ...options })
     session.client.on('error', () => {})
     session.client.on('message', (topic, payload, packet) => {
       const message = { topic, payload: payload.toString(), packet }
@@ -111,7 +118,7 @@ const stories = {
 
   async will_of_a_killed_process () {
     const session = await watcher('status/#')
-    const child = spawn(process.execPath, [__filename, String(PORT), '_mortal'], { stdio: 'inherit' })
+    const child = spawn(process.execPath, [__filename, URL, '_mortal'], { stdio: 'inherit' })
     await session.expect('alive')
     child.kill('SIGKILL')
     await session.expect('gone')

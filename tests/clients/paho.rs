@@ -1,7 +1,7 @@
 //! paho-mqtt for Python, in the version that most scripts were written for and in the newest.
 
-use crate::broker::Broker;
-use crate::script;
+use crate::broker::{Broker, Transport};
+use crate::{certificates, script};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -33,37 +33,72 @@ fn interpreter(version: &str) -> PathBuf {
     python
 }
 
-fn play(python: &PathBuf, story: &str) {
+fn play(python: &PathBuf, transport: Transport, story: &str) {
     let broker = Broker::start();
     let mut command = Command::new(python);
-    command.arg(script::source("paho_stories.py")).arg(broker.port.to_string()).arg(story);
+    command.env("CERTIFICATES", certificates::folder());
+    command.arg(script::source("paho_stories.py")).arg(broker.url(transport)).arg(story);
     script::run(&mut command, Duration::from_secs(40)).unwrap_or_else(|error| panic!("{error}"));
 }
 
 mod paho_1_6 {
-    fn play(story: &str) {
+    use super::Transport;
+
+    fn play(transport: Transport, story: &str) {
         static PYTHON: super::OnceLock<super::PathBuf> = super::OnceLock::new();
-        super::play(PYTHON.get_or_init(|| super::interpreter("1.6.1")), story);
+        super::play(PYTHON.get_or_init(|| super::interpreter("1.6.1")), transport, story);
     }
 
-    crate::stories!(
-        play;
-        messages_of_every_qos, retained_message, will_of_a_killed_process, will_of_a_closed_socket,
-        no_will_after_disconnect, session_keeps_messages, will_delay_and_takeover, will_delay_and_return,
-        properties_travel, device_status_script, device_status_script_that_disconnects,
-    );
+    mod tcp {
+        fn play(story: &str) {
+            super::play(super::Transport::Tcp, story);
+        }
+
+        crate::stories!(
+            play;
+            messages_of_every_qos, retained_message, will_of_a_killed_process, will_of_a_closed_socket,
+            no_will_after_disconnect, session_keeps_messages, will_delay_and_takeover, will_delay_and_return,
+            properties_travel, device_status_script, device_status_script_that_disconnects,
+        );
+    }
+
+    mod tls {
+        fn play(story: &str) {
+            super::play(super::Transport::Tls, story);
+        }
+
+        crate::stories!(
+            play;
+            messages_of_every_qos, will_of_a_killed_process, will_of_a_closed_socket, no_will_after_disconnect,
+            will_delay_and_return, device_status_script,
+        );
+    }
 }
 
 mod paho_2 {
-    fn play(story: &str) {
+    use super::Transport;
+
+    fn play(transport: Transport, story: &str) {
         static PYTHON: super::OnceLock<super::PathBuf> = super::OnceLock::new();
-        super::play(PYTHON.get_or_init(|| super::interpreter("2.1.0")), story);
+        super::play(PYTHON.get_or_init(|| super::interpreter("2.1.0")), transport, story);
     }
 
-    crate::stories!(
-        play;
-        messages_of_every_qos, retained_message, will_of_a_killed_process, will_of_a_closed_socket,
-        no_will_after_disconnect, session_keeps_messages, will_delay_and_takeover, will_delay_and_return,
-        properties_travel,
-    );
+    macro_rules! over {
+        ($($module:ident $Transport:ident,)+) => {
+            $(mod $module {
+                fn play(story: &str) {
+                    super::play(super::Transport::$Transport, story);
+                }
+
+                crate::stories!(
+                    play;
+                    messages_of_every_qos, retained_message, will_of_a_killed_process, will_of_a_closed_socket,
+                    no_will_after_disconnect, session_keeps_messages, will_delay_and_takeover, will_delay_and_return,
+                    properties_travel,
+                );
+            })+
+        };
+    }
+
+    over!(tcp Tcp, tls Tls, ws Ws, wss Wss,);
 }

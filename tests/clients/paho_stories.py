@@ -1,4 +1,7 @@
-"""Stories for paho-mqtt, the same for 1.6 and 2.x: paho_stories.py PORT STORY"""
+"""Stories for paho-mqtt, the same for 1.6 and 2.x: paho_stories.py URL STORY
+
+For TLS, CERTIFICATES is a folder with ca.pem, client.pem and client.key.
+"""
 
 import os
 import queue
@@ -8,13 +11,15 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import urlparse
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-HOST = "localhost"
-PORT = int(sys.argv[1])
+URL = urlparse(sys.argv[1])
+HOST = URL.hostname
+PORT = URL.port
 PATIENCE = 10
 
 
@@ -22,9 +27,15 @@ def new_client(client_id, protocol=mqtt.MQTTv311, clean_session=True):
     options = {"protocol": protocol}
     if protocol != mqtt.MQTTv5:
         options["clean_session"] = clean_session
+    if URL.scheme in ("ws", "wss"):
+        options["transport"] = "websockets"
     if hasattr(mqtt, "CallbackAPIVersion"):
-        return mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, **options)
-    return mqtt.Client(client_id, **options)
+        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id, **options)
+    else:
+        client = mqtt.Client(client_id, **options)
+    if URL.scheme in ("mqtts", "wss"):
+        client.tls_set(*(os.path.join(os.environ["CERTIFICATES"], name) for name in ("ca.pem", "client.pem", "client.key")))
+    return client
 
 
 class Session:
@@ -130,7 +141,7 @@ def assert_nothing_retained(topic):
 
 def will_of_a_killed_process():
     session = watcher("status/#")
-    process = subprocess.Popen([sys.executable, __file__, str(PORT), "_mortal"])
+    process = subprocess.Popen([sys.executable, __file__, sys.argv[1], "_mortal"])
     session.expect("alive")
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -259,7 +270,7 @@ def _device_that_disconnects():
 
 def device_with(role):
     session = watcher("device/#")
-    process = subprocess.Popen([sys.executable, __file__, str(PORT), role])
+    process = subprocess.Popen([sys.executable, __file__, sys.argv[1], role])
     session.expect("Device online", *map(str, TEMPERATURES))
     return session, process
 

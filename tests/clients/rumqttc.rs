@@ -1,13 +1,13 @@
 //! rumqttc for Rust, with MQTT 3.1.1 and 5.0.
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Transport};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const A_MOMENT: Duration = Duration::from_millis(300);
 
 mod v311 {
-    use super::{A_MOMENT, Broker, PATIENCE};
+    use super::{A_MOMENT, Broker, PATIENCE, Transport};
     use rumqttc::{Client, Connection, Event, LastWill, MqttOptions, Outgoing, Packet, Publish, QoS};
     use std::time::Duration;
 
@@ -18,7 +18,7 @@ mod v311 {
 
     impl Session {
         fn open(broker: &Broker, client_id: &str, configure: impl FnOnce(&mut MqttOptions)) -> Self {
-            let mut options = MqttOptions::new(client_id, "127.0.0.1", broker.port);
+            let mut options = MqttOptions::new(client_id, "127.0.0.1", broker.port(Transport::Tcp));
             configure(&mut options);
             let (client, connection) = Client::new(options, 100);
             let mut session = Self { client, connection };
@@ -106,7 +106,7 @@ mod v311 {
 }
 
 mod v5 {
-    use super::{Broker, PATIENCE};
+    use super::{Broker, PATIENCE, Transport};
     use rumqttc::v5::mqttbytes::QoS;
     use rumqttc::v5::mqttbytes::v5::{LastWill, LastWillProperties, Packet, Publish, PublishProperties};
     use rumqttc::v5::{Client, Connection, Event, MqttOptions};
@@ -119,7 +119,7 @@ mod v5 {
 
     impl Session {
         fn open(broker: &Broker, client_id: &str, configure: impl FnOnce(&mut MqttOptions)) -> Self {
-            let mut options = MqttOptions::new(client_id, "127.0.0.1", broker.port);
+            let mut options = MqttOptions::new(client_id, "127.0.0.1", broker.port(Transport::Tcp));
             configure(&mut options);
             let (client, connection) = Client::new(options, 100);
             let mut session = Self { client, connection };

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,39 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name);
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// A folder for one client whose `node_modules` hold these packages; installed when they are first needed.
+pub(crate) fn node_modules(name: &str, packages: &[&str]) -> PathBuf {
+    let folder = folder(&format!("{name}-{}", packages.join("-").replace('@', "-")));
+    let done = folder.join("installed");
+    if !done.exists() {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--no-package-lock", "--prefix"]).arg(&folder);
+        run(npm.args(packages), Duration::from_secs(180))
+            .unwrap_or_else(|error| panic!("{packages:?} cannot be installed: {error}"));
+        File::create(done).unwrap();
+    }
+    folder
+}
+
+/// The first of these programs that is there; the package is installed where none is, on Debian and as root.
+pub(crate) fn program(names: &[&str], package: &str) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let find = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found =
+            |name: &&str| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+        names.iter().find_map(found)
+    };
+    find().unwrap_or_else(|| {
+        let patience = Duration::from_secs(300);
+        let _ = run(Command::new("apt-get").arg("update"), patience);
+        let install =
+            run(Command::new("apt-get").args(["install", "-y", "--no-install-recommends", package]), patience);
+        find().unwrap_or_else(|| panic!("none of {names:?} is here; install {package}: {install:?}"))
+    })
 }
 
 /// A file beside this one.

@@ -2,12 +2,12 @@
 
 use crate::client::Will;
 use crate::simulation::Simulation;
+use std::sync::Arc;
 use std::time::Duration;
 use willowmq::codec::{Disconnect, Packet, ProtocolVersion, QoS, ReasonCode};
 use willowmq::config::{Config, OnShutdown, WillAcl};
-use willowmq::security::{Action, Rights, Rule};
+use willowmq::security::Rights;
 use willowmq::shard::{Closed, Hold, WillFate};
-use willowmq::topic::TopicFilter;
 
 const SEED: u64 = 0x5EED;
 const SHARDS: usize = 2;
@@ -30,14 +30,17 @@ fn sim_with(change: impl FnOnce(&mut Config)) -> Simulation {
     Simulation::with_config(SEED, SHARDS, config)
 }
 
-fn deny(action: Action) -> Rights {
-    let filter = TopicFilter::parse("status/#").unwrap();
-    Rights::new(vec![Rule { allow: false, action, client_id: None, filter }])
+/// Everything is allowed but this on `status/#`.
+fn deny(action: &str) -> Rights {
+    let allow = "[[rules]]\neffect = 'allow'\nactions = ['all']\ntopics = ['#']\n";
+    let deny = format!("[[rules]]\neffect = 'deny'\nactions = ['{action}']\ntopics = ['status/#']\n");
+    Rights::parse(&format!("{allow}{deny}"), "rights").unwrap()
 }
 
-fn set_rights(sim: &mut Simulation, rights: &Rights) {
+fn set_rights(sim: &mut Simulation, rights: Rights) {
+    let rights = Arc::new(rights);
     for shard in &mut sim.shards {
-        shard.set_rights(rights.clone());
+        shard.set_rights(Arc::clone(&rights));
     }
 }
 
@@ -88,7 +91,7 @@ fn mqtt_3_2_2_13_will_retain_while_retained_messages_are_off_is_refused() {
 #[test]
 fn will_topic_that_the_client_may_not_publish_to_is_refused_at_connect() {
     let mut sim = sim();
-    set_rights(&mut sim, &deny(Action::Will));
+    set_rights(&mut sim, deny("will"));
     assert_eq!(sim.connect("lamp").will(lamp()).refused(), ReasonCode::NotAuthorized);
     sim.connect("lamp").accepted();
 }
@@ -96,7 +99,7 @@ fn will_topic_that_the_client_may_not_publish_to_is_refused_at_connect() {
 #[test]
 fn will_acl_publish_accepts_the_connect_and_drops_the_will_when_it_is_due() {
     let mut sim = sim_with(|config| config.wills.acl = WillAcl::Publish);
-    set_rights(&mut sim, &deny(Action::Will));
+    set_rights(&mut sim, deny("will"));
     let watcher = sim.subscriber("watcher", "status/+");
     let client = sim.connect("lamp").will(lamp()).accepted();
     sim.cut(client);
@@ -109,7 +112,7 @@ fn rights_that_change_after_connect_are_looked_at_again_when_the_will_is_due() {
     let mut sim = sim();
     let watcher = sim.subscriber("watcher", "status/+");
     let client = sim.connect("lamp").will(lamp()).accepted();
-    set_rights(&mut sim, &deny(Action::Publish));
+    set_rights(&mut sim, deny("publish"));
     sim.cut(client);
     assert_eq!(sim.payloads(watcher), [""; 0]);
 }
@@ -125,9 +128,8 @@ fn will_topic_of_the_server_is_refused_unless_a_rule_names_it() {
     let mut sim = sim();
     let will = || Will::new("$lamp/state", "off");
     assert_eq!(sim.connect("lamp").will(will()).refused(), ReasonCode::NotAuthorized);
-    let filter = TopicFilter::parse("$lamp/#").unwrap();
-    let allow = |action| Rule { allow: true, action, client_id: None, filter: filter.clone() };
-    set_rights(&mut sim, &Rights::new(vec![allow(Action::Will), allow(Action::Publish)]));
+    let rule = "[[rules]]\neffect = 'allow'\nactions = ['write']\ntopics = ['$lamp/#']\n";
+    set_rights(&mut sim, Rights::parse(rule, "rights").unwrap());
     sim.connect("lamp").will(will()).accepted();
 }
 

@@ -155,18 +155,20 @@ fn a_will_on_a_topic_of_the_server_is_refused() {
 
 mod rights {
     use super::*;
-    use willowmq::security::{Action, Rights, Rule};
-    use willowmq::topic::TopicFilter;
+    use std::sync::Arc;
+    use willowmq::security::Rights;
+
+    const ALLOW_ALL: &str = "[[rules]]\neffect = 'allow'\nactions = ['all']\ntopics = ['#']\n";
 
     fn deny_publishing(sim: &mut Simulation, filter: &str) {
-        let filter = TopicFilter::parse(filter).unwrap();
-        let rule = Rule { allow: false, action: Action::Publish, client_id: None, filter };
-        set_rights(sim, &Rights::new(vec![rule]));
+        let deny = format!("[[rules]]\neffect = 'deny'\nactions = ['publish']\ntopics = ['{filter}']\n");
+        set_rights(sim, &format!("{ALLOW_ALL}{deny}"));
     }
 
-    fn set_rights(sim: &mut Simulation, rights: &Rights) {
+    fn set_rights(sim: &mut Simulation, rules: &str) {
+        let rights = Arc::new(Rights::parse(rules, "rights").unwrap());
         for shard in 0..sim.shards().len() {
-            sim.control(shard, |shard, _| shard.set_rights(rights.clone()));
+            sim.control(shard, |shard, _| shard.set_rights(Arc::clone(&rights)));
         }
     }
 
@@ -207,9 +209,10 @@ mod rights {
     #[test]
     fn a_rule_may_allow_a_will_on_a_topic_of_the_server() {
         story(|sim| {
-            let filter = TopicFilter::parse("$SYS/lamps/#").unwrap();
-            let rule = |action| Rule { allow: true, action, client_id: Some("lamp".into()), filter: filter.clone() };
-            set_rights(sim, &Rights::new(vec![rule(Action::Will), rule(Action::Publish)]));
+            let write =
+                "[[rules]]\neffect = 'allow'\nclients = ['lamp']\nactions = ['write']\ntopics = ['$SYS/lamps/#']\n";
+            let read = "[[rules]]\neffect = 'allow'\nactions = ['read']\ntopics = ['$SYS/#']\n";
+            set_rights(sim, &format!("{write}{read}"));
             let watcher = sim.subscriber("watcher", "$SYS/lamps/+");
             let lamp = sim.connect("lamp").will(Will::new("$SYS/lamps/1", "off")).accepted();
             sim.cut(lamp);

@@ -1,0 +1,216 @@
+//! One rule: an effect, whom it is about, and what.
+
+use super::Who;
+use super::pattern::Pattern;
+
+/// What a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Publishing to a Topic Name.
+    Publish,
+    /// Subscribing to a Topic Filter.
+    Subscribe,
+    /// Being sent a message of a Topic Name.
+    Receive,
+    /// Leaving a Will Message for a Topic Name, beside what publishing there takes.
+    Will,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Publish, Self::Subscribe, Self::Receive, Self::Will];
+
+    /// Its name in rights files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Receive => "receive",
+            Self::Will => "will",
+        }
+    }
+}
+
+/// A set of actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Actions(u8);
+
+impl Actions {
+    /// Publishing, wills included.
+    pub const WRITE: Self = Self::of(&[Action::Publish, Action::Will]);
+    /// Subscribing and receiving.
+    pub const READ: Self = Self::of(&[Action::Subscribe, Action::Receive]);
+    /// Everything.
+    pub const ALL: Self = Self::WRITE.union(Self::READ);
+
+    /// The set of these.
+    pub const fn of(actions: &[Action]) -> Self {
+        let mut bits = 0;
+        let mut at = 0;
+        while at < actions.len() {
+            bits |= 1 << actions[at] as u8;
+            at += 1;
+        }
+        Self(bits)
+    }
+
+    /// What is in either.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether an action is in it.
+    pub const fn contains(self, action: Action) -> bool {
+        self.0 & (1 << action as u8) != 0
+    }
+}
+
+/// What a rule does. A deny comes before an allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// It forbids, whatever other rules allow.
+    Deny,
+    /// It permits what no rule forbids.
+    Allow,
+}
+
+/// A pattern for User Names, Client Identifiers and the values of fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Name {
+    /// No User Name at all: an anonymous client.
+    Nobody,
+    /// This one.
+    Exact(Box<str>),
+    /// `*` stands for any number of characters.
+    Wild(Box<str>),
+}
+
+impl Name {
+    pub(super) fn parse(text: &str) -> Self {
+        match text {
+            "" => Self::Nobody,
+            text if text.contains('*') => Self::Wild(text.into()),
+            text => Self::Exact(text.into()),
+        }
+    }
+
+    /// Whether it means this name. An empty name is none.
+    fn matches(&self, name: Option<&str>) -> bool {
+        match (self, name.filter(|name| !name.is_empty())) {
+            (Self::Nobody, name) => name.is_none(),
+            (Self::Exact(text), Some(name)) => **text == *name,
+            (Self::Wild(text), Some(name)) => is_like(name, text),
+            (Self::Exact(_) | Self::Wild(_), None) => false,
+        }
+    }
+}
+
+/// Whether `name` is what `pattern` says, in which `*` stands for any number of characters.
+fn is_like(name: &str, pattern: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut pieces = pieces.peekable();
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            return rest.ends_with(piece);
+        }
+        // The first place is as good as any later one: what comes behind may only lose room.
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.is_empty()
+}
+
+/// Names of fields begin with who vouches for them. A name that nothing can ever give would make a deny useless without a word.
+const FIELD_ORIGINS: [&str; 3] = ["cert.", "claim.", "peer."];
+
+/// Checks the name of an identity's field.
+pub(super) fn check_field(name: &str) -> Result<(), String> {
+    let is_known = FIELD_ORIGINS.iter().any(|origin| name.len() > origin.len() && name.starts_with(origin));
+    let reason = || format!("there is no field {name:?}: their names begin with cert., claim. or peer.");
+    if is_known { Ok(()) } else { Err(reason()) }
+}
+
+/// One rule.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    pub(super) effect: Effect,
+    /// Rules of a lower rank decide first, and those of a higher one only where they say nothing.
+    pub(super) rank: u8,
+    /// Users it is about; all, and those without a name, where empty.
+    pub(super) users: Box<[Name]>,
+    /// Clients it is about; all where empty.
+    pub(super) clients: Box<[Name]>,
+    /// What must be known about the client, by name of the field.
+    pub(super) fields: Box<[(Box<str>, Name)]>,
+    pub(super) actions: Actions,
+    pub(super) topics: Box<[Pattern]>,
+    pub(super) line: usize,
+    pub(super) text: Box<str>,
+}
+
+impl Rule {
+    /// What it does.
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// Where it stands in its file, counted from 1.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The rule as it is written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is about this client and this action.
+    pub(super) fn is_about(&self, who: Who<'_>, action: Action) -> bool {
+        let is_any = |names: &[Name], name| names.is_empty() || names.iter().any(|wanted| wanted.matches(name));
+        self.actions.contains(action)
+            && is_any(&self.users, who.identity.username.as_deref())
+            && is_any(&self.clients, Some(who.client_id))
+            && self.fields.iter().all(|(field, wanted)| who.values(field).any(|value| wanted.matches(Some(value))))
+    }
+
+    /// The User Names for which alone it can be about somebody; nothing where it may be about others.
+    pub(super) fn only_users(&self) -> Option<Vec<&str>> {
+        if self.users.is_empty() {
+            return None;
+        }
+        self.users
+            .iter()
+            .map(|name| match name {
+                Name::Exact(text) => Some(&**text),
+                Name::Nobody | Name::Wild(_) => None,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_number_of_characters() {
+        for (pattern, name) in
+            [("*", "x"), ("sensor-*", "sensor-"), ("*-7", "a-7"), ("a*b*c", "a-bb-c"), ("a**c", "ac"), ("a*a", "aa")]
+        {
+            assert!(Name::parse(pattern).matches(Some(name)), "{pattern} {name}");
+        }
+        for (pattern, name) in [("sensor-*", "sensor"), ("a*a", "a"), ("a*b*c", "a-c"), ("*x", "xy"), ("alice", "alic")]
+        {
+            assert!(!Name::parse(pattern).matches(Some(name)), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn only_the_empty_name_is_about_those_without_one() {
+        assert!(Name::parse("").matches(None) && Name::parse("").matches(Some("")));
+        assert!(!Name::parse("*").matches(None) && !Name::parse("*").matches(Some("")));
+        assert!(!Name::parse("").matches(Some("alice")));
+    }
+}
