@@ -27,9 +27,9 @@ const GROWTH_MAX: u64 = 2 << 30;
 /// How often it is looked at least, and at most.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 /// What a broker without clients uses, and what is to be left for them.
-const NEEDED: u64 = 48 << 20;
-/// What each shard adds to it: the buffers of its ring, and its share of everything.
-const NEEDED_PER_SHARD: u64 = 8 << 20;
+const NEEDED: u64 = 32 << 20;
+/// What each shard adds to it: 8 MiB as it begins, and 4 MiB of its ring's buffers once they were all in use.
+const NEEDED_PER_SHARD: u64 = 14 << 20;
 
 /// Says how short memory is, from how much is used.
 #[derive(Debug)]

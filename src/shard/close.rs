@@ -6,7 +6,7 @@ use super::wills::WillFate;
 use super::{Fault, Shard, Timer};
 use crate::codec::{self, Disconnect, Packet, ReasonCode};
 use crate::config::OnShutdown;
-use crate::journal::record::{Record, SessionNumber, SessionRecord, Transaction};
+use crate::journal::record::{Facts, Record, SessionNumber, SessionRecord, Transaction};
 use crate::session::outgoing::{InFlight, Sending};
 use crate::session::queue::Waiting;
 use crate::session::will::{Cause, Closing, WillState};
@@ -303,6 +303,7 @@ pub(super) fn session_record(session: &Session, closed: Option<Moment>) -> Optio
         keep_alive: session.keep_alive,
         expiry: if session.is_kept { session.expiry.as_seconds() } else { 0 },
         closed,
+        facts: Facts::of(&session.identity),
     })
 }
 

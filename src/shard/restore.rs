@@ -7,7 +7,6 @@ use crate::config::{Config, RestartGrace};
 use crate::journal::appender::Appender;
 use crate::journal::record::{Record, Transaction};
 use crate::journal::recovery::{Recovered, RecoveredDelivery, RecoveredSession, RecoveredWill, StoredMessage};
-use crate::security::Identity;
 use crate::session::message::{Author, Delivery};
 use crate::session::outgoing::Sending;
 use crate::session::queue::{Away, Body, Waiting};
@@ -117,14 +116,14 @@ impl Shard {
         }
         let closed = header.closed.unwrap_or(stopped);
         let expiry = SessionExpiry::from_seconds(header.expiry);
-        let bounds = self.bounds.of(header.listener, header.username.as_deref());
+        let bounds = self.bounds.of(header.listener, header.identity.username.as_deref());
         let mut session = Session::new(Arc::clone(&client_id), self.hasher.hash_one(&*client_id), bounds);
         session.number = Some(number.0);
         session.is_kept = is_kept;
         session.has_ended = !is_kept;
         session.listener = header.listener;
         session.keep_alive = header.keep_alive;
-        session.identity = Identity { username: header.username.map(Into::into), ..Identity::default() };
+        session.identity = header.identity;
         session.expiry = expiry;
         session.author = Author { connection: header.connection, ..session.author };
         session.ends = expiry.duration().filter(|_| is_kept).map(|expiry| closed + expiry);

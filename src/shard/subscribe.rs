@@ -35,8 +35,8 @@ impl Shard {
                 if too_many { Err(ReasonCode::QuotaExceeded) } else { self.check_filter(session, filter, options)? };
             match granted {
                 Err(refused) => {
-                    self.stats.subscriptions_denied += u64::from(refused == ReasonCode::NotAuthorized);
                     self.stats.filters_refused += u64::from(too_many);
+                    self.stats.subscriptions_denied += u64::from(refused == ReasonCode::NotAuthorized);
                     reasons.push(refused);
                 }
                 Ok(subscribed) => {
