@@ -85,6 +85,13 @@ pub enum StartError {
     DataDirectory(DirectoryError),
     /// What the journals say cannot be used.
     Journal(JournalError),
+    /// An authenticator cannot do its work.
+    Authenticator {
+        /// Its name in the configuration.
+        name: String,
+        /// What is wrong, with file and line.
+        reason: String,
+    },
     /// Signals cannot be received, or another basic facility is missing.
     System {
         /// What was tried.
@@ -118,6 +125,7 @@ impl StartError {
                 Problem::Version(_) => 12,
                 _ => 11,
             },
+            Self::Authenticator { .. } => 2,
             Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }
@@ -178,6 +186,7 @@ impl fmt::Display for StartError {
             ),
             Self::DataDirectory(error) => write!(f, "{error}. {}", advice(&error.problem)),
             Self::Journal(error) => write!(f, "{error}. Nothing was changed"),
+            Self::Authenticator { name, reason } => write!(f, "authenticator {name}: {reason}"),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
     }
