@@ -99,6 +99,13 @@ pub enum StartError {
     DataDirectory(DirectoryError),
     /// What the journals say cannot be used.
     Journal(JournalError),
+    /// An authenticator cannot do its work.
+    Authenticator {
+        /// Its name in the configuration.
+        name: String,
+        /// What is wrong, with file and line.
+        reason: String,
+    },
     /// Signals cannot be received, or another basic facility is missing.
     System {
         /// What was tried.
@@ -114,7 +121,6 @@ impl StartError {
         match self {
             Self::AddressInUse { .. } => 3,
             Self::Listen { .. } => 4,
-            Self::Listener { .. } => 13,
             Self::KernelTooOld { .. } => 5,
             Self::RingDisabled { .. } => 6,
             Self::MemlockTooLow { .. } => 7,
@@ -134,6 +140,7 @@ impl StartError {
                 _ => 11,
             },
             Self::MemoryLimitTooLow { .. } => 13,
+            Self::Listener { .. } | Self::Authenticator { .. } => 2,
             Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }
@@ -199,6 +206,7 @@ impl fmt::Display for StartError {
             ),
             Self::DataDirectory(error) => write!(f, "{error}. {}", advice(&error.problem)),
             Self::Journal(error) => write!(f, "{error}. Nothing was changed"),
+            Self::Authenticator { name, reason } => write!(f, "authenticator {name}: {reason}"),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
     }
