@@ -9,10 +9,12 @@ mod admission;
 mod arrivals;
 #[allow(dead_code, reason = "the shell does not ask yet")]
 mod authentication;
+mod bind;
 mod clock;
 mod connection;
 mod counters;
 mod data;
+mod doors;
 mod endings;
 mod errand;
 mod executor;
@@ -23,16 +25,17 @@ pub mod logging;
 mod mesh;
 #[allow(dead_code, reason = "the shell does not ask yet")]
 mod offload;
+mod reload;
 mod ring;
 mod signals;
 mod startup;
 mod worker;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+pub use bind::Endpoint;
 pub use startup::StartError;
 
 use crate::config::{Config, Durability};
@@ -41,8 +44,10 @@ use crate::timer::Moment;
 use admission::Gate;
 use clock::Clock;
 use data::Data;
+use doors::Doors;
 use executor::Report;
 use mesh::Mesh;
+use reload::Reloader;
 use signals::Signals;
 use worker::Plan;
 
@@ -54,21 +59,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// Why it could not start.
 pub fn run(config: Config) -> Result<(), StartError> {
+    let begin = SystemTime::now();
     let mut signals = Signals::register()?;
     startup::check_system()?;
     let processors = startup::processors()?;
     let shards = config.shards.map_or(processors.len(), usize::from).clamp(1, ShardId::COUNT_MAX);
     let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, "WillowMQ starts");
-    let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
-    let mut listeners = Vec::new();
-    for listener in &config.listeners {
-        let mut bound = listener::bind_patiently(listener.address, shards)?;
-        for (of_shard, socket) in sockets.iter_mut().zip(std::mem::take(&mut bound.sockets)) {
-            of_shard.push(socket);
-        }
-        listeners.push((bound, listener.backlog as i32));
-    }
+    let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
             tracing::warn!("durability is \"memory\": sessions, retained messages and wills end with this process");
@@ -107,13 +105,16 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if let Some(data) = &mut data {
         data.settle()?;
     }
-    for (bound, backlog) in listeners {
-        let address = bound.listen(backlog)?;
-        tracing::info!(%address, "listening for MQTT over TCP");
-    }
+    let _files = doors.open(&plan.config)?;
     mesh.open();
+    if let Err(error) = bind::notify("READY=1") {
+        tracing::warn!("cannot tell systemd that the broker is ready: {error}");
+    }
+    let interval = plan.config.security.reload_interval;
+    let reloader = Reloader::start(Vec::new(), interval, begin)
+        .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
-    let reports = signals.serve(&mesh, plan.config.shutdown_timeout, threads)?;
+    let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
     log_totals(&reports);
     Ok(())
 }

@@ -126,7 +126,12 @@ impl Shard {
             }
             // A Session belongs to one user, and so do the bounds of a connection.
             AuthenticationOutcome::Done { identity, .. } if identity.username.as_deref() != user => {
-                self.fail_authentication(now, id, ReasonCode::NotAuthorized, "the User Name is another one than before");
+                self.fail_authentication(
+                    now,
+                    id,
+                    ReasonCode::NotAuthorized,
+                    "the User Name is another one than before",
+                );
             }
             AuthenticationOutcome::Done { identity, valid_until, data } => {
                 authentication.exchange = Exchange::Idle;
@@ -172,7 +177,12 @@ impl Shard {
         });
         if is_too_large {
             // [MQTT-3.1.2-24]
-            self.fail_authentication(now, id, ReasonCode::PacketTooLarge, "AUTH is larger than the Maximum Packet Size");
+            self.fail_authentication(
+                now,
+                id,
+                ReasonCode::PacketTooLarge,
+                "AUTH is larger than the Maximum Packet Size",
+            );
         }
     }
 

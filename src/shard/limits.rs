@@ -99,7 +99,8 @@ mod tests {
         config.limits.inflight_max = 10;
         config.limits.topic_levels_max = 10;
         config.limits.keep_alive_max = 10;
-        let of_listener = ClientLimits { inflight_max: Some(20), topic_levels_max: Some(20), ..ClientLimits::default() };
+        let of_listener =
+            ClientLimits { inflight_max: Some(20), topic_levels_max: Some(20), ..ClientLimits::default() };
         config.listeners = vec![Listener::default(), Listener { limits: of_listener, ..Listener::default() }];
         let entry = |pattern: &str, inflight_max| Identities {
             users: vec![pattern.into()],
