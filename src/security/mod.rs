@@ -6,8 +6,17 @@
 //! **Invariant**: a decision is a pure function of the rules, the identity and the topic, so it can be repeated when a
 //! will is published long after its CONNECT.
 
+#[cfg(feature = "server")]
+mod granted;
 mod identity;
+#[cfg(feature = "server")]
+pub mod password;
 pub mod rights;
+#[cfg(feature = "server")]
+pub mod scram;
+#[cfg(feature = "server")]
+pub mod token;
+pub mod wildcard;
 
 pub use identity::{Granted, Identity};
 pub use rights::{Action, Rights, RightsError, Who};

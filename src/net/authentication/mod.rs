@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::clock::Clock;
 use super::offload::Offload;
 use super::startup::StartError;
+pub(crate) use super::transport::PeerCertificate;
 use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::config::Config;
 use crate::security::Identity;
@@ -56,13 +57,6 @@ pub(crate) struct Credentials {
     pub(crate) enhanced: Option<(Box<str>, Vec<u8>)>,
     /// Who it was before, where it re-authenticates: it must remain the same. (§4.12.1)
     pub(crate) previous: Option<Identity>,
-}
-
-/// The names in a client certificate, as fields of an identity in the order of their names.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct PeerCertificate {
-    /// `cert.cn`, `cert.dns`, `cert.uri`, `cert.email`, `cert.serial`, `cert.fingerprint`.
-    pub(crate) fields: Vec<(Box<str>, Box<str>)>,
 }
 
 /// A process, as the kernel vouches for it.
