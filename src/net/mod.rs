@@ -8,11 +8,13 @@
 mod admission;
 mod arrivals;
 mod authentication;
+mod bind;
 mod bucket;
 mod clock;
 mod connection;
 mod counters;
 mod data;
+mod doors;
 mod endings;
 mod entry;
 mod errand;
@@ -26,6 +28,7 @@ mod memory;
 mod mesh;
 mod offload;
 mod re_authentication;
+mod reload;
 mod ring;
 mod signals;
 mod sources;
@@ -33,12 +36,12 @@ mod startup;
 mod transport;
 mod worker;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+pub use bind::Endpoint;
 pub use startup::StartError;
 
 use crate::config::{Config, Durability};
@@ -48,10 +51,12 @@ use admission::Gate;
 use authentication::Authentication;
 use clock::Clock;
 use data::Data;
+use doors::Doors;
 use errand::Errand;
 use executor::Report;
 use mesh::Mesh;
 use offload::Offload;
+use reload::Reloader;
 use signals::Signals;
 use transport::Entrance;
 use worker::Plan;
@@ -64,6 +69,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// Why it could not start.
 pub fn run(config: Config) -> Result<(), StartError> {
+    let begin = SystemTime::now();
     let mut signals = Signals::register()?;
     startup::check_system()?;
     let processors = startup::processors()?;
@@ -72,15 +78,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let entrances = entrances(&config)?;
-    let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
-    let mut listeners = Vec::new();
-    for listener in &config.listeners {
-        let mut bound = listener::bind_patiently(listener.address, shards)?;
-        for (of_shard, socket) in sockets.iter_mut().zip(std::mem::take(&mut bound.sockets)) {
-            of_shard.push(socket);
-        }
-        listeners.push((bound, listener.backlog as i32));
-    }
+    let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
             tracing::warn!("durability is \"memory\": sessions, retained messages and wills end with this process");
@@ -123,18 +121,21 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if let Some(data) = &mut data {
         data.settle()?;
     }
-    for (bound, backlog) in listeners {
-        let address = bound.listen(backlog)?;
-        tracing::info!(%address, "listening for MQTT over TCP");
-    }
+    let _files = doors.open(&plan.config)?;
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
     mesh.open();
+    if let Err(error) = bind::notify("READY=1") {
+        tracing::warn!("cannot tell systemd that the broker is ready: {error}");
+    }
+    let interval = plan.config.security.reload_interval;
+    let reloader = Reloader::start(Vec::new(), interval, begin)
+        .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
-    let reports = signals.serve(&mesh, plan.config.shutdown_timeout, threads)?;
+    let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");
-    log_totals(&reports, &plan.gate);
+    log_totals(&reports, &plan);
     Ok(())
 }
 
@@ -177,10 +178,11 @@ fn await_one(readiness: &Receiver<Result<(), StartError>>, signals: &mut Signals
 }
 
 /// The last line of the log.
-fn log_totals(reports: &[Report], gate: &Gate) {
+fn log_totals(reports: &[Report], plan: &Plan) {
     let mut counters = counters::Counters::default();
     reports.iter().for_each(|(of_shard, _)| counters.add(of_shard));
-    let at_gate = gate.counters();
+    let at_gate = plan.gate.counters();
+    let checks = plan.authentication.totals();
     let sum = |of: fn(&crate::shard::Stats) -> u64| reports.iter().map(|(_, stats)| of(stats)).sum::<u64>();
     tracing::info!(
         accepted = counters.accepted,
@@ -194,7 +196,11 @@ fn log_totals(reports: &[Report], gate: &Gate) {
         handshake_timeouts = counters.handshake_timeouts,
         connect_timeouts = counters.connect_timeouts,
         authentication_timeouts = counters.authentication_timeouts,
+        authentications_granted = checks.granted,
+        authentications_remembered = checks.remembered,
         authentications_refused = counters.authentications_refused,
+        authentications_busy = checks.busy,
+        authentications_unavailable = checks.unavailable,
         write_timeouts = counters.write_timeouts,
         turned_away_banned = at_gate.banned.load(Ordering::Relaxed),
         turned_away_source_connections = at_gate.source_connections.load(Ordering::Relaxed),
