@@ -24,4 +24,5 @@ mod shared;
 mod shutdown;
 mod subscribe;
 mod topics;
+mod transports;
 mod wills;
