@@ -3,25 +3,29 @@
 //!
 //! ```text
 //! accepted ─▶ Gate::enter ─┬─ the address is banned, has too many, comes too fast ─▶ closed at once
-//!                          ├─ the broker or the listener is full, or memory is short ─▶ Surplus: its CONNECT is answered "server busy"
+//!                          ├─ the broker or the listener is full ─▶ Surplus: its CONNECT is answered "server busy"
 //!                          └─ Welcome ─▶ (PROXY header: Gate::recognise) ─▶ authenticated: Gate::enter_identity ─▶ the Session's matter
 //! ```
+//!
+//! While memory is short whoever is let in is on probation: there are few such at a time, the others are closed at once. What becomes of
+//! its CONNECT is the shard's matter, which refuses new Sessions, but lets those come back whose messages fill the memory.
 //!
 //! A connection has a [`Ticket`] for as long as it exists, wherever it goes; when that is dropped, what it took is given back.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::bucket::Bucket;
 use super::sources::{Objection, Source, SourceLimits, Sources};
-use crate::config::{Config, Listener};
+use crate::config::{Config, Identities, Listener};
+use crate::shard::{Pressure, identities_of};
 use crate::timer::Moment;
 
-/// Connections above the limit that may be told so at a time. Beyond them they are closed without a word.
+/// Connections above a limit that may be told so at a time. Beyond them they are closed without a word.
 pub(crate) const SURPLUS_MAX: usize = 64;
 
 /// What becomes of a connection that arrives.
@@ -52,18 +56,24 @@ pub(crate) struct Ticket {
     /// The user among whose connections it counts.
     user: Option<Arc<str>>,
     listener: u16,
+    /// It is told that the server is busy.
     pub(crate) is_surplus: bool,
+    /// It came while memory was short, and its CONNECT is not answered yet.
+    is_on_probation: bool,
 }
 
 /// The count of all shards.
 pub(crate) struct Gate {
     all: Count,
+    /// Those that are told that the server is busy, or may be.
     surplus: Count,
     listeners: Vec<Doorway>,
     sources: Sources,
     failure_delay: Duration,
+    identities: Vec<Identities>,
     /// Connections of the users that may have only so many.
     users: Mutex<HashMap<Arc<str>, u32>>,
+    is_short_of_memory: AtomicBool,
     counters: GateCounters,
 }
 
@@ -99,6 +109,10 @@ pub(crate) struct GateCounters {
     pub(crate) failures: AtomicU64,
     /// Bans of addresses.
     pub(crate) bans: AtomicU64,
+    /// Connections closed at once because memory is short, and as many as may be are being told so.
+    pub(crate) memory: AtomicU64,
+    /// The most memory that was seen in use, in bytes.
+    pub(crate) memory_peak_bytes: AtomicU64,
 }
 
 impl Gate {
@@ -110,7 +124,9 @@ impl Gate {
             listeners: config.listeners.iter().map(Doorway::new).collect(),
             sources: Sources::new(SourceLimits::of(config)),
             failure_delay: config.security.failure_delay,
+            identities: config.identities.clone(),
             users: Mutex::default(),
+            is_short_of_memory: AtomicBool::new(false),
             counters: GateCounters::default(),
         }
     }
@@ -119,11 +135,23 @@ impl Gate {
     /// sockets. Behind a proxy that address is not looked at: see [`Gate::recognise`].
     pub(crate) fn enter(self: &Arc<Self>, listener: u16, peer: Option<IpAddr>, now: Moment) -> Admission {
         let doorway = &self.listeners[usize::from(listener)];
-        let has_room = self.enter_house(doorway);
-        if !has_room && !self.surplus.enter() {
+        let is_short_of_memory = self.is_short_of_memory.load(Ordering::Relaxed);
+        if is_short_of_memory && !self.surplus.enter() {
+            count(&self.counters.memory);
             return Admission::None;
         }
-        let mut ticket = Ticket { gate: Arc::clone(self), source: None, user: None, listener, is_surplus: !has_room };
+        let has_room = self.enter_house(doorway);
+        if !has_room && !is_short_of_memory && !self.surplus.enter() {
+            return Admission::None;
+        }
+        let mut ticket = Ticket {
+            gate: Arc::clone(self),
+            source: None,
+            user: None,
+            listener,
+            is_surplus: !has_room,
+            is_on_probation: has_room && is_short_of_memory,
+        };
         if let Some(peer) = peer.filter(|_| !doorway.is_proxied)
             && self.recognise(&mut ticket, peer, now).is_err()
         {
@@ -164,17 +192,13 @@ impl Gate {
         entered
     }
 
-    /// Counts an authenticated connection among those of its user, who may have `connections_max`; whether there was room. If not, it
-    /// is refused: 0x97 (Quota exceeded), or 0x03 for 3.x.
+    /// Counts an authenticated connection among those of its user; whether there was room. If not, it is refused: 0x97 (Quota
+    /// exceeded), or 0x03 for 3.x.
     ///
     /// A connection that takes over the Session of `older` takes its place, too: a user at the limit can come back.
-    pub(crate) fn enter_identity(
-        &self,
-        ticket: &mut Ticket,
-        user: &Arc<str>,
-        connections_max: u32,
-        older: Option<&mut Ticket>,
-    ) -> bool {
+    pub(crate) fn enter_identity(&self, ticket: &mut Ticket, user: &Arc<str>, older: Option<&mut Ticket>) -> bool {
+        let entry = identities_of(&self.identities, user).map(|entry| &self.identities[entry]);
+        let Some(connections_max) = entry.and_then(|entry| entry.connections_max) else { return true };
         debug_assert!(ticket.user.is_none(), "a connection is authenticated once; see Ticket::leave_identity");
         if let Some(older) = older
             && older.user.as_ref() == Some(user)
@@ -219,6 +243,11 @@ impl Gate {
         next
     }
 
+    /// Memory is that short from now on.
+    pub(crate) fn set_pressure(&self, pressure: Pressure) {
+        self.is_short_of_memory.store(pressure >= Pressure::RefuseConnections, Ordering::Relaxed);
+    }
+
     /// Whether `listener` takes in only so many connections a second. They are then accepted one by one.
     pub(crate) fn is_paced(&self, listener: u32) -> bool {
         self.listeners[listener as usize].rate.is_some()
@@ -247,6 +276,13 @@ impl Doorway {
 }
 
 impl Ticket {
+    /// The CONNECT of the connection is answered.
+    pub(crate) fn end_probation(&mut self) {
+        if std::mem::take(&mut self.is_on_probation) {
+            self.gate.surplus.leave();
+        }
+    }
+
     /// The connection does not count among those of its user any more: it is about to end, or was taken over.
     pub(crate) fn leave_identity(&mut self) {
         let Some(user) = self.user.take() else { return };
@@ -263,6 +299,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.leave_identity();
+        self.end_probation();
         let gate = &self.gate;
         if let Some(source) = self.source {
             gate.sources.leave(source);
@@ -278,8 +315,9 @@ impl Drop for Ticket {
 
 impl std::fmt::Debug for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { gate: _, source, user, listener, is_surplus } = self;
-        write!(f, "Ticket {{ listener: {listener}, source: {source:?}, user: {user:?}, is_surplus: {is_surplus} }}")
+        let mut fields = f.debug_struct("Ticket");
+        fields.field("listener", &self.listener).field("source", &self.source).field("user", &self.user);
+        fields.field("is_surplus", &self.is_surplus).finish_non_exhaustive()
     }
 }
 
@@ -338,5 +376,163 @@ mod tests {
         let _first = gate.enter(0, None, NOW);
         assert!(matches!(gate.enter(0, None, NOW), Admission::Surplus(_)));
         assert!(is_welcome(&gate.enter(1, None, NOW)));
+    }
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn load(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+
+    fn ticket(admission: Admission) -> Ticket {
+        match admission {
+            Admission::Welcome(ticket) => ticket,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_gets_a_place_back() {
+        let mut config = Config::default();
+        config.limits.connections_per_source_max = Some(2);
+        let gate = Arc::new(Gate::new(100, &config));
+        let (first, _second) = (gate.enter(0, Some(PEER), NOW), gate.enter(0, Some(PEER), NOW));
+        assert!(matches!(gate.enter(0, Some(PEER), NOW), Admission::Objection));
+        assert!(is_welcome(&gate.enter(0, Some(OTHER), NOW)));
+        assert!(is_welcome(&gate.enter(0, None, NOW)), "a Unix socket has no address");
+        drop(first);
+        assert!(is_welcome(&gate.enter(0, Some(PEER), NOW)));
+        assert_eq!(load(&gate.counters().source_connections), 1);
+        assert_eq!(gate.all.now.load(Ordering::Relaxed), 1, "what was objected to is not counted");
+    }
+
+    #[test]
+    fn an_address_that_comes_too_fast_waits_for_a_token_and_one_that_is_told_to_wait_keeps_its_own() {
+        let mut config = Config::default();
+        config.limits.connection_rate_per_source_max = Some(1);
+        let gate = Arc::new(Gate::new(1, &config));
+        let first = gate.enter(0, Some(OTHER), NOW);
+        assert!(matches!(gate.enter(0, Some(PEER), NOW), Admission::Surplus(_)), "the broker is full");
+        drop(first);
+        drop(ticket(gate.enter(0, Some(PEER), NOW)));
+        assert!(matches!(gate.enter(0, Some(PEER), NOW), Admission::Objection));
+        assert_eq!(load(&gate.counters().source_rate), 1);
+        assert!(is_welcome(&gate.enter(0, Some(PEER), NOW + Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn behind_a_proxy_the_address_of_the_client_counts_and_not_that_of_the_proxy() {
+        let mut config = Config::default();
+        config.limits.connections_per_source_max = Some(1);
+        config.listeners = vec![Listener { proxy_protocol: true, ..Listener::default() }];
+        let gate = Arc::new(Gate::new(100, &config));
+        let mut tickets = [(); 3].map(|()| ticket(gate.enter(0, Some(PEER), NOW)));
+        assert_eq!(gate.recognise(&mut tickets[0], OTHER, NOW), Ok(()));
+        assert_eq!(gate.recognise(&mut tickets[1], OTHER, NOW), Err(Objection::TooMany));
+        assert_eq!(gate.recognise(&mut tickets[2], PEER, NOW), Ok(()));
+        drop(tickets);
+        assert_eq!(gate.recognise(&mut ticket(gate.enter(0, None, NOW)), OTHER, NOW), Ok(()));
+    }
+
+    #[test]
+    fn an_address_that_fails_too_often_is_turned_away_for_a_while() {
+        let mut config = Config::default();
+        config.security.failures_max = 2;
+        let gate = Arc::new(Gate::new(100, &config));
+        let bad = ticket(gate.enter(0, Some(PEER), NOW));
+        let local = ticket(gate.enter(0, None, NOW));
+        assert_eq!(gate.note_failure(&bad, NOW), config.security.failure_delay);
+        assert!(!gate.is_banned(&bad, NOW));
+        assert_eq!(gate.note_failure(&bad, NOW), config.security.failure_delay);
+        assert!(gate.is_banned(&bad, NOW));
+        (0..5).for_each(|_| assert_eq!(gate.note_failure(&local, NOW), Duration::ZERO));
+        assert!(!gate.is_banned(&local, NOW), "a Unix socket has no address to ban");
+        assert!(matches!(gate.enter(0, Some(PEER), NOW), Admission::Objection));
+        assert!(is_welcome(&gate.enter(0, Some(OTHER), NOW)));
+        assert!(is_welcome(&gate.enter(0, Some(PEER), NOW + config.security.ban_time)));
+        let counters = gate.counters();
+        assert_eq!([&counters.failures, &counters.bans, &counters.banned].map(load), [7, 1, 1]);
+    }
+
+    #[test]
+    fn while_memory_is_short_few_at_a_time_are_heard() {
+        let gate = gate(1000, &[None]);
+        let _before = gate.enter(0, None, NOW);
+        gate.set_pressure(Pressure::RefuseConnections);
+        let mut tickets: Vec<_> = (0..SURPLUS_MAX).map(|_| ticket(gate.enter(0, None, NOW))).collect();
+        assert!(matches!(gate.enter(0, None, NOW), Admission::None));
+        tickets[0].end_probation();
+        tickets.push(ticket(gate.enter(0, None, NOW)));
+        assert!(matches!(gate.enter(0, None, NOW), Admission::None));
+        gate.set_pressure(Pressure::None);
+        assert!(is_welcome(&gate.enter(0, None, NOW)));
+        drop(tickets);
+        assert_eq!(gate.surplus.now.load(Ordering::Relaxed), 0);
+        assert_eq!(gate.all.now.load(Ordering::Relaxed), 1);
+        assert_eq!(load(&gate.counters().memory), 2);
+    }
+
+    #[test]
+    fn whoever_finds_the_broker_full_and_short_of_memory_gives_back_one_place() {
+        let gate = gate(1, &[None]);
+        let first = gate.enter(0, None, NOW);
+        gate.set_pressure(Pressure::ShedQos0);
+        let second = gate.enter(0, None, NOW);
+        assert!(matches!(second, Admission::Surplus(_)));
+        drop((first, second));
+        assert_eq!((gate.surplus.now.load(Ordering::Relaxed), gate.all.now.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    fn gate_for_users(entries: &[(&str, Option<u32>)]) -> Arc<Gate> {
+        let entry = |&(users, connections_max): &(&str, Option<u32>)| Identities {
+            users: vec![users.into()],
+            connections_max,
+            ..Identities::default()
+        };
+        let config = Config { identities: entries.iter().map(entry).collect(), ..Config::default() };
+        Arc::new(Gate::new(100, &config))
+    }
+
+    #[test]
+    fn a_user_has_so_many_connections_and_each_user_of_a_pattern_as_many() {
+        let gate = gate_for_users(&[("boss", None), ("*", Some(1))]);
+        let mut tickets: Vec<_> = (0..6).map(|_| ticket(gate.enter(0, None, NOW))).collect();
+        let mut enter = |index: usize, user: &str| gate.enter_identity(&mut tickets[index], &user.into(), None);
+        assert!(enter(0, "alice"));
+        assert!(!enter(1, "alice"));
+        assert!(enter(2, "bob"));
+        assert!(enter(3, "boss") && enter(4, "boss"), "the first entry that fits sets no bound");
+        tickets[0].leave_identity();
+        assert!(gate.enter_identity(&mut tickets[1], &"alice".into(), None));
+        drop(tickets);
+        assert!(gate.users.lock().unwrap().is_empty());
+        assert_eq!(load(&gate.counters().identity_connections), 1);
+    }
+
+    #[test]
+    fn a_connection_that_takes_over_takes_the_place_of_the_older_one() {
+        let gate = gate_for_users(&[("*", Some(1))]);
+        let [mut older, mut newer, mut third] = [(); 3].map(|()| ticket(gate.enter(0, None, NOW)));
+        let alice = Arc::from("alice");
+        assert!(gate.enter_identity(&mut older, &alice, None));
+        assert!(gate.enter_identity(&mut newer, &alice, Some(&mut older)));
+        drop(older);
+        assert!(!gate.enter_identity(&mut third, &alice, None), "there is still one");
+        drop(newer);
+        assert!(gate.enter_identity(&mut third, &alice, None));
+    }
+
+    #[test]
+    fn a_listener_takes_in_so_many_a_second_and_then_rests() {
+        let listener = |rate| Listener { connection_rate_max: rate, ..Listener::default() };
+        let config = Config { listeners: vec![listener(Some(2)), listener(None)], ..Config::default() };
+        let gate = Gate::new(100, &config);
+        let rests = |listener| gate.next_accept(listener, NOW).duration_since(NOW).as_millis();
+        // The second one is the last at once; the third was under way before it was known.
+        assert_eq!([rests(0), rests(0), rests(0)], [0, 500, 1000]);
+        assert_eq!([rests(1), rests(1), rests(1)], [0, 0, 0]);
+        assert_eq!(load(&gate.counters().listener_pauses), 2);
+        assert!(gate.is_paced(0) && !gate.is_paced(1));
     }
 }

@@ -257,6 +257,7 @@ impl Worker {
                 }
                 let arrival = Arrival { origin: *origin, ..Arrival::default() };
                 self.shard.open(now, id, &connect, arrival);
+                self.connections.at(id.index).ticket.end_probation();
                 if length < bytes.len() {
                     self.shard.receive(now, id, &bytes[length..]);
                 }

@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: nothing here knows what a packet means, except that the first one is a CONNECT with a Client Identifier.
 
+#[allow(dead_code, reason = "the shell does not authenticate yet")]
 mod admission;
 mod arrivals;
 #[allow(dead_code, reason = "the shell does not ask yet")]
@@ -21,11 +22,13 @@ mod handshake;
 mod journal;
 mod listener;
 pub mod logging;
+mod memory;
 mod mesh;
 #[allow(dead_code, reason = "the shell does not ask yet")]
 mod offload;
 mod ring;
 mod signals;
+#[allow(dead_code, reason = "the shell does not authenticate yet")]
 mod sources;
 mod startup;
 #[allow(dead_code, reason = "the worker drives it from its next change on")]
@@ -64,7 +67,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let processors = startup::processors()?;
     let shards = config.shards.map_or(processors.len(), usize::from).clamp(1, ShardId::COUNT_MAX);
     let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, "WillowMQ starts");
+    let memory_limit = memory::limit(config.memory_limit, shards)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
     let mut listeners = Vec::new();
     for listener in &config.listeners {
@@ -116,9 +120,13 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let address = bound.listen(backlog)?;
         tracing::info!(%address, "listening for MQTT over TCP");
     }
+    let (memory_watch, stop) = mpsc::channel();
+    let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
     mesh.open();
 
     let reports = signals.serve(&mesh, plan.config.shutdown_timeout, threads)?;
+    drop(memory_watch);
+    watcher.join().expect("a panic ends the process");
     log_totals(&reports, &plan.gate);
     Ok(())
 }
@@ -151,6 +159,8 @@ fn log_totals(reports: &[Report], gate: &Gate) {
         turned_away_source_connections = at_gate.source_connections.load(Ordering::Relaxed),
         turned_away_source_rate = at_gate.source_rate.load(Ordering::Relaxed),
         turned_away_identity_connections = at_gate.identity_connections.load(Ordering::Relaxed),
+        turned_away_memory = at_gate.memory.load(Ordering::Relaxed),
+        memory_peak_bytes = at_gate.memory_peak_bytes.load(Ordering::Relaxed),
         listener_pauses = at_gate.listener_pauses.load(Ordering::Relaxed),
         authentication_failures = at_gate.failures.load(Ordering::Relaxed),
         bans = at_gate.bans.load(Ordering::Relaxed),

@@ -368,9 +368,10 @@ impl Worker {
         }
     }
 
-    fn on_errand(&mut self, _now: Moment, errand: Errand) {
+    fn on_errand(&mut self, now: Moment, errand: Errand) {
         match errand {
             Errand::Rights(rights) => self.shard.set_rights(rights),
+            Errand::Pressure(pressure) => self.shard.set_pressure(now, pressure),
         }
     }
 
