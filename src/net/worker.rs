@@ -17,6 +17,7 @@ use super::mesh::{Letter, Mesh, Port};
 use super::ring::{Completion, FileDone, Ring, Wait};
 use super::startup::StartError;
 use crate::config::Config;
+use crate::security::Rights;
 use crate::shard::{ConnectionId, Event, Reading, Shard, ShardId, home_hasher};
 use crate::timer::{Moment, Wheel};
 
@@ -40,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) gate: Arc<Gate>,
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
+    /// What clients may do, until the rights file changes.
+    pub(crate) rights: Arc<Rights>,
 }
 
 /// Where the thread spends the time until the next turn.
@@ -130,7 +133,7 @@ impl Worker {
         beginning: Option<Beginning>,
         ready: Sender<Result<(), StartError>>,
     ) -> Result<Self, StartError> {
-        let Plan { config, mesh, gate, clock, seed } = plan;
+        let Plan { config, mesh, gate, clock, seed, rights } = plan;
         let now = clock.now();
         let shards = mesh.shards();
         let port = Port::new(Arc::clone(mesh), id.index());
@@ -151,6 +154,7 @@ impl Worker {
                 (Some(journal), shard)
             }
         };
+        shard.set_rights(Arc::clone(rights));
         if is_moving {
             shard.begin_checkpoint();
         }
