@@ -12,7 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use willowmq::codec::{PacketId, QoS};
 use willowmq::journal::appender::Appender;
 use willowmq::journal::frame::Position;
-use willowmq::journal::record::{Ids, MessageRecord, Place, QueuedRecord, Record, SessionNumber, SessionRecord};
+use willowmq::journal::record::{Facts, Ids, MessageRecord, Place, QueuedRecord, Record, SessionNumber, SessionRecord};
 use willowmq::journal::recovery::{Files, Limits, recover};
 use willowmq::journal::segment::{SegmentHeader, SegmentName};
 use willowmq::session::message::{Author, Kind, Publication};
@@ -84,6 +84,7 @@ impl Workload {
             session: SessionNumber(number),
             client_id: &client_id,
             username: None,
+            facts: Facts::default(),
             listener: 0,
             connection: number,
             keep_alive: 60,

@@ -6,9 +6,12 @@
 //!
 //! Nothing here reads a file or the environment: [`Sources`] hands the text in.
 
+mod check;
 mod error;
 mod kind;
+mod listener;
 mod load;
+mod names;
 mod print;
 mod section;
 pub(crate) mod suggest;
@@ -18,8 +21,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kind::{
-    Choice, Count, Flag, Optional, OrKeepAlive, OrNever, Path, Size, SizeOrPercent, SocketAddress, Span, Text, Texts,
-    TopicFilters, Word,
+    Choice, Count, Flag, Mode, Optional, OrKeepAlive, OrNever, Path, Size, SizeOrPercent, SocketAddress, Span, Text,
+    Texts, TopicFilters, Word,
 };
 use section::{choices, section};
 
@@ -161,7 +164,7 @@ section! {
         /// Path of the Unix socket, for kind "unix". A socket that is left over from an earlier run is replaced.
         path: Option<PathBuf> = None, Optional(Path);
         /// Permissions of the Unix socket, octal.
-        mode: String = "0660".into(), Text;
+        mode: u32 = 0o660, Mode;
         /// Owner of the Unix socket, as "user", "user:group" or ":group". Unset: whom the broker runs as.
         owner: Option<String> = None, Optional(Text);
         /// Name of the socket that systemd has opened for us (FileDescriptorName= of the socket unit), instead of an address or path.

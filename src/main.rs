@@ -1,6 +1,8 @@
 //! The `willowmq` binary: command line → config → run.
 
+mod acl;
 mod maintenance;
+mod passwd;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -62,6 +64,16 @@ enum Command {
         #[command(subcommand)]
         action: maintenance::Action,
     },
+    /// Look after a password file
+    Passwd {
+        #[command(subcommand)]
+        action: passwd::Action,
+    },
+    /// Tell what clients may do, and check rights files
+    Acl {
+        #[command(subcommand)]
+        action: acl::Action,
+    },
 }
 
 fn main() -> ExitCode {
@@ -70,11 +82,26 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, CONFIG_ERROR),
     };
-    if let Some(Command::Journal { action }) = &arguments.command {
-        return match maintenance::run(action, &config.data_dir) {
-            Ok(code) => ExitCode::from(code),
-            Err((error, code)) => fail(&error, code),
-        };
+    match &arguments.command {
+        None => {}
+        Some(Command::Journal { action }) => {
+            return match maintenance::run(action, &config.data_dir) {
+                Ok(code) => ExitCode::from(code),
+                Err((error, code)) => fail(&error, code),
+            };
+        }
+        Some(Command::Passwd { action }) => {
+            return match passwd::run(action) {
+                Ok(code) => ExitCode::from(code),
+                Err(error) => fail(&error, CONFIG_ERROR),
+            };
+        }
+        Some(Command::Acl { action }) => {
+            return match acl::run(action, &config.security) {
+                Ok(code) => ExitCode::from(code),
+                Err(error) => fail(&error, CONFIG_ERROR),
+            };
+        }
     }
     if let Err(error) = logging::level(&config.log) {
         return fail(&error, CONFIG_ERROR);

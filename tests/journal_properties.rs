@@ -3,20 +3,23 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use willowmq::codec::{PacketId, QoS, RetainHandling, SubscriptionOptions};
 use willowmq::journal::encoding::{decode, encode, records};
 use willowmq::journal::frame::{FRAME_HEADER, FrameHeader, Head};
 use willowmq::journal::log::{Command, Completed, Existing, Failure, Mode, Options};
 use willowmq::journal::record::{
-    MessageRecord, Place, QueuedRecord, Record, SessionNumber, SessionRecord, Transaction, WillRecord,
+    Facts, MessageRecord, Place, QueuedRecord, Record, SessionNumber, SessionRecord, Transaction, WillRecord,
 };
 use willowmq::journal::recovery::{Files, Problem, scan};
 use willowmq::journal::segment::{SEGMENT_HEADER, SegmentHeader};
 use willowmq::journal::{Appender, Log, Position, SegmentName};
+use willowmq::security::{Granted, Identity};
 use willowmq::session::message::{Author, Kind, Publication};
 use willowmq::session::will::{Cause, Closing};
 use willowmq::timer::Moment;
+use willowmq::topic::TopicFilter;
 
 const CAUSES: [Cause; Cause::COUNT] = [
     Cause::Disconnect,
@@ -52,6 +55,7 @@ struct Parts {
     bytes: [Vec<u8>; 2],
     cause: Cause,
     wide: u128,
+    identity: Option<Identity>,
 }
 
 /// Numbers of every length.
@@ -67,6 +71,19 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![8 => "[a-z0-9/äß€😀]{0,24}", 1 => "[a-z]{120,400}"]
 }
 
+fn identity() -> impl Strategy<Value = Identity> {
+    let filter = select(vec!["#", "a/+/b", "$SYS/#", "ü"]);
+    let filters = move || vec(filter.clone().prop_map(|text| TopicFilter::parse(text).expect("a filter")), 0..3);
+    let granted = (filters(), filters(), filters(), filters())
+        .prop_map(|(publish, subscribe, receive, will)| Arc::new(Granted { publish, subscribe, receive, will }));
+    let field = (text(), text()).prop_map(|(name, value)| (name.into(), value.into()));
+    (vec(field, 0..3), option::of(granted)).prop_map(|(fields, granted)| Identity {
+        username: None,
+        fields: fields.into(),
+        granted,
+    })
+}
+
 fn parts() -> impl Strategy<Value = Parts> {
     let numbers = ([number(), number(), number(), number(), number(), number()], any::<u8>(), any::<u128>());
     let short = (any::<[u16; 2]>(), any::<[u32; 2]>(), any::<[bool; 4]>());
@@ -75,6 +92,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     let kinds = (qos, handling, select(CAUSES.to_vec()));
     let ids = (packet_id(), option::of(packet_id()), vec(any::<u32>(), 0..4));
     let maybes = (option::of(number()), option::of(any::<u32>()), option::of(text()));
+    let maybes = (maybes, option::of(identity()));
     let blobs = ([text(), text()], [vec(any::<u8>(), 0..40), vec(any::<u8>(), 0..300)]);
     (numbers, short, kinds, ids, maybes, blobs).prop_map(|(numbers, short, kinds, ids, maybes, blobs)| Parts {
         numbers: numbers.0,
@@ -89,9 +107,10 @@ fn parts() -> impl Strategy<Value = Parts> {
         packet_id: ids.0,
         maybe_packet_id: ids.1,
         ids: ids.2,
-        maybe_number: maybes.0,
-        maybe_long: maybes.1,
-        maybe_text: maybes.2,
+        maybe_number: maybes.0.0,
+        maybe_long: maybes.0.1,
+        maybe_text: maybes.0.2,
+        identity: maybes.1,
         texts: blobs.0,
         bytes: blobs.1,
     })
@@ -133,6 +152,7 @@ impl Parts {
             keep_alive: self.short[1],
             expiry: self.long[0],
             closed: self.maybe_number.map(Moment::from_micros),
+            facts: self.identity.as_ref().map(Facts::of).unwrap_or_default(),
         }
     }
 
@@ -241,6 +261,28 @@ proptest! {
             bytes.extend_from_slice(&behind);
             prop_assert_eq!(decode(&bytes), Ok((record, length)));
         }
+    }
+
+    /// A will is checked against all of this after a restart.
+    #[test]
+    fn who_a_client_is_survives(parts in parts()) {
+        let identity = Identity { username: parts.maybe_text.as_deref().map(Into::into), ..parts.identity.clone().unwrap_or_default() };
+        let bytes = encoded(&Record::Session(parts.session_record()));
+        let Ok((Record::Session(record), _)) = decode(&bytes) else { panic!("a Session was written") };
+        prop_assert_eq!(record.identity(), identity);
+    }
+
+    /// Versions before there were facts wrote the same records, but for these; and refuse what they do not know instead of passing it over.
+    #[test]
+    fn a_session_without_facts_is_as_it_was_before_there_were_any(parts in parts()) {
+        const KNOWN_BEFORE: u8 = 3;
+        let record = SessionRecord { facts: Facts::default(), ..parts.session_record() };
+        let plain = encoded(&Record::Session(record));
+        prop_assert_eq!(plain[1] & !KNOWN_BEFORE, 0);
+        let facts = parts.session_record().facts;
+        let whole = encoded(&Record::Session(parts.session_record()));
+        prop_assert_eq!(whole[1] & !KNOWN_BEFORE != 0, !facts.is_empty());
+        prop_assert_eq!(&whole[2..plain.len()], &plain[2..]);
     }
 
     #[test]

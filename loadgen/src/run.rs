@@ -288,6 +288,11 @@ impl Run {
             self.report.check(died.into_check("broker_died", "the broker's process ended", false));
         }
         self.add_samples();
+        if let Some(handshakes) = self.fleet.handshakes() {
+            let count = handshakes.full + handshakes.resumed;
+            self.report.figure("tls_handshakes", "TLS handshakes", count as f64, "");
+            self.report.figure("tls_handshakes_resumed", "those that resumed a session", handshakes.resumed as f64, "");
+        }
         if self.fleet.is_local() {
             self.report.warnings.extend(Drops::read().warnings_since(self.drops));
         }

@@ -42,6 +42,11 @@ pub enum Fault {
         /// The known name that is nearest, if one is near.
         nearest: Option<String>,
     },
+    /// Another setting asks for the key, and it is not set.
+    Missing {
+        /// What asks for it, or what is to be done.
+        reason: String,
+    },
     /// The value is not allowed.
     Value {
         /// The value as the source gives it.
@@ -77,6 +82,7 @@ impl fmt::Display for ConfigError {
             Fault::Unknown { nearest: Some(nearest) } => {
                 write!(f, "there is no setting {key}; did you mean {nearest}?")
             }
+            Fault::Missing { reason } => write!(f, "{key} is not set: {reason}"),
             Fault::Value { value, reason, allowed } => write!(f, "{key} = {value}: {reason}; allowed: {allowed}"),
         }
     }

@@ -317,6 +317,28 @@ impl Kind<bool> for Flag {
     }
 }
 
+/// Permissions of a file, as octal digits in a string.
+pub(super) struct Mode;
+
+impl Kind<u32> for Mode {
+    fn parse(&self, given: Given<'_>) -> Result<u32, String> {
+        let text = given.text()?;
+        let is_octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        match u32::from_str_radix(text, 8) {
+            Ok(mode @ 0..=0o777) if is_octal => Ok(mode),
+            _ => Err("these are no octal permissions".to_owned()),
+        }
+    }
+
+    fn show(&self, value: &u32) -> Option<String> {
+        Some(quoted(&format!("{value:04o}")))
+    }
+
+    fn allowed(&self) -> String {
+        "0000 to 0777".to_owned()
+    }
+}
+
 /// Text that is not empty.
 pub(super) struct Text;
 

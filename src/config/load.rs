@@ -1,16 +1,17 @@
 //! From the sources to validated settings, or to an error that says where to look.
 
+use std::collections::BTreeMap;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::Config;
+use super::check::check;
 use super::error::{ConfigError, Fault, Origin};
 use super::kind::Given;
-use super::section::{Header, Rejected, Section};
-use super::suggest::nearest;
-use super::{Config, Listener};
+use super::names::{Names, PREFIX, Target};
+use super::section::{List, Rejected, Section};
 
-/// What every environment variable of ours begins with.
-const PREFIX: &str = "WILLOWMQ_";
 /// Tells which file to read, so it is read before us and is no setting.
 const FILE_VARIABLE: &str = "WILLOWMQ_CONFIG";
 
@@ -22,7 +23,8 @@ pub struct Sources<'a> {
     /// Environment variables, all of them: those that do not begin with `WILLOWMQ_` are passed over.
     ///
     /// `WILLOWMQ_LIMITS_PACKET_BYTES_MAX` is `limits.packet_bytes_max`, `WILLOWMQ_LISTENERS_0_ADDRESS` the address of
-    /// the first listener, `WILLOWMQ_LISTENERS` a TOML array of tables that replaces all listeners.
+    /// the first listener, `WILLOWMQ_LISTENERS` a TOML array of tables that replaces all listeners. The other lists are
+    /// set likewise.
     pub environment: Vec<(String, String)>,
     /// Settings of the command line: a key such as `limits.packet_bytes_max` or `listeners.0.address`, and its value.
     pub flags: Vec<(String, String)>,
@@ -37,11 +39,6 @@ pub struct File<'a> {
     pub text: &'a str,
 }
 
-/// The environment variable of a key: `limits.packet_bytes_max` is set by `WILLOWMQ_LIMITS_PACKET_BYTES_MAX`.
-pub(super) fn variable(path: &str) -> String {
-    format!("{PREFIX}{}", path.replace('.', "_").to_uppercase())
-}
-
 impl Config {
     /// The settings that `sources` give, each checked; what they leave out has its default.
     ///
@@ -49,169 +46,151 @@ impl Config {
     ///
     /// The first setting that is unknown or not allowed, with its place and what would be allowed.
     pub fn load(sources: Sources<'_>) -> Result<Self, ConfigError> {
-        let mut loader = Loader::new();
+        let (config, said) = Self::read(sources)?;
+        check(&config, &said)?;
+        Ok(config)
+    }
+
+    /// As [`Config::load`], without the rules between keys.
+    pub(super) fn read(sources: Sources<'_>) -> Result<(Self, Said), ConfigError> {
+        let mut loader = Loader { config: Self::default(), said: Said::default(), names: Names::new() };
         if let Some(file) = sources.file {
             loader.read_file(file)?;
         }
         loader.read_environment(sources.environment)?;
         loader.read_flags(sources.flags)?;
-        loader.finish()
+        loader.settle_anonymous();
+        Ok((loader.config, loader.said))
+    }
+}
+
+/// What the sources say, by the paths of keys and of the items of lists: `limits.packet_bytes_max`, `listeners.0`,
+/// `listeners.0.address`.
+#[derive(Debug, Default)]
+pub(super) struct Said(BTreeMap<String, Saying>);
+
+/// One setting as its source gives it.
+#[derive(Debug, Clone)]
+pub(super) struct Saying {
+    pub(super) origin: Origin,
+    /// The key as the source names it.
+    pub(super) key: String,
+    /// The value as it stands there.
+    pub(super) value: String,
+}
+
+impl Said {
+    pub(super) fn get(&self, path: &str) -> Option<&Saying> {
+        self.0.get(path)
+    }
+
+    fn note(&mut self, path: &str, saying: Saying) {
+        self.0.insert(path.to_owned(), saying);
+    }
+
+    /// Forgets all that is within `path`.
+    fn forget(&mut self, path: &str) {
+        self.0.retain(|said, _| !said.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')));
+    }
+}
+
+impl Saying {
+    /// The error that this is not allowed.
+    pub(super) fn refused(self, reason: String, allowed: &str) -> ConfigError {
+        let fault = Fault::Value { value: self.value, reason, allowed: allowed.to_owned() };
+        ConfigError::new(self.origin, self.key, fault)
     }
 }
 
 struct Loader {
     config: Config,
-    listeners: Vec<Draft>,
-    /// Names of all keys and sections, for suggestions.
-    known: Vec<String>,
+    said: Said,
+    names: Names,
 }
 
-/// A listener whose settings are not complete yet.
-struct Draft {
-    listener: Listener,
-    /// Whether a source says who may connect; the address decides otherwise.
-    says_anonymous: bool,
-    /// Of the address, or of the whole listener.
-    origin: Origin,
+/// A TOML document, and where it stands.
+struct Document<'a> {
+    text: &'a str,
+    /// The origin of what begins at a byte.
+    origin: &'a dyn Fn(usize) -> Origin,
 }
 
-impl Draft {
-    fn new(origin: Origin) -> Self {
-        Self { listener: Listener::default(), says_anonymous: false, origin }
-    }
-}
-
-/// What a setting outside the file sets, in the order in which it has to be set.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Target {
-    Key(String),
-    Listeners,
-    Listener(usize, String),
-}
-
-impl Target {
-    fn parse(path: &str) -> Self {
-        match path.strip_prefix("listeners.").and_then(|rest| rest.split_once('.')) {
-            _ if path == "listeners" => Self::Listeners,
-            Some((index, key)) if let Ok(index) = index.parse() => Self::Listener(index, key.to_owned()),
-            _ => Self::Key(path.to_owned()),
-        }
+impl Document<'_> {
+    fn saying(&self, key: &str, at: usize, value: &Spanned<DeValue<'_>>) -> Saying {
+        Saying { origin: (self.origin)(at), key: key.to_owned(), value: self.text[value.span()].to_owned() }
     }
 }
 
 /// A setting from outside the file.
 struct Assignment {
     target: Target,
-    /// The setting as its source names it.
-    key: String,
-    value: String,
-    origin: Origin,
+    saying: Saying,
 }
 
 impl Loader {
-    fn new() -> Self {
-        let groups = Config::default().groups();
-        let known = groups.iter().flat_map(|group| {
-            let section = match &group.header {
-                Header::Top => None,
-                Header::Table(path) | Header::Item(path) => Some(path.clone()),
-            };
-            section.into_iter().chain(group.keys.iter().map(|key| group.header.join(key.name)))
-        });
-        let known = known.collect();
-        Self { config: Config::default(), listeners: vec![Draft::new(Origin::Default)], known }
-    }
-
     fn read_file(&mut self, file: File<'_>) -> Result<(), ConfigError> {
+        let origin = |offset| Origin::File { name: file.name.to_owned(), line: line_of(file.text, offset) };
         let table = DeTable::parse(file.text).map_err(|error| {
-            let line = line_of(file.text, error.span().map_or(0, |span| span.start));
-            let origin = Origin::File { name: file.name.to_owned(), line };
+            let origin = origin(error.span().map_or(0, |span| span.start));
             ConfigError::new(origin, "", Fault::Syntax(error.message().to_owned()))
         })?;
-        let place = |offset| Origin::File { name: file.name.to_owned(), line: line_of(file.text, offset) };
-        self.read_table("", table.get_ref(), file.text, &place)
+        self.read_table("", table.get_ref(), &Document { text: file.text, origin: &origin })
     }
 
-    /// Reads a table of the file, and those within it.
-    fn read_table(
-        &mut self,
-        path: &str,
-        table: &DeTable<'_>,
-        text: &str,
-        place: &dyn Fn(usize) -> Origin,
-    ) -> Result<(), ConfigError> {
+    /// Reads a table of a document, and those within it. Its path has the numbers of items.
+    fn read_table(&mut self, path: &str, table: &DeTable<'_>, document: &Document<'_>) -> Result<(), ConfigError> {
         // Tables are sorted by name; errors shall come in the order of the file.
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in entries {
             let path = if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
-            let origin = place(key.span().start);
-            let shown = || source_text(text, value);
+            let name = self.names.without_index(&path);
+            let saying = document.saying(&name, key.span().start, value);
             match value.get_ref() {
-                value if path == "listeners" => self.read_listeners(value, text, &origin, place)?,
-                DeValue::Table(table) if self.is_section(&path) => self.read_table(&path, table, text, place)?,
-                _ if self.is_section(&path) => {
-                    return Err(not_allowed(origin, &path, &shown(), "this is a section".to_owned(), "a table"));
+                value if self.names.is_list(&name) => self.read_list(&name, value, saying, document)?,
+                DeValue::Table(table) if self.names.is_section(&name) => self.read_table(&path, table, document)?,
+                _ if self.names.is_section(&name) => {
+                    return Err(saying.refused("this is a section".to_owned(), "a table"));
                 }
-                given => {
-                    let set = self.config.set(&path, Given::Toml(given));
-                    self.check(set, origin, path, shown)?;
-                }
+                given => self.set(&path, Given::Toml(given), saying)?,
             }
         }
         Ok(())
     }
 
-    /// Whether the known name is that of a section, not of a key.
-    fn is_section(&self, path: &str) -> bool {
-        self.known.iter().any(|known| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
-    }
-
-    /// Replaces all listeners by those of an array of tables.
-    fn read_listeners(
+    /// Replaces all items of a list by those of an array of tables.
+    fn read_list(
         &mut self,
+        list: &str,
         value: &DeValue<'_>,
-        text: &str,
-        origin: &Origin,
-        place: &dyn Fn(usize) -> Origin,
+        saying: Saying,
+        document: &Document<'_>,
     ) -> Result<(), ConfigError> {
-        let items = value.as_array().filter(|items| !items.is_empty());
-        let tables: Option<Vec<_>> =
-            items.and_then(|items| items.iter().map(|item| Some((item.span(), item.get_ref().as_table()?))).collect());
+        let tables = value.as_array().and_then(|items| {
+            items.iter().map(|item| Some((item, item.get_ref().as_table()?))).collect::<Option<Vec<_>>>()
+        });
         let Some(tables) = tables else {
-            let reason = format!("this is not at least one table but of type {}", value.type_str());
-            return Err(not_allowed(origin.clone(), "listeners", "…", reason, "[[listeners]] with an address"));
+            let reason = match value {
+                DeValue::Array(_) => "one of its items is no table".to_owned(),
+                other => format!("this is of type {}, not an array of tables", other.type_str()),
+            };
+            let shown = Saying { value: "…".to_owned(), ..saying };
+            return Err(shown.refused(reason, &format!("[[{list}]]")));
         };
-        self.listeners.clear();
-        for (span, table) in tables {
-            let mut draft = Draft::new(place(span.start));
-            for (key, value) in table {
-                let origin = place(key.span().start);
-                self.set_listener(&mut draft, key.get_ref(), Given::Toml(value.get_ref()), origin, None, || {
-                    source_text(text, value)
-                })?;
-            }
-            self.listeners.push(draft);
+        self.list(list).clear();
+        self.said.forget(list);
+        self.said.note(list, saying);
+        for (index, (item, table)) in tables.into_iter().enumerate() {
+            self.list(list).push_default();
+            let path = format!("{list}.{index}");
+            self.said.note(&path, document.saying(list, item.span().start, item));
+            self.read_table(&path, table, document)?;
         }
         Ok(())
     }
 
-    /// Sets one key of a listener; errors name it as `shown`, or else as `listeners.key`.
-    fn set_listener(
-        &self,
-        draft: &mut Draft,
-        key: &str,
-        given: Given<'_>,
-        origin: Origin,
-        shown: Option<&str>,
-        value: impl FnOnce() -> String,
-    ) -> Result<(), ConfigError> {
-        draft.says_anonymous |= key == "anonymous";
-        if key == "address" {
-            draft.origin = origin.clone();
-        }
-        let shown = shown.map_or_else(|| format!("listeners.{key}"), str::to_owned);
-        self.check(draft.listener.set(key, given), origin, shown, value)
+    fn list(&mut self, name: &str) -> &mut dyn List {
+        self.config.list(name).expect("the names of lists come from the settings themselves")
     }
 
     fn read_environment(&mut self, environment: Vec<(String, String)>) -> Result<(), ConfigError> {
@@ -221,141 +200,88 @@ impl Loader {
             if key == FILE_VARIABLE || is_service_link(name) {
                 continue;
             }
-            let target = match self.target_of_variable(name) {
-                Some(target) => target,
-                None => return Err(self.unknown_variable(key)),
+            let Some(target) = self.names.target_of_variable(&key) else {
+                let nearest = self.names.nearest_variable(&key);
+                return Err(ConfigError::new(Origin::Environment, key, Fault::Unknown { nearest }));
             };
-            assignments.push(Assignment { target, key, value, origin: Origin::Environment });
+            assignments.push(Assignment { target, saying: Saying { origin: Origin::Environment, key, value } });
         }
         self.assign(assignments)
     }
 
-    fn target_of_variable(&self, name: &str) -> Option<Target> {
-        if name == "LISTENERS" {
-            return Some(Target::Listeners);
-        }
-        if let Some((index, key)) = name.strip_prefix("LISTENERS_").and_then(|rest| rest.split_once('_')) {
-            let key = key.to_lowercase();
-            let known = self.known.contains(&format!("listeners.{key}"));
-            return index.parse().ok().filter(|_| known).map(|index| Target::Listener(index, key));
-        }
-        let whole = format!("{PREFIX}{name}");
-        self.keys().find(|path| variable(path) == whole).map(|path| Target::Key(path.to_owned()))
-    }
-
-    /// The known names that are keys.
-    fn keys(&self) -> impl Iterator<Item = &str> {
-        self.known.iter().map(String::as_str).filter(|path| !self.is_section(path))
-    }
-
-    fn unknown_variable(&self, key: String) -> ConfigError {
-        let variables: Vec<_> = self.keys().map(variable).collect();
-        let nearest = nearest(&key, variables.iter().map(String::as_str)).map(str::to_owned);
-        ConfigError::new(Origin::Environment, key, Fault::Unknown { nearest })
-    }
-
     fn read_flags(&mut self, flags: Vec<(String, String)>) -> Result<(), ConfigError> {
-        let assignment =
-            |(key, value): (String, _)| Assignment { target: Target::parse(&key), key, value, origin: Origin::Flag };
-        self.assign(flags.into_iter().map(assignment).collect())
+        let assignment = |(key, value): (String, _)| {
+            let target = self.names.target_of_path(&key);
+            Assignment { target, saying: Saying { origin: Origin::Flag, key, value } }
+        };
+        let assignments = flags.into_iter().map(assignment).collect();
+        self.assign(assignments)
     }
 
     fn assign(&mut self, mut assignments: Vec<Assignment>) -> Result<(), ConfigError> {
         assignments.sort_by(|a, b| a.target.cmp(&b.target));
-        for Assignment { target, key, value, origin } in assignments {
-            let given = Given::Bare(&value);
+        for Assignment { target, saying } in assignments {
+            let value = saying.value.clone();
             match target {
-                Target::Key(path) => {
-                    let set = self.config.set(&path, given);
-                    self.check(set, origin, key, || value.clone())?;
-                }
-                Target::Listeners => {
+                Target::Key(path) => self.set(&path, Given::Bare(&value), saying)?,
+                Target::List(list) => {
                     let parsed = DeValue::parse(&value).map_err(|error| {
-                        ConfigError::new(origin.clone(), key.clone(), Fault::Syntax(error.message().to_owned()))
+                        let fault = Fault::Syntax(error.message().to_owned());
+                        ConfigError::new(saying.origin.clone(), saying.key.clone(), fault)
                     })?;
-                    self.read_listeners(parsed.get_ref(), &value, &origin, &|_| origin.clone())?;
+                    let origin = saying.origin.clone();
+                    let document = Document { text: &value, origin: &|_| origin.clone() };
+                    self.read_list(&list, parsed.get_ref(), saying, &document)?;
                 }
-                Target::Listener(index, name) => {
-                    let mut draft = match self.listeners.len() {
-                        len if index < len => {
-                            std::mem::replace(&mut self.listeners[index], Draft::new(Origin::Default))
-                        }
+                Target::Item(list, index, key) => {
+                    let path = format!("{list}.{index}");
+                    match self.list(&list).len() {
+                        len if index < len => {}
                         len if index == len => {
-                            self.listeners.push(Draft::new(Origin::Default));
-                            Draft::new(origin.clone())
+                            self.list(&list).push_default();
+                            self.said.note(&path, saying.clone());
                         }
                         len => {
-                            let reason = format!("there are {len} listeners before this one");
-                            let allowed = format!("listeners 0 to {len}");
-                            return Err(not_allowed(origin, &key, &value, reason, &allowed));
+                            let reason = format!("there are {len} {list} before this one");
+                            return Err(saying.refused(reason, &format!("{list} 0 to {len}")));
                         }
-                    };
-                    self.set_listener(&mut draft, &name, given, origin, Some(&key), || value.clone())?;
-                    self.listeners[index] = draft;
+                    }
+                    self.set(&format!("{path}.{key}"), Given::Bare(&value), saying)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Config, ConfigError> {
-        for draft in &mut self.listeners {
-            if !draft.says_anonymous {
-                draft.listener.anonymous = draft.listener.address.ip().is_loopback();
+    fn set(&mut self, path: &str, given: Given<'_>, saying: Saying) -> Result<(), ConfigError> {
+        match self.config.set(path, given) {
+            Some(Ok(())) => {
+                self.said.note(path, saying);
+                Ok(())
             }
-        }
-        for (index, draft) in self.listeners.iter().enumerate() {
-            let address = draft.listener.address;
-            let before = &self.listeners[..index];
-            if !draft.listener.anonymous {
-                let reason = "clients could not connect here: this version cannot check credentials".to_owned();
-                let (key, allowed) = ("listeners.address", "a loopback address, or any with anonymous = true");
-                return Err(not_allowed(draft.origin.clone(), key, &address.to_string(), reason, allowed));
+            Some(Err(Rejected { reason, allowed })) => Err(saying.refused(reason, &allowed)),
+            None => {
+                let nearest = self.names.nearest_path(&saying.key);
+                Err(ConfigError::new(saying.origin, saying.key, Fault::Unknown { nearest }))
             }
-            // Port 0 is a free one, another each time.
-            if address.port() != 0 && before.iter().any(|other| other.listener.address == address) {
-                let reason = "another listener has this address".to_owned();
-                let (key, allowed) = ("listeners.address", "addresses that differ");
-                return Err(not_allowed(draft.origin.clone(), key, &address.to_string(), reason, allowed));
-            }
-        }
-        self.config.listeners = self.listeners.into_iter().map(|draft| draft.listener).collect();
-        Ok(self.config)
-    }
-
-    fn check(
-        &self,
-        set: Option<Result<(), Rejected>>,
-        origin: Origin,
-        key: String,
-        value: impl FnOnce() -> String,
-    ) -> Result<(), ConfigError> {
-        match set {
-            Some(Ok(())) => Ok(()),
-            Some(Err(Rejected { reason, allowed })) => Err(not_allowed(origin, &key, &value(), reason, &allowed)),
-            None => Err(self.unknown(origin, key)),
         }
     }
 
-    fn unknown(&self, origin: Origin, key: String) -> ConfigError {
-        let others = self.known.iter().map(String::as_str).filter(|&known| known != key);
-        let nearest = nearest(&key, others).map(str::to_owned);
-        ConfigError::new(origin, key, Fault::Unknown { nearest })
+    /// Who says nothing lets anonymous clients in where only the machine itself can reach the listener, and nobody is
+    /// asked who they are.
+    fn settle_anonymous(&mut self) {
+        let Config { listeners, authenticators, .. } = &mut self.config;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            if self.said.get(&format!("listeners.{index}.anonymous")).is_none() {
+                listener.anonymous = listener.is_on_loopback() && listener.authenticators_of(authenticators).is_empty();
+            }
+        }
     }
-}
-
-fn not_allowed(origin: Origin, key: &str, value: &str, reason: String, allowed: &str) -> ConfigError {
-    let fault = Fault::Value { value: value.to_owned(), reason, allowed: allowed.to_owned() };
-    ConfigError::new(origin, key, fault)
 }
 
 /// Whether Kubernetes sets the variable in every container beside a service called willowmq.
 fn is_service_link(name: &str) -> bool {
     name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
-}
-
-fn source_text(text: &str, value: &Spanned<DeValue<'_>>) -> String {
-    text[value.span()].to_owned()
 }
 
 /// The line of a byte, counted from 1.
@@ -368,7 +294,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{OnShutdown, WillAcl};
+    use crate::config::{AuthenticatorKind, OnShutdown, WillAcl};
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
@@ -525,40 +451,12 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_does_not_have_is_refused_with_the_reason() {
-        assert_messages(&[
-            (
-                "[[listeners]]\nkind = 'ws'",
-                "2: listeners.kind = 'ws': this version listens on plain TCP only; allowed: \"tcp\"",
-            ),
-            (
-                "[[listeners]]\nkind = 'tls'",
-                "2: listeners.kind = 'tls': this version listens on plain TCP only; let a proxy end TLS; \
-                 allowed: \"tcp\"",
-            ),
-        ]);
-    }
-
-    #[test]
     fn text_that_is_not_toml_names_its_line() {
         assert!(message(from_file("shards = 1\nshards = = 2\n")).starts_with("willowmq.toml:2: "));
         assert!(message(from_file("shards = 1\nshards = 2\n")).starts_with("willowmq.toml:2: "));
         assert!(
             message(from_environment(&[("WILLOWMQ_LISTENERS", "[{")])).starts_with("environment: WILLOWMQ_LISTENERS: ")
         );
-    }
-
-    #[test]
-    fn anonymous_clients_are_let_in_on_loopback_only_unless_a_listener_says_so() {
-        let config = from_file("[[listeners]]\naddress = '[::1]:1883'\n").unwrap();
-        assert!(config.listeners[0].anonymous);
-        assert_eq!(
-            message(from_file("[[listeners]]\n[[listeners]]\naddress = '0.0.0.0:1883'\n")),
-            "willowmq.toml:3: listeners.address = 0.0.0.0:1883: clients could not connect here: this version cannot \
-             check credentials; allowed: a loopback address, or any with anonymous = true"
-        );
-        assert!(from_file("[[listeners]]\naddress = '0.0.0.0:1883'\nanonymous = true\n").is_ok());
-        assert!(from_file("[[listeners]]\nanonymous = false\n").is_err());
     }
 
     #[test]
@@ -581,10 +479,65 @@ mod tests {
     }
 
     #[test]
-    fn listeners_are_at_least_one_and_have_addresses_of_their_own() {
-        assert!(message(from_file("listeners = []")).contains("[[listeners]] with an address"));
-        let twice = "[[listeners]]\naddress = '127.0.0.1:5'\n[[listeners]]\naddress = '127.0.0.1:5'\n";
-        assert!(message(from_file(twice)).starts_with("willowmq.toml:4: listeners.address = 127.0.0.1:5: another"));
-        assert!(from_file(&twice.replace(":5", ":0")).is_ok());
+    fn every_list_is_set_by_file_environment_and_flags() {
+        let (config, _) = Config::read(Sources {
+            file: Some(File {
+                name: "",
+                text: "[[listeners]]\n[listeners.limits]\ninflight_max = 1\ntopic_levels_max = 1\n\
+                       [[identities]]\nusers = ['a']\nlimits.receive_maximum = 2\n[[identities]]\nusers = ['b']\n",
+            }),
+            environment: pairs(&[
+                ("WILLOWMQ_LISTENERS_0_LIMITS_INFLIGHT_MAX", "3"),
+                ("WILLOWMQ_AUTHENTICATORS", "[{ name = 'one', leeway = '4s' }, { name = 'two' }]"),
+                ("WILLOWMQ_AUTHENTICATORS_2_NAME", "three"),
+                ("WILLOWMQ_IDENTITIES_1_LIMITS_PACKET_BYTES_MAX", "1MiB"),
+            ]),
+            flags: pairs(&[("identities.0.limits.receive_maximum", "5"), ("authenticators.1.kind", "jwt")]),
+        })
+        .unwrap();
+        let of_listener = &config.listeners[0].limits;
+        assert_eq!((of_listener.inflight_max, of_listener.topic_levels_max), (Some(3), Some(1)));
+        let names: Vec<_> = config.authenticators.iter().map(|authenticator| authenticator.name.as_str()).collect();
+        assert_eq!(names, ["one", "two", "three"]);
+        assert_eq!(config.authenticators[0].leeway, Duration::from_secs(4));
+        assert_eq!(config.authenticators[1].kind, AuthenticatorKind::Jwt);
+        assert_eq!((&*config.identities[1].users[0], config.identities.len()), ("b", 2));
+        assert_eq!(config.identities[0].limits.receive_maximum, Some(5));
+        assert_eq!(config.identities[1].limits.packet_bytes_max, Some(1 << 20));
+    }
+
+    #[test]
+    fn keys_of_lists_are_suggested_and_checked_like_others() {
+        assert_messages(&[
+            (
+                "[[listeners]]\n[listeners.limit]\n",
+                "2: there is no setting listeners.limit; did you mean listeners.limits?",
+            ),
+            (
+                "[[identities]]\nlimits.infligt_max = 1\n",
+                "2: there is no setting identities.limits.infligt_max; did you mean identities.limits.inflight_max?",
+            ),
+            (
+                "[[listeners]]\nlimits.inflight_max = 0\n",
+                "2: listeners.limits.inflight_max = 0: this is too small; allowed: 1 to 65535",
+            ),
+            (
+                "[[listeners]]\nmode = '0888'\n",
+                "2: listeners.mode = '0888': these are no octal permissions; allowed: 0000 to 0777",
+            ),
+            (
+                "[listeners]\naddress = '127.0.0.1:1'\n",
+                "1: listeners = …: this is of type table, not an array of tables; allowed: [[listeners]]",
+            ),
+            ("identities = [1]\n", "1: identities = …: one of its items is no table; allowed: [[identities]]"),
+        ]);
+        assert_eq!(
+            message(from_environment(&[("WILLOWMQ_AUTHENTICATORS_3_URI", "x")])),
+            "environment: there is no setting WILLOWMQ_AUTHENTICATORS_3_URI; did you mean WILLOWMQ_AUTHENTICATORS_3_URL?"
+        );
+        assert_eq!(
+            message(from_flags(&[("identities.1.users", "a")])),
+            "command line: identities.1.users = a: there are 0 identities before this one; allowed: identities 0 to 0"
+        );
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::Config;
-use super::load::variable;
-use super::section::{Group, Header, Key, Section};
+use super::names::variable;
+use super::section::{Group, Key, Place, Section};
 
 impl Config {
     /// The settings as a commented TOML document, which [`Config::load`] reads back to the same settings.
@@ -12,7 +12,7 @@ impl Config {
         let defaults = Self::default().groups();
         let mut out = String::new();
         for group in self.groups() {
-            let default = defaults.iter().find(|default| default.header == group.header);
+            let default = defaults.iter().find(|default| default.place == group.place);
             write_group(&mut out, &group, default.expect("every section has its defaults"));
         }
         out
@@ -21,23 +21,19 @@ impl Config {
     /// Every section with its keys and their present values, in the order of the file.
     pub(super) fn groups(&self) -> Vec<Group> {
         let mut groups = Vec::new();
-        self.describe(Header::Top, &["Settings of WillowMQ"], &mut groups);
+        self.describe(Place::default(), &["Settings of WillowMQ"], &mut groups);
         groups
     }
 }
 
 fn write_group(out: &mut String, group: &Group, defaults: &Group) {
+    // An example is what would be said if it were not for the marks in front of it.
+    let mark = if group.is_example { "# " } else { "" };
     for line in group.doc {
         let _ = writeln!(out, "# {}", line.trim());
     }
-    match &group.header {
-        Header::Top => {}
-        Header::Table(path) => {
-            let _ = writeln!(out, "[{path}]");
-        }
-        Header::Item(path) => {
-            let _ = writeln!(out, "[[{path}]]");
-        }
+    if let Some(header) = group.place.header() {
+        let _ = writeln!(out, "{mark}{header}");
     }
     for (key, default) in group.keys.iter().zip(&defaults.keys) {
         out.push('\n');
@@ -46,7 +42,7 @@ fn write_group(out: &mut String, group: &Group, defaults: &Group) {
         }
         let _ = writeln!(out, "# Allowed: {}. Default: {}.", key.allowed, shown(default));
         let _ = match &key.value {
-            Some(value) => writeln!(out, "{} = {value}", key.name),
+            Some(value) => writeln!(out, "{mark}{} = {value}", key.name),
             None => writeln!(out, "# {} =", key.name),
         };
     }
@@ -61,19 +57,12 @@ fn shown(key: &Key) -> &str {
 pub fn reference() -> String {
     let mut out = String::from("# Settings\n");
     for group in Config::default().groups() {
-        let title = match &group.header {
-            Header::Top => "Before the first table".to_owned(),
-            Header::Table(path) => format!("`[{path}]`"),
-            Header::Item(path) => format!("`[[{path}]]`"),
-        };
+        let title = group.place.header().map_or("Before the first table".to_owned(), |header| format!("`{header}`"));
         let _ = write!(out, "\n## {title}\n\n{}\n\n", joined(group.doc));
         out.push_str("| Key | Default | Allowed | Environment | Meaning |\n| --- | --- | --- | --- | --- |\n");
         for key in &group.keys {
             let (name, default, allowed, meaning) = (key.name, shown(key), &key.allowed, joined(key.doc));
-            let variable = match &group.header {
-                Header::Item(path) => variable(&format!("{path}.0.{name}")),
-                header => variable(&header.join(name)),
-            };
+            let variable = variable(&group.place.key_of_first(name));
             let row = format!("`{name}` | `{default}` | {allowed} | `{variable}` | {}", meaning.replace('|', "\\|"));
             let _ = writeln!(out, "| {row} |");
         }
@@ -91,18 +80,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Durability, File, Listener, LogFormat, QueueDrop, RestartGrace, Sources};
+    use crate::config::{
+        Authenticator, Durability, File, Identities, Listener, LogFormat, QueueDrop, RestartGrace, Sources,
+    };
 
     fn parsed(text: &str) -> Config {
         let file = Some(File { name: "printed.toml", text });
-        Config::load(Sources { file, ..Sources::default() }).unwrap_or_else(|error| panic!("{error}\n{text}"))
+        let read = Config::read(Sources { file, ..Sources::default() });
+        read.unwrap_or_else(|error| panic!("{error}\n{text}")).0
     }
 
-    /// Every key outside the listeners, by its path.
+    /// Every key by its path, those of a list for its first item.
     fn keys() -> Vec<(String, Key)> {
-        let groups = Config::default().groups().into_iter().filter(|group| !matches!(group.header, Header::Item(_)));
+        let groups = Config::default().groups().into_iter();
         groups
-            .flat_map(|Group { header, keys, .. }| keys.into_iter().map(move |key| (header.join(key.name), key)))
+            .flat_map(|Group { place, keys, .. }| keys.into_iter().map(move |key| (place.key_of_first(key.name), key)))
             .collect()
     }
 
@@ -111,6 +103,9 @@ mod tests {
         let allowed = key.allowed.replace(", or never", " or never");
         match allowed.as_str() {
             "a path" | "any text but the empty one" => vec!["a \"quoted\" text\\".to_owned()],
+            "a word of letters, digits, - and _" => vec!["a-1_B".to_owned()],
+            "a list of texts" => vec![String::new(), "a".to_owned(), r#"["a", "b\"c"]"#.to_owned()],
+            address if address.starts_with("an IP address") => vec!["[::]:1".to_owned()],
             "a list of Topic Filters" => vec![String::new(), "a/+".to_owned(), r##"["a/#", "b\"c"]"##.to_owned()],
             _ => {
                 allowed.split(" or ").flat_map(|part| part.split(" to ")).map(|v| v.trim_matches('"').into()).collect()
@@ -129,7 +124,7 @@ mod tests {
         for (path, key) in keys() {
             for value in allowed_values(&key) {
                 let flags = vec![(path.clone(), value)];
-                let config = Config::load(Sources { flags, ..Sources::default() }).expect("the value is allowed");
+                let (config, _) = Config::read(Sources { flags, ..Sources::default() }).expect("the value is allowed");
                 assert_eq!(parsed(&config.to_toml()), config, "{path}");
             }
         }
@@ -152,6 +147,12 @@ mod tests {
         let outside =
             Listener { address: "[::]:8883".parse().unwrap(), connections_max: Some(9), ..Listener::default() };
         config.listeners.push(outside);
+        config.listeners[0].limits.topic_levels_max = Some(7);
+        config.authenticators.push(Authenticator { name: "staff".into(), ..Authenticator::default() });
+        let mut guests =
+            Identities { users: vec!["guest-*".into()], connections_max: Some(2), ..Identities::default() };
+        guests.limits.packet_bytes_max = Some(1024);
+        config.identities = vec![guests, Identities { users: vec!["*".into()], ..Identities::default() }];
         assert_eq!(parsed(&config.to_toml()), config);
     }
 
@@ -165,6 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_list_shows_an_example_that_is_good_once_its_marks_are_gone() {
+        let toml = Config::default().to_toml();
+        let example = toml.split_once("# [[authenticators]]\n").expect("an example").1;
+        let example = example.split_once("# [[identities]]\n").expect("the next list").0;
+        assert!(example.contains("\n# kind = \"password\"\n"), "{example}");
+        let keys = example.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| {
+            line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        });
+        let config = parsed(&format!("[[authenticators]]\n{}", keys.collect::<Vec<_>>().join("\n")));
+        assert_eq!(config.authenticators, [Authenticator::default()]);
+    }
+
+    #[test]
     fn the_reference_has_a_row_for_every_key() {
         let reference = reference();
         for (path, key) in keys() {
@@ -173,6 +187,7 @@ mod tests {
         }
         assert!(reference.contains("| `address` | `\"127.0.0.1:1883\"` |"), "{reference}");
         assert!(reference.contains("`WILLOWMQ_LISTENERS_0_ADDRESS`"), "{reference}");
+        assert!(reference.contains("`WILLOWMQ_IDENTITIES_0_LIMITS_PACKET_BYTES_MAX`"), "{reference}");
     }
 
     #[test]

@@ -4,13 +4,59 @@ use super::kind::Given;
 
 /// A struct that [`section!`] wrote.
 pub(super) trait Section {
-    /// Appends this section and those within it, each key with its present value.
-    fn describe(&self, header: Header, doc: &'static [&'static str], out: &mut Vec<Group>);
+    /// Appends this section and those within it, each key with its present value. Of an empty list comes one example.
+    fn describe(&self, place: Place, doc: &'static [&'static str], out: &mut Vec<Group>);
 
-    /// Parses, checks and stores the value of `key`, such as `allow.topics` within `wills`.
+    /// Parses, checks and stores the value of `key`, such as `allow.topics` within `wills`, or `listeners.0.address`.
     ///
-    /// `None`: there is no such key. An error says what is wrong with the value.
+    /// `None`: there is no such key, or no such item of a list. An error says what is wrong with the value.
     fn set(&mut self, key: &str, given: Given<'_>) -> Option<Result<(), Rejected>>;
+
+    /// The list with this name.
+    fn list(&mut self, name: &str) -> Option<&mut dyn List>;
+}
+
+/// An array of tables, whatever is in it.
+pub(super) trait List {
+    fn len(&self) -> usize;
+    fn clear(&mut self);
+    /// Appends an item that has nothing but defaults.
+    fn push_default(&mut self);
+}
+
+impl<T: Default> List for Vec<T> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn clear(&mut self) {
+        self.clear();
+    }
+
+    fn push_default(&mut self) {
+        self.push(T::default());
+    }
+}
+
+/// Appends the items of a list, or one with the defaults as an example where there is none.
+pub(super) fn describe_items<T: Section + Default>(
+    items: &[T],
+    place: &Place,
+    doc: &'static [&'static str],
+    out: &mut Vec<Group>,
+) {
+    items.iter().for_each(|item| item.describe(place.clone(), doc, out));
+    if items.is_empty() {
+        let begin = out.len();
+        T::default().describe(place.clone(), doc, out);
+        out[begin..].iter_mut().for_each(|group| group.is_example = true);
+    }
+}
+
+/// Stores the value of a key of an item: `0.address` within `listeners`.
+pub(super) fn set_in_item<T: Section>(items: &mut [T], key: &str, given: Given<'_>) -> Option<Result<(), Rejected>> {
+    let (index, key) = key.split_once('.')?;
+    items.get_mut(index.parse::<usize>().ok()?)?.set(key, given)
 }
 
 /// Why a value was not taken, and what would have been.
@@ -19,32 +65,66 @@ pub(super) struct Rejected {
     pub(super) allowed: String,
 }
 
-/// The name of a section, and how it stands in the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Header {
-    /// The keys before the first table.
-    Top,
-    Table(String),
-    /// One item of an array of tables.
-    Item(String),
+/// Where a section stands in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Empty for the keys before the first table.
+    pub(super) path: String,
+    /// The array of tables in which it stands, or whose items it is.
+    pub(super) list: Option<String>,
 }
 
-impl Header {
-    /// The path of a key or section within this one.
-    pub(super) fn join(&self, name: &str) -> String {
-        match self {
-            Self::Top => name.to_owned(),
-            Self::Table(path) | Self::Item(path) => format!("{path}.{name}"),
+impl Place {
+    /// That of a table within this one.
+    pub(super) fn table(&self, name: &str) -> Self {
+        Self { path: self.key(name), list: self.list.clone() }
+    }
+
+    /// That of the items of a list within this one.
+    pub(super) fn item(&self, name: &str) -> Self {
+        Self { path: self.key(name), list: Some(self.key(name)) }
+    }
+
+    /// The path of a key or section within this one, as it stands in the file.
+    pub(super) fn key(&self, name: &str) -> String {
+        match self.path.as_str() {
+            "" => name.to_owned(),
+            path => format!("{path}.{name}"),
         }
+    }
+
+    /// As [`Place::key`], and where this stands in a list, for the first item of it.
+    pub(super) fn key_of_first(&self, name: &str) -> String {
+        let key = self.key(name);
+        match self.list.as_deref().and_then(|list| key.strip_prefix(list).map(|rest| (list, rest))) {
+            Some((list, rest)) => format!("{list}.0{rest}"),
+            None => key,
+        }
+    }
+
+    /// The line that begins it; `None` before the first table.
+    pub(super) fn header(&self) -> Option<String> {
+        match self.path.as_str() {
+            "" => None,
+            path if self.is_item() => Some(format!("[[{path}]]")),
+            path => Some(format!("[{path}]")),
+        }
+    }
+
+    /// Whether it is an item of a list, and not a table.
+    pub(super) fn is_item(&self) -> bool {
+        self.list.as_ref() == Some(&self.path)
     }
 }
 
 /// A section as it is printed.
 pub(super) struct Group {
-    pub(super) header: Header,
+    pub(super) place: Place,
     /// What an operator reads, one line of source per item.
     pub(super) doc: &'static [&'static str],
     pub(super) keys: Vec<Key>,
+    /// It shows what an item of an empty list would be.
+    pub(super) is_example: bool,
 }
 
 /// A key as it is printed.
@@ -104,7 +184,7 @@ macro_rules! section {
         impl $crate::config::section::Section for $Struct {
             fn describe(
                 &self,
-                header: $crate::config::section::Header,
+                place: $crate::config::section::Place,
                 doc: &'static [&'static str],
                 out: &mut Vec<$crate::config::section::Group>,
             ) {
@@ -116,13 +196,11 @@ macro_rules! section {
                     allowed: Kind::<$Type>::allowed(&$kind),
                     value: Kind::<$Type>::show(&$kind, &self.$name),
                 }),*];
-                $(let $section = $crate::config::section::Header::Table(header.join(stringify!($section)));)*
-                $(let $list = $crate::config::section::Header::Item(header.join(stringify!($list)));)*
-                out.push(Group { header, doc, keys });
+                $(let $section = place.table(stringify!($section));)*
+                $(let $list = place.item(stringify!($list));)*
+                out.push(Group { place, doc, keys, is_example: false });
                 $(self.$section.describe($section, &[$($section_doc),*], out);)*
-                $(for item in &self.$list {
-                    item.describe($list.clone(), &[$($list_doc),*], out);
-                })*
+                $($crate::config::section::describe_items(&self.$list, &$list, &[$($list_doc),*], out);)*
             }
 
             fn set(
@@ -143,6 +221,17 @@ macro_rules! section {
                 })*
                 $(if let Some(key) = key.strip_prefix(concat!(stringify!($section), ".")) {
                     return self.$section.set(key, given);
+                })*
+                $(if let Some(key) = key.strip_prefix(concat!(stringify!($list), ".")) {
+                    return $crate::config::section::set_in_item(&mut self.$list, key, given);
+                })*
+                None
+            }
+
+            #[allow(unused_variables)] // Most sections have no list.
+            fn list(&mut self, name: &str) -> Option<&mut dyn $crate::config::section::List> {
+                $(if name == stringify!($list) {
+                    return Some(&mut self.$list);
                 })*
                 None
             }

@@ -2,9 +2,11 @@
 
 /// The known name nearest to `name`, unless even that is too far away to have been meant.
 ///
-/// Names are compared whole, and by their last part alone, for a key in the wrong section.
+/// Names are compared whole, and by their last part alone, for a key in the wrong section. Of several that are as near it is the
+/// one least deep.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let (distance, nearest) = known.into_iter().map(|known| (distance(name, known), known)).min()?;
+    let depth = |known: &str| known.matches('.').count();
+    let (distance, _, nearest) = known.into_iter().map(|known| (distance(name, known), depth(known), known)).min()?;
     (distance <= 1 + last_part(name).len() / 3).then_some(nearest)
 }
 

@@ -7,7 +7,7 @@
 //!
 //! | tag | record | fields |
 //! | ---: | --- | --- |
-//! | 1 | Session | flags (1 username, 2 closed), session, client id, \[username\], listener, connection, keep alive, expiry, \[closed\] |
+//! | 1 | Session | flags (1 username, 2 closed, 4 facts), session, client id, \[username\], listener, connection, keep alive, expiry, \[closed\], \[block of [facts](super::facts)\] |
 //! | 2 | SessionReset | session |
 //! | 3 | SessionEnded | session |
 //! | 4 | Subscribed | options byte as in a 5.0 SUBSCRIBE (and 64: id), session, filter, \[id\] |
@@ -40,6 +40,7 @@
 //! CRC-32C (four bytes, little-endian) of the whole record before it, as they are also read back alone. *Parts* are two
 //! varints, for shards 0 to 63 and from 64 on. Tag 0 is never given.
 
+use super::facts::Facts;
 use super::record::{
     Ids, MessageRecord, Place, QueuedRecord, Record, SessionNumber, SessionRecord, Transaction, WillRecord,
 };
@@ -81,6 +82,8 @@ mod tag {
 
 const QOS_BITS: u8 = 0b11;
 const RETAIN_BIT: u8 = 4;
+/// An older program, which does not know it, refuses the record as one of another version.
+const FACTS_BIT: u8 = 4;
 
 /// Bytes that are no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,7 +198,7 @@ pub fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
 
 /// The record at the front of `bytes`, which it borrows from, and how many bytes it takes.
 pub fn decode(bytes: &[u8]) -> Result<(Record<'_>, usize), Malformed> {
-    let mut reader = Reader { whole: bytes, rest: bytes };
+    let mut reader = Reader::new(bytes);
     let record = reader.record()?;
     Ok((record, reader.read_bytes()))
 }
@@ -213,16 +216,16 @@ pub fn records(payload: &[u8]) -> impl Iterator<Item = Result<Record<'_>, Malfor
     })
 }
 
-struct Writer<'a>(&'a mut Vec<u8>);
+pub(super) struct Writer<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Writer<'_> {
     #[inline]
-    fn byte(&mut self, byte: u8) {
+    pub(super) fn byte(&mut self, byte: u8) {
         self.0.push(byte);
     }
 
     #[inline]
-    fn number(&mut self, value: impl Into<u64>) {
+    pub(super) fn number(&mut self, value: impl Into<u64>) {
         let mut rest = value.into();
         while rest >= 0x80 {
             self.0.push(rest as u8 | 0x80);
@@ -237,7 +240,7 @@ impl Writer<'_> {
         self.0.extend_from_slice(bytes);
     }
 
-    fn text(&mut self, text: &str) {
+    pub(super) fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
@@ -283,7 +286,10 @@ impl Writer<'_> {
 
     fn session_record(&mut self, record: &SessionRecord<'_>) {
         self.byte(tag::SESSION);
-        self.byte(bit(record.username.is_some(), 1) | bit(record.closed.is_some(), 2));
+        let facts = record.facts.encoded();
+        self.byte(
+            bit(record.username.is_some(), 1) | bit(record.closed.is_some(), 2) | bit(!facts.is_empty(), FACTS_BIT),
+        );
         self.number(record.session.0);
         self.text(record.client_id);
         if let Some(username) = record.username {
@@ -295,6 +301,9 @@ impl Writer<'_> {
         self.number(record.expiry);
         if let Some(closed) = record.closed {
             self.moment(closed);
+        }
+        if !facts.is_empty() {
+            self.bytes(&facts);
         }
     }
 
@@ -372,12 +381,20 @@ impl Writer<'_> {
 }
 
 /// What is still unread; every method takes from the front and fails where too little is left. Nothing is allocated.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     whole: &'a [u8],
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { whole: bytes, rest: bytes }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     fn read_bytes(&self) -> usize {
         self.whole.len() - self.rest.len()
     }
@@ -435,7 +452,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn number(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn number(&mut self) -> Result<u64, Malformed> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -463,12 +480,12 @@ impl<'a> Reader<'a> {
         self.slice(length)
     }
 
-    fn text(&mut self) -> Result<&'a str, Malformed> {
+    pub(super) fn text(&mut self) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed::Text)
     }
 
     /// A flags byte, of which no other bits than `known` may be set.
-    fn flags(&mut self, known: u8) -> Result<u8, Malformed> {
+    pub(super) fn flags(&mut self, known: u8) -> Result<u8, Malformed> {
         let flags = self.byte()?;
         if flags & !known == 0 { Ok(flags) } else { Err(Malformed::Value) }
     }
@@ -518,7 +535,7 @@ impl<'a> Reader<'a> {
     }
 
     fn session_record(&mut self) -> Result<SessionRecord<'a>, Malformed> {
-        let flags = self.flags(3)?;
+        let flags = self.flags(3 | FACTS_BIT)?;
         Ok(SessionRecord {
             session: self.session()?,
             client_id: self.text()?,
@@ -528,7 +545,12 @@ impl<'a> Reader<'a> {
             keep_alive: self.narrow()?,
             expiry: self.narrow()?,
             closed: self.optional(flags & 2 != 0, Self::moment)?,
+            facts: self.optional(flags & FACTS_BIT != 0, Self::facts)?.unwrap_or_default(),
         })
+    }
+
+    fn facts(&mut self) -> Result<Facts<'a>, Malformed> {
+        Facts::from_encoded(self.bytes()?)
     }
 
     fn subscribed(&mut self) -> Result<Record<'a>, Malformed> {
@@ -651,6 +673,7 @@ fn cause_from(byte: u8) -> Option<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::security::Identity;
 
     fn encoded(record: &Record<'_>) -> Vec<u8> {
         let mut out = Vec::new();
@@ -693,6 +716,24 @@ mod tests {
         assert_eq!(encoded(&Record::SessionEnded(SessionNumber(300))), [3, 0xAC, 0x02]);
         assert_eq!(encoded(&Record::Retained(Publication { shard: 2, sequence: 5 })), [13, 2, 5]);
         assert_eq!(encoded(&Record::Begun { number: 1, parts: 1 | 1 << 64 }), [20, 1, 1, 1]);
+        let session = SessionRecord {
+            session: SessionNumber(4),
+            client_id: "lamp",
+            username: Some("u"),
+            listener: 1,
+            connection: 2,
+            keep_alive: 3,
+            expiry: 5,
+            closed: Some(Moment::from_micros(6)),
+            facts: Facts::default(),
+        };
+        let fields = [&[1, 3, 4, 4][..], b"lamp", &[1, b'u', 1, 2, 3, 5, 6]].concat();
+        assert_eq!(encoded(&Record::Session(session)), fields);
+        let granted = Some(std::sync::Arc::default());
+        let identity = Identity { username: None, fields: vec![("f".into(), "v".into())].into(), granted };
+        let bytes = encoded(&Record::Session(SessionRecord { facts: Facts::of(&identity), ..session }));
+        assert_eq!(bytes[1], 7);
+        assert_eq!(bytes[2..], [&fields[2..], &[10, 1, 1, 1, b'f', 1, b'v', 0, 0, 0, 0]].concat());
         let bytes = encoded(&Record::Queued(queued(&[258])));
         let fields = [&[7, 0x7D, 4, 0xAC, 2, 1, 2, 4, 2, 1, 0, 0, 5][..], b"group", &[3], b"a/#", &[7, 1]].concat();
         assert_eq!(bytes, fields);
@@ -710,6 +751,9 @@ mod tests {
         let closing =
             Closing { cause: Cause::ServerDied, at: Moment::MAX, last_packet: Moment::ZERO, is_recovered: false };
         let will = WillRecord { session, message: message(b""), delay_interval: 1, message_expiry_interval: Some(2) };
+        let fields = vec![("cert.cn".into(), "lamp".into())];
+        let granted = Some(std::sync::Arc::default());
+        let identity = Identity { username: None, fields: fields.into(), granted };
         let record = SessionRecord {
             session,
             client_id: "lamp",
@@ -719,6 +763,7 @@ mod tests {
             keep_alive: 3,
             expiry: u32::MAX,
             closed: Some(Moment::from_micros(4)),
+            facts: Facts::of(&identity),
         };
         let all = [
             Record::Session(record),
@@ -782,7 +827,7 @@ mod tests {
             (&[11, 1, 0], Malformed::Value),
             (&[11, 1, 0x80, 0x80, 4], Malformed::Number),
             (&[14, 1, 0xFF], Malformed::Text),
-            (&[1, 4], Malformed::Value),
+            (&[1, 8], Malformed::Value),
             (&[4, 0x30, 1, 0], Malformed::Value),
             (&[7, 8, 1, 1, 0, 0, 0, 0], Malformed::Value),
             (&[16, 1, 1, 11, 1, 1], Malformed::Value),

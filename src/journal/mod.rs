@@ -6,6 +6,7 @@ pub mod appender;
 #[cfg(feature = "server")]
 pub mod directory;
 pub mod encoding;
+pub mod facts;
 pub mod frame;
 pub mod log;
 pub mod record;

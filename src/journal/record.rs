@@ -4,7 +4,9 @@
 //! that the shard had when the last of them was written. Session numbers and positions are given once and never again, so a
 //! record about something that is gone is ignored.
 
+pub use super::facts::Facts;
 use crate::codec::{PacketId, QoS, SubscriptionOptions};
+use crate::security::Identity;
 use crate::session::message::{Author, Kind, Publication};
 pub use crate::session::queue::Place;
 use crate::session::will::Closing;
@@ -43,6 +45,15 @@ pub struct SessionRecord<'a> {
     pub expiry: u32,
     /// `None` while a Network Connection is open; otherwise when it ended.
     pub closed: Option<Moment>,
+    /// What else is known of who the client is.
+    pub facts: Facts<'a>,
+}
+
+impl SessionRecord<'_> {
+    /// Who the client is.
+    pub fn identity(&self) -> Identity {
+        self.facts.identity(self.username)
+    }
 }
 
 /// An Application Message.

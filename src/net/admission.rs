@@ -1,51 +1,89 @@
-//! How many Network Connections there are, against how many there may be.
+//! Who is let in: how many Network Connections there are, against how many there may be, of the broker, of a listener, of an address
+//! and of a user.
+//!
+//! ```text
+//! accepted ─▶ Gate::enter ─┬─ the address is banned, has too many, comes too fast ─▶ closed at once
+//!                          ├─ the broker or the listener is full ─▶ Surplus: its CONNECT is answered "server busy"
+//!                          └─ Welcome ─▶ (PROXY header: Gate::recognise) ─▶ authenticated: Gate::enter_identity ─▶ the Session's matter
+//! ```
+//!
+//! While memory is short whoever is let in is on probation: there are few such at a time, the others are closed at once. What becomes of
+//! its CONNECT is the shard's matter, which refuses new Sessions, but lets those come back whose messages fill the memory.
+//!
+//! A connection has a [`Ticket`] for as long as it exists, wherever it goes; when that is dropped, what it took is given back.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-/// Connections above the limit that may be told so at a time. Beyond them they are closed without a word.
+use super::bucket::Bucket;
+use super::sources::{Objection, Source, SourceLimits, Sources};
+use crate::config::{Config, Identities, Listener};
+use crate::shard::{Pressure, identities_of};
+use crate::timer::Moment;
+
+/// Connections above a limit that may be told so at a time. Beyond them they are closed without a word.
 pub(crate) const SURPLUS_MAX: usize = 64;
 
 /// What becomes of a connection that arrives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Admission {
     /// There is room.
-    Welcome,
+    Welcome(Ticket),
     /// There is none, but it is read until its CONNECT can be answered.
-    Surplus,
-    /// It is closed at once, and not counted.
+    Surplus(Ticket),
+    /// There is none, and enough are being told so: it is closed at once.
     None,
-}
-
-/// What a counted connection gives back when it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket {
-    listener: u16,
-    pub(crate) is_surplus: bool,
-}
-
-impl Ticket {
-    /// The ticket of a connection of `listener` that there was room for.
-    pub(crate) fn regular(listener: u16) -> Self {
-        Self { listener, is_surplus: false }
-    }
+    /// So is this one, for what is known of its address.
+    Objection,
 }
 
 impl Admission {
-    /// The ticket that goes with it.
-    pub(crate) fn ticket(self, listener: u16) -> Option<Ticket> {
-        match self {
-            Self::Welcome => Some(Ticket::regular(listener)),
-            Self::Surplus => Some(Ticket { listener, is_surplus: true }),
-            Self::None => None,
-        }
+    /// Whether it would be another one if somebody left. What is said of its address stands.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Surplus(_) | Self::None)
     }
+}
+
+/// What a counted connection gives back when it ends, by being dropped.
+pub(crate) struct Ticket {
+    gate: Arc<Gate>,
+    /// Where it comes from, as far as that is known and counted.
+    source: Option<Source>,
+    /// The user among whose connections it counts.
+    user: Option<Arc<str>>,
+    listener: u16,
+    /// It is told that the server is busy.
+    pub(crate) is_surplus: bool,
+    /// It came while memory was short, and its CONNECT is not answered yet.
+    is_on_probation: bool,
 }
 
 /// The count of all shards.
 pub(crate) struct Gate {
     all: Count,
+    /// Those that are told that the server is busy, or may be.
     surplus: Count,
-    listeners: Vec<Count>,
+    listeners: Vec<Doorway>,
+    sources: Sources,
+    failure_delay: Duration,
+    identities: Vec<Identities>,
+    /// Connections of the users that may have only so many.
+    users: Mutex<HashMap<Arc<str>, u32>>,
+    is_short_of_memory: AtomicBool,
+    counters: GateCounters,
+}
+
+/// A listener, as the gate sees it.
+struct Doorway {
+    count: Count,
+    /// Its connections come from a proxy, whose address says nothing.
+    is_proxied: bool,
+    /// New connections a second, and what is left of them.
+    rate: Option<(u32, Mutex<Bucket>)>,
 }
 
 /// A number that does not exceed its maximum.
@@ -54,37 +92,232 @@ struct Count {
     max: usize,
 }
 
+/// What the gate has counted since the start.
+#[derive(Debug, Default)]
+pub(crate) struct GateCounters {
+    /// Connections closed at once because their address is banned.
+    pub(crate) banned: AtomicU64,
+    /// Connections closed at once because their address had too many.
+    pub(crate) source_connections: AtomicU64,
+    /// Connections closed at once because their address opened them too fast.
+    pub(crate) source_rate: AtomicU64,
+    /// Times that accepting paused because a listener had taken in connections too fast.
+    pub(crate) listener_pauses: AtomicU64,
+    /// Clients refused because their user had too many connections.
+    pub(crate) identity_connections: AtomicU64,
+    /// Failed authentications.
+    pub(crate) failures: AtomicU64,
+    /// Bans of addresses.
+    pub(crate) bans: AtomicU64,
+    /// Connections closed at once because memory is short, and as many as may be are being told so.
+    pub(crate) memory: AtomicU64,
+    /// The most memory that was seen in use, in bytes.
+    pub(crate) memory_peak_bytes: AtomicU64,
+}
+
 impl Gate {
-    /// A gate for `connections_max` connections in total, and for so many of each listener.
-    pub(crate) fn new(connections_max: usize, listeners: impl Iterator<Item = Option<u32>>) -> Self {
-        let of_listener = |max: Option<u32>| Count::new(max.map_or(usize::MAX, |max| max as usize));
+    /// A gate for `connections_max` connections in total, and for as many as `config` has for listeners, addresses and users.
+    pub(crate) fn new(connections_max: usize, config: &Config) -> Self {
         Self {
             all: Count::new(connections_max),
             surplus: Count::new(SURPLUS_MAX),
-            listeners: listeners.map(of_listener).collect(),
+            listeners: config.listeners.iter().map(Doorway::new).collect(),
+            sources: Sources::new(SourceLimits::of(config)),
+            failure_delay: config.security.failure_delay,
+            identities: config.identities.clone(),
+            users: Mutex::default(),
+            is_short_of_memory: AtomicBool::new(false),
+            counters: GateCounters::default(),
         }
     }
 
-    /// Counts a connection of `listener` in, unless the answer is [`Admission::None`].
-    pub(crate) fn enter(&self, listener: u16) -> Admission {
-        let of_listener = &self.listeners[usize::from(listener)];
-        if self.all.enter() {
-            if of_listener.enter() {
-                return Admission::Welcome;
+    /// Counts a connection of `listener` in, unless the answer is [`Admission::None`]. It comes from `peer`, which is `None` for Unix
+    /// sockets. Behind a proxy that address is not looked at: see [`Gate::recognise`].
+    pub(crate) fn enter(self: &Arc<Self>, listener: u16, peer: Option<IpAddr>, now: Moment) -> Admission {
+        let doorway = &self.listeners[usize::from(listener)];
+        let is_short_of_memory = self.is_short_of_memory.load(Ordering::Relaxed);
+        if is_short_of_memory && !self.surplus.enter() {
+            count(&self.counters.memory);
+            return Admission::None;
+        }
+        let has_room = self.enter_house(doorway);
+        if !has_room && !is_short_of_memory && !self.surplus.enter() {
+            return Admission::None;
+        }
+        let mut ticket = Ticket {
+            gate: Arc::clone(self),
+            source: None,
+            user: None,
+            listener,
+            is_surplus: !has_room,
+            is_on_probation: has_room && is_short_of_memory,
+        };
+        if let Some(peer) = peer.filter(|_| !doorway.is_proxied)
+            && self.recognise(&mut ticket, peer, now).is_err()
+        {
+            return Admission::Objection;
+        }
+        if has_room { Admission::Welcome(ticket) } else { Admission::Surplus(ticket) }
+    }
+
+    fn enter_house(&self, doorway: &Doorway) -> bool {
+        if !self.all.enter() {
+            return false;
+        }
+        let has_room = doorway.count.enter();
+        if !has_room {
+            self.all.leave();
+        }
+        has_room
+    }
+
+    /// Notes where a connection comes from: for one that came through a proxy, as soon as it is known.
+    ///
+    /// # Errors
+    /// The connection is to be closed at once.
+    pub(crate) fn recognise(&self, ticket: &mut Ticket, peer: IpAddr, now: Moment) -> Result<(), Objection> {
+        debug_assert!(ticket.source.is_none(), "a connection comes from one address");
+        let source = Source::of(peer);
+        // A surplus connection takes no token: it may be tried again as soon as there is room.
+        let entered = match ticket.is_surplus {
+            true => self.sources.enter_briefly(source, now),
+            false => self.sources.enter(source, now),
+        };
+        match entered {
+            Ok(()) => ticket.source = Some(source),
+            Err(Objection::Banned) => count(&self.counters.banned),
+            Err(Objection::TooMany) => count(&self.counters.source_connections),
+            Err(Objection::TooFast) => count(&self.counters.source_rate),
+        }
+        entered
+    }
+
+    /// Counts an authenticated connection among those of its user; whether there was room. If not, it is refused: 0x97 (Quota
+    /// exceeded), or 0x03 for 3.x.
+    ///
+    /// A connection that takes over the Session of `older` takes its place, too: a user at the limit can come back.
+    pub(crate) fn enter_identity(&self, ticket: &mut Ticket, user: &Arc<str>, older: Option<&mut Ticket>) -> bool {
+        let entry = identities_of(&self.identities, user).map(|entry| &self.identities[entry]);
+        let Some(connections_max) = entry.and_then(|entry| entry.connections_max) else { return true };
+        debug_assert!(ticket.user.is_none(), "a connection is authenticated once; see Ticket::leave_identity");
+        if let Some(older) = older
+            && older.user.as_ref() == Some(user)
+        {
+            ticket.user = older.user.take();
+            return true;
+        }
+        let mut users = self.users.lock().expect("a panic ends the process");
+        let connections = users.entry(Arc::clone(user)).or_default();
+        if *connections >= connections_max {
+            count(&self.counters.identity_connections);
+            return false;
+        }
+        *connections += 1;
+        ticket.user = Some(Arc::clone(user));
+        true
+    }
+
+    /// Notes that the client of this ticket gave wrong credentials. Its answer is to be held back for the time that is returned.
+    pub(crate) fn note_failure(&self, ticket: &Ticket, now: Moment) -> Duration {
+        count(&self.counters.failures);
+        let Some(source) = ticket.source else { return Duration::ZERO };
+        if self.sources.note_failure(source, now) {
+            count(&self.counters.bans);
+            tracing::warn!(%source, "too many failed authentications: the address is turned away for security.ban_time");
+        }
+        self.failure_delay
+    }
+
+    /// Whether the address of this ticket is banned by now: what it still waits for need not be done.
+    pub(crate) fn is_banned(&self, ticket: &Ticket, now: Moment) -> bool {
+        ticket.source.is_some_and(|source| self.sources.is_banned(source, now))
+    }
+
+    /// Takes a token of `listener` for a connection that was accepted, and says from when on the next one may be.
+    pub(crate) fn next_accept(&self, listener: u32, now: Moment) -> Moment {
+        let Some((rate, bucket)) = &self.listeners[listener as usize].rate else { return now };
+        let next = bucket.lock().expect("a panic ends the process").take_late(*rate, now);
+        if next > now {
+            count(&self.counters.listener_pauses);
+        }
+        next
+    }
+
+    /// Memory is that short from now on.
+    pub(crate) fn set_pressure(&self, pressure: Pressure) {
+        self.is_short_of_memory.store(pressure >= Pressure::RefuseConnections, Ordering::Relaxed);
+    }
+
+    /// Whether `listener` takes in only so many connections a second. They are then accepted one by one.
+    pub(crate) fn is_paced(&self, listener: u32) -> bool {
+        self.listeners[listener as usize].rate.is_some()
+    }
+
+    /// What it has counted.
+    pub(crate) fn counters(&self) -> &GateCounters {
+        &self.counters
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Doorway {
+    fn new(listener: &Listener) -> Self {
+        // The clock has long left the epoch when the first connection comes, so any bucket is full by then.
+        let bucket = |rate| (rate, Mutex::new(Bucket::full(rate, Moment::ZERO)));
+        Self {
+            count: Count::new(listener.connections_max.map_or(usize::MAX, |max| max as usize)),
+            is_proxied: listener.proxy_protocol,
+            rate: listener.connection_rate_max.map(bucket),
+        }
+    }
+}
+
+impl Ticket {
+    /// The CONNECT of the connection is answered.
+    pub(crate) fn end_probation(&mut self) {
+        if std::mem::take(&mut self.is_on_probation) {
+            self.gate.surplus.leave();
+        }
+    }
+
+    /// The connection does not count among those of its user any more: it is about to end, or was taken over.
+    pub(crate) fn leave_identity(&mut self) {
+        let Some(user) = self.user.take() else { return };
+        let mut users = self.gate.users.lock().expect("a panic ends the process");
+        if let Entry::Occupied(mut connections) = users.entry(user) {
+            *connections.get_mut() -= 1;
+            if *connections.get() == 0 {
+                connections.remove();
             }
-            self.all.leave();
         }
-        if self.surplus.enter() { Admission::Surplus } else { Admission::None }
     }
+}
 
-    /// Counts a connection out.
-    pub(crate) fn leave(&self, ticket: Ticket) {
-        if ticket.is_surplus {
-            self.surplus.leave();
-        } else {
-            self.all.leave();
-            self.listeners[usize::from(ticket.listener)].leave();
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.leave_identity();
+        self.end_probation();
+        let gate = &self.gate;
+        if let Some(source) = self.source {
+            gate.sources.leave(source);
         }
+        if self.is_surplus {
+            gate.surplus.leave();
+        } else {
+            gate.all.leave();
+            gate.listeners[usize::from(self.listener)].count.leave();
+        }
+    }
+}
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut fields = f.debug_struct("Ticket");
+        fields.field("listener", &self.listener).field("source", &self.source).field("user", &self.user);
+        fields.field("is_surplus", &self.is_surplus).finish_non_exhaustive()
     }
 }
 
@@ -111,24 +344,195 @@ impl Count {
 mod tests {
     use super::*;
 
+    const NOW: Moment = Moment::from_micros(1_700_000_000_000_000);
+
+    fn gate(connections_max: usize, of_listeners: &[Option<u32>]) -> Arc<Gate> {
+        let listener = |&connections_max: &Option<u32>| Listener { connections_max, ..Listener::default() };
+        let config = Config { listeners: of_listeners.iter().map(listener).collect(), ..Config::default() };
+        Arc::new(Gate::new(connections_max, &config))
+    }
+
+    fn is_welcome(admission: &Admission) -> bool {
+        matches!(admission, Admission::Welcome(_))
+    }
+
     #[test]
     fn above_the_limit_some_are_told_and_the_others_are_not() {
-        let gate = Gate::new(2, [None].into_iter());
-        let admissions: Vec<_> = (0..2 + SURPLUS_MAX + 3).map(|_| gate.enter(0)).collect();
-        assert!(admissions[..2].iter().all(|admission| *admission == Admission::Welcome));
-        assert!(admissions[2..2 + SURPLUS_MAX].iter().all(|admission| *admission == Admission::Surplus));
-        assert!(admissions[2 + SURPLUS_MAX..].iter().all(|admission| *admission == Admission::None));
+        let gate = gate(2, &[None]);
+        let mut admissions: Vec<_> = (0..2 + SURPLUS_MAX + 3).map(|_| gate.enter(0, None, NOW)).collect();
+        assert!(admissions[..2].iter().all(is_welcome));
+        assert!(admissions[2..2 + SURPLUS_MAX].iter().all(|admission| matches!(admission, Admission::Surplus(_))));
+        assert!(admissions[2 + SURPLUS_MAX..].iter().all(|admission| matches!(admission, Admission::None)));
         // Those that are being told do not take the place of one that leaves.
-        gate.leave(Ticket::regular(0));
-        assert_eq!(gate.enter(0), Admission::Welcome);
-        assert_eq!(gate.enter(0), Admission::None);
+        admissions.remove(0);
+        let next = gate.enter(0, None, NOW);
+        assert!(is_welcome(&next));
+        assert!(matches!(gate.enter(0, None, NOW), Admission::None));
     }
 
     #[test]
     fn a_listener_has_a_limit_of_its_own() {
-        let gate = Gate::new(100, [Some(1), None].into_iter());
-        assert_eq!(gate.enter(0), Admission::Welcome);
-        assert_eq!(gate.enter(0), Admission::Surplus);
-        assert_eq!(gate.enter(1), Admission::Welcome);
+        let gate = gate(100, &[Some(1), None]);
+        let _first = gate.enter(0, None, NOW);
+        assert!(matches!(gate.enter(0, None, NOW), Admission::Surplus(_)));
+        assert!(is_welcome(&gate.enter(1, None, NOW)));
+    }
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn load(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+
+    fn ticket(admission: Admission) -> Ticket {
+        match admission {
+            Admission::Welcome(ticket) => ticket,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_gets_a_place_back() {
+        let mut config = Config::default();
+        config.limits.connections_per_source_max = Some(2);
+        let gate = Arc::new(Gate::new(100, &config));
+        let (first, _second) = (gate.enter(0, Some(PEER), NOW), gate.enter(0, Some(PEER), NOW));
+        assert!(matches!(gate.enter(0, Some(PEER), NOW), Admission::Objection));
+        assert!(is_welcome(&gate.enter(0, Some(OTHER), NOW)));
+        assert!(is_welcome(&gate.enter(0, None, NOW)), "a Unix socket has no address");
+        drop(first);
+        assert!(is_welcome(&gate.enter(0, Some(PEER), NOW)));
+        assert_eq!(load(&gate.counters().source_connections), 1);
+        assert_eq!(gate.all.now.load(Ordering::Relaxed), 1, "what was objected to is not counted");
+    }
+
+    #[test]
+    fn an_address_that_comes_too_fast_waits_for_a_token_and_one_that_is_told_to_wait_keeps_its_own() {
+        let mut config = Config::default();
+        config.limits.connection_rate_per_source_max = Some(1);
+        let gate = Arc::new(Gate::new(1, &config));
+        let first = gate.enter(0, Some(OTHER), NOW);
+        assert!(matches!(gate.enter(0, Some(PEER), NOW), Admission::Surplus(_)), "the broker is full");
+        drop(first);
+        drop(ticket(gate.enter(0, Some(PEER), NOW)));
+        assert!(matches!(gate.enter(0, Some(PEER), NOW), Admission::Objection));
+        assert_eq!(load(&gate.counters().source_rate), 1);
+        assert!(is_welcome(&gate.enter(0, Some(PEER), NOW + Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn behind_a_proxy_the_address_of_the_client_counts_and_not_that_of_the_proxy() {
+        let mut config = Config::default();
+        config.limits.connections_per_source_max = Some(1);
+        config.listeners = vec![Listener { proxy_protocol: true, ..Listener::default() }];
+        let gate = Arc::new(Gate::new(100, &config));
+        let mut tickets = [(); 3].map(|()| ticket(gate.enter(0, Some(PEER), NOW)));
+        assert_eq!(gate.recognise(&mut tickets[0], OTHER, NOW), Ok(()));
+        assert_eq!(gate.recognise(&mut tickets[1], OTHER, NOW), Err(Objection::TooMany));
+        assert_eq!(gate.recognise(&mut tickets[2], PEER, NOW), Ok(()));
+        drop(tickets);
+        assert_eq!(gate.recognise(&mut ticket(gate.enter(0, None, NOW)), OTHER, NOW), Ok(()));
+    }
+
+    #[test]
+    fn an_address_that_fails_too_often_is_turned_away_for_a_while() {
+        let mut config = Config::default();
+        config.security.failures_max = 2;
+        let gate = Arc::new(Gate::new(100, &config));
+        let bad = ticket(gate.enter(0, Some(PEER), NOW));
+        let local = ticket(gate.enter(0, None, NOW));
+        assert_eq!(gate.note_failure(&bad, NOW), config.security.failure_delay);
+        assert!(!gate.is_banned(&bad, NOW));
+        assert_eq!(gate.note_failure(&bad, NOW), config.security.failure_delay);
+        assert!(gate.is_banned(&bad, NOW));
+        (0..5).for_each(|_| assert_eq!(gate.note_failure(&local, NOW), Duration::ZERO));
+        assert!(!gate.is_banned(&local, NOW), "a Unix socket has no address to ban");
+        assert!(matches!(gate.enter(0, Some(PEER), NOW), Admission::Objection));
+        assert!(is_welcome(&gate.enter(0, Some(OTHER), NOW)));
+        assert!(is_welcome(&gate.enter(0, Some(PEER), NOW + config.security.ban_time)));
+        let counters = gate.counters();
+        assert_eq!([&counters.failures, &counters.bans, &counters.banned].map(load), [7, 1, 1]);
+    }
+
+    #[test]
+    fn while_memory_is_short_few_at_a_time_are_heard() {
+        let gate = gate(1000, &[None]);
+        let _before = gate.enter(0, None, NOW);
+        gate.set_pressure(Pressure::RefuseConnections);
+        let mut tickets: Vec<_> = (0..SURPLUS_MAX).map(|_| ticket(gate.enter(0, None, NOW))).collect();
+        assert!(matches!(gate.enter(0, None, NOW), Admission::None));
+        tickets[0].end_probation();
+        tickets.push(ticket(gate.enter(0, None, NOW)));
+        assert!(matches!(gate.enter(0, None, NOW), Admission::None));
+        gate.set_pressure(Pressure::None);
+        assert!(is_welcome(&gate.enter(0, None, NOW)));
+        drop(tickets);
+        assert_eq!(gate.surplus.now.load(Ordering::Relaxed), 0);
+        assert_eq!(gate.all.now.load(Ordering::Relaxed), 1);
+        assert_eq!(load(&gate.counters().memory), 2);
+    }
+
+    #[test]
+    fn whoever_finds_the_broker_full_and_short_of_memory_gives_back_one_place() {
+        let gate = gate(1, &[None]);
+        let first = gate.enter(0, None, NOW);
+        gate.set_pressure(Pressure::ShedQos0);
+        let second = gate.enter(0, None, NOW);
+        assert!(matches!(second, Admission::Surplus(_)));
+        drop((first, second));
+        assert_eq!((gate.surplus.now.load(Ordering::Relaxed), gate.all.now.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    fn gate_for_users(entries: &[(&str, Option<u32>)]) -> Arc<Gate> {
+        let entry = |&(users, connections_max): &(&str, Option<u32>)| Identities {
+            users: vec![users.into()],
+            connections_max,
+            ..Identities::default()
+        };
+        let config = Config { identities: entries.iter().map(entry).collect(), ..Config::default() };
+        Arc::new(Gate::new(100, &config))
+    }
+
+    #[test]
+    fn a_user_has_so_many_connections_and_each_user_of_a_pattern_as_many() {
+        let gate = gate_for_users(&[("boss", None), ("*", Some(1))]);
+        let mut tickets: Vec<_> = (0..6).map(|_| ticket(gate.enter(0, None, NOW))).collect();
+        let mut enter = |index: usize, user: &str| gate.enter_identity(&mut tickets[index], &user.into(), None);
+        assert!(enter(0, "alice"));
+        assert!(!enter(1, "alice"));
+        assert!(enter(2, "bob"));
+        assert!(enter(3, "boss") && enter(4, "boss"), "the first entry that fits sets no bound");
+        tickets[0].leave_identity();
+        assert!(gate.enter_identity(&mut tickets[1], &"alice".into(), None));
+        drop(tickets);
+        assert!(gate.users.lock().unwrap().is_empty());
+        assert_eq!(load(&gate.counters().identity_connections), 1);
+    }
+
+    #[test]
+    fn a_connection_that_takes_over_takes_the_place_of_the_older_one() {
+        let gate = gate_for_users(&[("*", Some(1))]);
+        let [mut older, mut newer, mut third] = [(); 3].map(|()| ticket(gate.enter(0, None, NOW)));
+        let alice = Arc::from("alice");
+        assert!(gate.enter_identity(&mut older, &alice, None));
+        assert!(gate.enter_identity(&mut newer, &alice, Some(&mut older)));
+        drop(older);
+        assert!(!gate.enter_identity(&mut third, &alice, None), "there is still one");
+        drop(newer);
+        assert!(gate.enter_identity(&mut third, &alice, None));
+    }
+
+    #[test]
+    fn a_listener_takes_in_so_many_a_second_and_then_rests() {
+        let listener = |rate| Listener { connection_rate_max: rate, ..Listener::default() };
+        let config = Config { listeners: vec![listener(Some(2)), listener(None)], ..Config::default() };
+        let gate = Gate::new(100, &config);
+        let rests = |listener| gate.next_accept(listener, NOW).duration_since(NOW).as_millis();
+        // The second one is the last at once; the third was under way before it was known.
+        assert_eq!([rests(0), rests(0), rests(0)], [0, 500, 1000]);
+        assert_eq!([rests(1), rests(1), rests(1)], [0, 0, 0]);
+        assert_eq!(load(&gate.counters().listener_pauses), 2);
+        assert!(gate.is_paced(0) && !gate.is_paced(1));
     }
 }

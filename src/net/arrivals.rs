@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::admission::{Admission, Ticket};
-use super::connection::{Deadline, Receiving, Stage};
+use super::admission::Admission;
+use super::connection::{Accepting, Deadline, Receiving, Stage};
 use super::handshake::{Cause, Handover, Handshake, Verdict, judge};
 use super::journal::Journal;
 use super::listener::{ACCEPT_REST, AcceptFailure};
@@ -50,7 +50,10 @@ impl Worker {
                 }
             }
             Deadline::Write(id) => self.on_write_deadline(now, id),
-            Deadline::Accept(slot) => self.accept(slot),
+            Deadline::Accept(slot) => {
+                self.accepting[slot as usize] = Accepting::Off;
+                self.accept(slot);
+            }
             Deadline::Stop => {
                 if self.life != Life::Finished {
                     let connections = self.connections.len();
@@ -68,18 +71,23 @@ impl Worker {
     }
 
     fn on_accepted(&mut self, now: Moment, slot: u32, result: Result<OwnedFd, Errno>, armed: bool) {
-        self.listeners_armed[slot as usize] = armed;
+        self.accepting[slot as usize] = if armed { Accepting::Armed } else { Accepting::Off };
         if self.life != Life::Running {
             return; // A connection that came too late is dropped, and so closed.
         }
         match result.map_err(|errno| (errno, AcceptFailure::from(errno))) {
-            Ok(socket) => self.waiting.push_back((slot as u16, socket)),
+            Ok(socket) => {
+                self.waiting.push_back((slot as u16, socket));
+                let next = self.gate.next_accept(slot, now);
+                if next > now {
+                    self.rest_until(slot, next);
+                }
+            }
             Err((_, AcceptFailure::Connection | AcceptFailure::Cancelled)) => {}
             Err((errno, AcceptFailure::Exhausted | AcceptFailure::Other)) => {
                 self.counters.shed += self.listeners[slot as usize].shed();
-                self.io.deadlines.arm(now + ACCEPT_REST, Deadline::Accept(slot));
+                self.rest_until(slot, now + ACCEPT_REST);
                 self.log_exhaustion(now, errno);
-                return;
             }
         }
         if self.waiting.len() >= WAITING_MAX {
@@ -90,10 +98,21 @@ impl Worker {
 
     /// Accepts on a listener, unless that is so already, or nobody is to come in for now.
     pub(super) fn accept(&mut self, slot: u32) {
-        if self.life == Life::Running && !self.is_door_shut && !self.listeners_armed[slot as usize] {
-            self.io.ring.accept(self.listeners[slot as usize].socket(), slot);
-            self.listeners_armed[slot as usize] = true;
+        if self.life == Life::Running && !self.is_door_shut && self.accepting[slot as usize] == Accepting::Off {
+            let socket = self.listeners[slot as usize].socket();
+            match self.gate.is_paced(slot) {
+                // One by one: of those that wait the kernel would hand over all, before any of them can be counted.
+                true => self.io.ring.accept_one(socket, slot),
+                false => self.io.ring.accept(socket, slot),
+            }
+            self.accepting[slot as usize] = Accepting::Armed;
         }
+    }
+
+    /// Leaves those who come to a listener to the kernel's backlog until then.
+    fn rest_until(&mut self, slot: u32, then: Moment) {
+        self.accepting[slot as usize] = Accepting::Resting;
+        self.io.deadlines.arm(then, Deadline::Accept(slot));
     }
 
     /// Leaves newcomers to the kernel's backlog, which has a bound: those that wait here hold a descriptor each.
@@ -121,45 +140,35 @@ impl Worker {
     /// come and go quickly do not fill the house with connections that are over.
     pub(super) fn take_admissions(&mut self, now: Moment) {
         for taken in 0..ADMISSIONS_MAX {
-            let Some(&(listener, _)) = self.waiting.front() else { return self.open_door() };
-            let admission = self.enter_gate(now, listener);
-            if admission != Admission::Welcome && taken > 0 {
-                // Those taken in just now may be gone already, which is seen once they are received from.
-                admission.ticket(listener).into_iter().for_each(|ticket| self.gate.leave(ticket));
-                return;
+            let Some((listener, socket)) = self.waiting.front() else { return self.open_door() };
+            let origin = Origin { listener: *listener, peer: address_of(socket) };
+            let admission = self.enter_gate(now, &origin);
+            if admission.is_for_want_of_room() && taken > 0 {
+                return; // Those taken in just now may be gone already, which is seen once they are received from.
             }
             if let Some((_, socket)) = self.waiting.pop_front() {
-                self.admit(now, listener, admission, socket);
+                self.admit(now, origin, admission, socket);
             }
         }
     }
 
     /// Asks for room; whoever has ended makes room first.
-    fn enter_gate(&mut self, now: Moment, listener: u16) -> Admission {
+    fn enter_gate(&mut self, now: Moment, origin: &Origin) -> Admission {
         loop {
-            let admission = self.gate.enter(listener);
-            if admission == Admission::Welcome || !self.take_ending(now) {
+            let admission = self.gate.enter(origin.listener, origin.peer.map(|peer| peer.ip()), now);
+            if !admission.is_for_want_of_room() || !self.take_ending(now) {
                 return admission;
             }
-            admission.ticket(listener).into_iter().for_each(|ticket| self.gate.leave(ticket));
         }
     }
 
     /// Takes a new connection in, as far as there is room for it.
-    fn admit(&mut self, now: Moment, listener: u16, admission: Admission, socket: OwnedFd) {
-        if let Admission::Surplus | Admission::None = admission {
-            self.counters.turned_away += 1;
-        }
-        let Some(ticket) = admission.ticket(listener) else { return };
+    fn admit(&mut self, now: Moment, origin: Origin, admission: Admission, socket: OwnedFd) {
+        self.counters.turned_away += u64::from(admission.is_for_want_of_room());
+        let (Admission::Welcome(ticket) | Admission::Surplus(ticket)) = admission else { return };
         self.counters.accepted += 1;
         self.accepted += 1;
-        let peer = socket2::SockRef::from(&socket).peer_addr().ok().and_then(|address| address.as_socket());
-        let handshake = Handshake {
-            bytes: Vec::new(),
-            origin: Origin { listener, peer },
-            deadline: None,
-            is_surplus: ticket.is_surplus,
-        };
+        let handshake = Handshake { bytes: Vec::new(), origin, deadline: None, is_surplus: ticket.is_surplus };
         let id = self.connections.insert(now, socket, ticket, Stage::Handshake(Box::new(handshake)));
         let deadline = self.io.deadlines.arm(now + self.config.limits.connect_timeout, Deadline::Connect(id));
         let connection = self.connections.at(id.index);
@@ -204,7 +213,8 @@ impl Worker {
     fn on_first_bytes(&mut self, now: Moment, slot: u32) {
         let connection = self.connections.at(slot);
         let Stage::Handshake(handshake) = &mut connection.stage else { return };
-        let verdict = judge(&handshake.bytes, handshake.is_surplus, &self.homes, &self.config);
+        let verdict =
+            judge(&handshake.bytes, handshake.origin.listener, handshake.is_surplus, &self.homes, &self.config);
         if verdict == Verdict::More {
             return;
         }
@@ -221,7 +231,8 @@ impl Worker {
                 self.open(now, id, &bytes, &origin);
             }
             Verdict::MoveTo(home) => {
-                connection.stage = Stage::Departing(Box::new(Handover { socket: None, bytes, origin, home }));
+                connection.stage =
+                    Stage::Departing(Box::new(Handover { socket: None, ticket: None, bytes, origin, home }));
                 connection.end_receive(&mut self.io.ring);
             }
             Verdict::Refuse(reply, cause) => {
@@ -239,13 +250,14 @@ impl Worker {
 
     /// Opens a connection whose CONNECT is the beginning of `bytes`.
     fn open(&mut self, now: Moment, id: ConnectionId, bytes: &[u8], origin: &Origin) {
-        match first_packet(bytes, &self.config) {
+        match first_packet(bytes, &self.config, origin.listener) {
             Ok(Some((connect, length))) => {
                 if let Some(older) = self.shard.connection_of(connect.client_id) {
                     self.catch_up(now, older);
                 }
                 let arrival = Arrival { origin: *origin, ..Arrival::default() };
                 self.shard.open(now, id, &connect, arrival);
+                self.connections.at(id.index).ticket.end_probation();
                 if length < bytes.len() {
                     self.shard.receive(now, id, &bytes[length..]);
                 }
@@ -256,13 +268,12 @@ impl Worker {
 
     /// A connection has come home.
     pub(super) fn welcome(&mut self, now: Moment, handover: Handover) {
-        let Handover { socket, bytes, origin, .. } = handover;
-        let socket = socket.expect("the socket travels with the connection");
+        let Handover { socket, ticket, bytes, origin, .. } = handover;
+        let (socket, ticket) = socket.zip(ticket).expect("the socket travels with the connection, and its ticket");
         if !self.is_running(now) {
-            self.gate.leave(Ticket::regular(origin.listener));
             return; // Dropped, and so closed.
         }
-        let id = self.connections.insert(now, socket, Ticket::regular(origin.listener), Stage::Open);
+        let id = self.connections.insert(now, socket, ticket, Stage::Open);
         self.open(now, id, &bytes, &origin);
         self.connections.at(id.index).receive(&mut self.io.ring);
     }
@@ -275,6 +286,7 @@ impl Worker {
                 let connection = self.connections.remove(slot);
                 if let Stage::Departing(mut handover) = connection.stage {
                     handover.socket = Some(connection.socket);
+                    handover.ticket = Some(connection.ticket);
                     self.depart(handover);
                 }
             }
@@ -398,8 +410,12 @@ impl Worker {
     fn release_if_idle(&mut self, slot: u32) {
         if self.connections.at(slot).is_idle() {
             let connection = self.connections.remove(slot);
-            self.gate.leave(connection.ticket);
             self.io.ring.close(connection.socket);
         }
     }
+}
+
+/// Where a connection comes from, as the kernel has it; `None` for a Unix socket, or where the connection is gone already.
+fn address_of(socket: &OwnedFd) -> Option<std::net::SocketAddr> {
+    socket2::SockRef::from(socket).peer_addr().ok()?.as_socket()
 }

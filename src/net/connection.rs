@@ -40,6 +40,15 @@ pub(crate) enum Stage {
     Dead,
 }
 
+/// Whether the ring accepts on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepting {
+    Off,
+    Armed,
+    /// Not before [`Deadline::Accept`].
+    Resting,
+}
+
 /// What the ring receives for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Receiving {

@@ -6,9 +6,12 @@
 use std::sync::Arc;
 
 use crate::security::Rights;
+use crate::shard::Pressure;
 
 /// Something that a thread without a shard has for one. See [`Mesh::deliver`](super::mesh::Mesh::deliver).
 pub(crate) enum Errand {
     /// The rights that are in force from now on.
     Rights(Arc<Rights>),
+    /// How short memory is from now on.
+    Pressure(Pressure),
 }

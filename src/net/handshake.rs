@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::admission::Ticket;
 use crate::codec::{Connack, Packet, ReasonCode, encode};
 use crate::config::Config;
 use crate::shard::handshake::{Refusal, first_packet};
@@ -25,6 +26,8 @@ pub(crate) struct Handshake {
 pub(crate) struct Handover {
     /// None while the accepting shard's receive has not ended.
     pub(crate) socket: Option<OwnedFd>,
+    /// As the socket.
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) bytes: Vec<u8>,
     pub(crate) origin: Origin,
     pub(crate) home: ShardId,
@@ -59,9 +62,9 @@ pub(crate) enum Cause {
     TooManyConnections,
 }
 
-/// Judges the first `bytes` of a connection.
-pub(crate) fn judge(bytes: &[u8], is_surplus: bool, homes: &Homes, config: &Config) -> Verdict {
-    match first_packet(bytes, config) {
+/// Judges the first `bytes` of a connection that came in by `listener`.
+pub(crate) fn judge(bytes: &[u8], listener: u16, is_surplus: bool, homes: &Homes, config: &Config) -> Verdict {
+    match first_packet(bytes, config, listener) {
         Ok(None) => Verdict::More,
         Ok(Some((connect, _))) if is_surplus => {
             let mut reply = Vec::new();
@@ -100,7 +103,7 @@ mod tests {
     }
 
     fn verdict(bytes: &[u8], is_surplus: bool, here: usize) -> Verdict {
-        judge(bytes, is_surplus, &homes(here), &Config::default())
+        judge(bytes, 0, is_surplus, &homes(here), &Config::default())
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //!
 //! **Invariant**: nothing here knows what a packet means, except that the first one is a CONNECT with a Client Identifier.
 
+#[allow(dead_code, reason = "the shell does not authenticate yet")]
 mod admission;
 mod arrivals;
 #[allow(dead_code, reason = "the shell does not ask yet")]
 mod authentication;
+mod bucket;
 mod clock;
 mod connection;
 mod counters;
@@ -20,11 +22,14 @@ mod handshake;
 mod journal;
 mod listener;
 pub mod logging;
+mod memory;
 mod mesh;
 #[allow(dead_code, reason = "the shell does not ask yet")]
 mod offload;
 mod ring;
 mod signals;
+#[allow(dead_code, reason = "the shell does not authenticate yet")]
+mod sources;
 mod startup;
 #[allow(dead_code, reason = "the worker drives it from its next change on")]
 mod transport;
@@ -32,6 +37,7 @@ mod worker;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -61,7 +67,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let processors = startup::processors()?;
     let shards = config.shards.map_or(processors.len(), usize::from).clamp(1, ShardId::COUNT_MAX);
     let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, "WillowMQ starts");
+    let memory_limit = memory::limit(config.memory_limit, shards)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
     let mut listeners = Vec::new();
     for listener in &config.listeners {
@@ -87,7 +94,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mesh = Mesh::new(shards, config.limits.mesh_messages_max as usize)
         .map_err(|error| StartError::System { what: "cannot create the eventfds of the shards", error })?;
     let plan = Arc::new(Plan {
-        gate: Arc::new(Gate::new(connections_max, config.listeners.iter().map(|listener| listener.connections_max))),
+        gate: Arc::new(Gate::new(connections_max, &config)),
         mesh: Arc::clone(&mesh),
         clock: Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before)),
         seed: data.as_ref().map_or_else(data::random, Data::seed),
@@ -113,10 +120,14 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let address = bound.listen(backlog)?;
         tracing::info!(%address, "listening for MQTT over TCP");
     }
+    let (memory_watch, stop) = mpsc::channel();
+    let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
     mesh.open();
 
     let reports = signals.serve(&mesh, plan.config.shutdown_timeout, threads)?;
-    log_totals(&reports);
+    drop(memory_watch);
+    watcher.join().expect("a panic ends the process");
+    log_totals(&reports, &plan.gate);
     Ok(())
 }
 
@@ -133,9 +144,10 @@ fn await_one(readiness: &Receiver<Result<(), StartError>>, signals: &mut Signals
 }
 
 /// The last line of the log.
-fn log_totals(reports: &[Report]) {
+fn log_totals(reports: &[Report], gate: &Gate) {
     let mut counters = counters::Counters::default();
     reports.iter().for_each(|(of_shard, _)| counters.add(of_shard));
+    let at_gate = gate.counters();
     let sum = |of: fn(&crate::shard::Stats) -> u64| reports.iter().map(|(_, stats)| of(stats)).sum::<u64>();
     tracing::info!(
         accepted = counters.accepted,
@@ -143,6 +155,15 @@ fn log_totals(reports: &[Report]) {
         bad_first_packets = counters.bad_first_packets,
         connect_timeouts = counters.connect_timeouts,
         write_timeouts = counters.write_timeouts,
+        turned_away_banned = at_gate.banned.load(Ordering::Relaxed),
+        turned_away_source_connections = at_gate.source_connections.load(Ordering::Relaxed),
+        turned_away_source_rate = at_gate.source_rate.load(Ordering::Relaxed),
+        turned_away_identity_connections = at_gate.identity_connections.load(Ordering::Relaxed),
+        turned_away_memory = at_gate.memory.load(Ordering::Relaxed),
+        memory_peak_bytes = at_gate.memory_peak_bytes.load(Ordering::Relaxed),
+        listener_pauses = at_gate.listener_pauses.load(Ordering::Relaxed),
+        authentication_failures = at_gate.failures.load(Ordering::Relaxed),
+        bans = at_gate.bans.load(Ordering::Relaxed),
         handed_over = counters.handed_over,
         connects = sum(|stats| stats.connects_accepted),
         connects_refused = sum(|stats| stats.connects_refused),

@@ -72,6 +72,13 @@ pub enum StartError {
         /// Descriptors that are needed.
         needed: u64,
     },
+    /// The memory limit is below what the broker needs to begin with.
+    MemoryLimitTooLow {
+        /// Bytes that may be used.
+        limit: u64,
+        /// Bytes that are needed.
+        needed: u64,
+    },
     /// The thread of a shard could not be set up.
     Executor {
         /// Its number.
@@ -126,6 +133,7 @@ impl StartError {
                 _ => 11,
             },
             Self::Authenticator { .. } => 2,
+            Self::MemoryLimitTooLow { .. } => 13,
             Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }
@@ -178,6 +186,10 @@ impl fmt::Display for StartError {
                 f,
                 "the limit on open files is too low: {limit}, at least {needed} are needed. Raise it with `ulimit -n`, LimitNOFILE= of \
                  systemd or --ulimit nofile= of the container, or lower limits.connections_max or shards"
+            ),
+            Self::MemoryLimitTooLow { limit, needed } => write!(
+                f,
+                "memory_limit is too low: it comes to {limit} bytes, and so many shards need at least {needed}. Raise it, or lower shards"
             ),
             Self::Executor { shard, message } => write!(f, "cannot run shard {shard}: {message}"),
             Self::ExecutorLost => f.write_str(

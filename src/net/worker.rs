@@ -5,9 +5,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use super::admission::{Gate, Ticket};
+use super::admission::Gate;
 use super::clock::Clock;
-use super::connection::{Connections, Deadline, Io, Stage};
+use super::connection::{Accepting, Connections, Deadline, Io, Stage};
 use super::counters::Counters;
 use super::errand::Errand;
 use super::handshake::{Handover, Homes};
@@ -110,7 +110,7 @@ pub(crate) struct Worker {
     /// Too many wait: nothing is accepted until they have been taken in.
     pub(super) is_door_shut: bool,
     /// Which of the listeners the ring accepts on.
-    pub(super) listeners_armed: Vec<bool>,
+    pub(super) accepting: Vec<Accepting>,
     /// Connections that were taken in since ends were last worked off.
     pub(super) accepted: usize,
     /// The last turn took as many completions as it may; there may be more.
@@ -139,7 +139,7 @@ impl Worker {
         ring.watch(port.bell());
         let listeners = sockets.into_iter().map(Listener::new).collect::<std::io::Result<Vec<_>>>();
         let listeners = listeners.map_err(StartError::from_ring)?;
-        let listeners_armed = vec![false; listeners.len()];
+        let accepting = vec![Accepting::Off; listeners.len()];
         ring.enter(Wait::No).map_err(StartError::from_ring)?;
         let is_moving = beginning.as_ref().is_some_and(|beginning| beginning.is_moving);
         let (journal, mut shard) = match beginning {
@@ -177,7 +177,7 @@ impl Worker {
             endings: VecDeque::new(),
             waiting: VecDeque::new(),
             is_door_shut: false,
-            listeners_armed,
+            accepting,
             accepted: 0,
             is_flooded: false,
         })
@@ -368,9 +368,10 @@ impl Worker {
         }
     }
 
-    fn on_errand(&mut self, _now: Moment, errand: Errand) {
+    fn on_errand(&mut self, now: Moment, errand: Errand) {
         match errand {
             Errand::Rights(rights) => self.shard.set_rights(rights),
+            Errand::Pressure(pressure) => self.shard.set_pressure(now, pressure),
         }
     }
 
@@ -501,9 +502,7 @@ impl Worker {
         for id in self.connections.ids() {
             self.end_unless_open(id);
         }
-        for handover in self.departures.iter_mut().flat_map(|departures| departures.drain(..)) {
-            self.gate.leave(Ticket::regular(handover.origin.listener));
-        }
+        self.departures.iter_mut().for_each(VecDeque::clear); // Likewise.
         self.shard.begin_shutdown(now);
     }
 

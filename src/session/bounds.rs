@@ -2,6 +2,7 @@
 
 use super::queue::Load;
 use crate::config::{ClientLimits, Config, SlowReader};
+use crate::topic::TopicName;
 use std::time::Duration;
 
 /// The bounds in force for the clients of one listener, or for some users among them. Made once and shared by all whom they concern.
@@ -59,6 +60,12 @@ impl Bounds {
             session_expiry_max: sessions.expiry_max,
             retained_messages_max: None,
         }
+    }
+
+    /// Whether a Topic Name is no longer and no deeper than allowed.
+    pub fn admit_topic(&self, topic: TopicName<'_>) -> bool {
+        topic.as_str().len() <= usize::from(self.topic_bytes_max)
+            && topic.levels().count() <= usize::from(self.topic_levels_max)
     }
 
     /// The same, but for what `over` sets.

@@ -9,12 +9,14 @@ pub mod queue;
 pub mod will;
 
 use crate::codec::{PacketId, SubscriptionOptions};
+use crate::security::rights::Decisions;
 use crate::security::{Identity, Who};
 use crate::timer::{Moment, TimerId};
 use crate::topic::Subscribed;
+use bounds::Bounds;
 use message::Author;
 use outgoing::{InFlight, OutgoingDeliveries};
-use queue::{Queues, Waiting};
+use queue::{Place, Queues, Waiting};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +94,10 @@ pub struct Session {
     pub keep_alive: u16,
     /// Who the client is.
     pub identity: Identity,
+    /// Which topics the client may be sent messages of, as far as it was asked.
+    pub may_receive: Option<Box<Decisions>>,
+    /// Deliveries up to this place were let in under other rights, and are looked at again when they are sent.
+    pub unchecked_up_to: Place,
     /// Identifies the client and its newest Network Connection in what it publishes.
     pub author: Author,
     /// How long it outlives its connection.
@@ -112,11 +118,15 @@ pub struct Session {
     pub received: BTreeSet<PacketId>,
     /// Retained look-ups whose answer is on its way.
     pub look_ups: Vec<u64>,
+    /// What the client may make the broker hold.
+    pub bounds: Arc<Bounds>,
+    /// Hashes of the topics on which it has stored a Retained Message, where their number is bounded.
+    pub retained: BTreeSet<u64>,
 }
 
 impl Session {
     /// A new Session, without connection, will or subscriptions.
-    pub fn new(client_id: Arc<str>, client_hash: u64) -> Self {
+    pub fn new(client_id: Arc<str>, client_hash: u64, bounds: Arc<Bounds>) -> Self {
         Self {
             client_id,
             connection: None,
@@ -126,6 +136,8 @@ impl Session {
             listener: 0,
             keep_alive: 0,
             identity: Identity::default(),
+            may_receive: None,
+            unchecked_up_to: Place::default(),
             author: Author { client: client_hash, connection: 0 },
             expiry: SessionExpiry::WITH_CONNECTION,
             expiry_timer: None,
@@ -136,6 +148,8 @@ impl Session {
             outgoing: OutgoingDeliveries::default(),
             received: BTreeSet::new(),
             look_ups: Vec::new(),
+            bounds,
+            retained: BTreeSet::new(),
         }
     }
 

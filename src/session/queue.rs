@@ -66,11 +66,9 @@ impl Load {
     }
 }
 
-/// Bounds of queues.
+/// Bounds of queues, beside what each [`Arrival`] brings along as that of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
-    /// Of one Session.
-    pub each: Load,
     /// Of all Sessions of a shard.
     pub all: Load,
     /// How long a delivery may wait.
@@ -108,6 +106,8 @@ pub struct Arrival {
     pub queued: Moment,
     /// The journal has the message, so it need not stay in memory.
     pub is_stored: bool,
+    /// What may wait in this queue.
+    pub queue_max: Load,
     /// The bounds do not apply: its flow is controlled elsewhere, or it was accepted before.
     pub is_admitted: bool,
 }
@@ -277,12 +277,12 @@ impl Queue {
         self.line.push_back(waiting);
     }
 
-    /// Drops what has to go before a message of `size` bytes may come in, or says why it may not.
-    pub fn make_room(&mut self, now: Moment, size: usize, queues: &mut Queues) -> Result<(), QueueFull> {
-        if self.full(size, queues).is_some() {
+    /// Drops what has to go before a message of `size` bytes may come in, or says why it may not. `max` is what may wait here.
+    pub fn make_room(&mut self, now: Moment, size: usize, max: Load, queues: &mut Queues) -> Result<(), QueueFull> {
+        if self.full(size, max, queues).is_some() {
             self.drop_lost(now, queues);
         }
-        while let Some(full) = self.full(size, queues) {
+        while let Some(full) = self.full(size, max, queues) {
             let oldest = self.line.iter().position(Waiting::is_counted).filter(|_| queues.limits.drops_oldest);
             let Some(waiting) = oldest.and_then(|at| self.line.remove(at)) else { return Err(full) };
             self.lose(&waiting, Lost::Displaced, queues);
@@ -290,8 +290,8 @@ impl Queue {
         Ok(())
     }
 
-    fn full(&self, size: usize, queues: &Queues) -> Option<QueueFull> {
-        let bounds = [(self.load, queues.limits.each), (queues.load, queues.limits.all)];
+    fn full(&self, size: usize, max: Load, queues: &Queues) -> Option<QueueFull> {
+        let bounds = [(self.load, max), (queues.load, queues.limits.all)];
         if bounds.iter().any(|(load, max)| load.messages >= max.messages) {
             Some(QueueFull::Messages)
         } else if bounds.iter().any(|(load, max)| load.bytes + size > max.bytes) {
@@ -426,15 +426,10 @@ mod tests {
     use crate::session::outgoing::OutgoingDeliveries;
 
     const UNBOUNDED: Load = Load { messages: usize::MAX, bytes: usize::MAX };
+    const TWO_MESSAGES: Load = Load { messages: 2, bytes: usize::MAX };
 
     fn limits() -> QueueLimits {
-        QueueLimits {
-            each: UNBOUNDED,
-            all: UNBOUNDED,
-            age_max: None,
-            drops_oldest: false,
-            memory_bytes_max: usize::MAX,
-        }
+        QueueLimits { all: UNBOUNDED, age_max: None, drops_oldest: false, memory_bytes_max: usize::MAX }
     }
 
     fn delivery(qos: QoS, kind: Kind) -> Delivery {
@@ -445,7 +440,7 @@ mod tests {
 
     fn arrival(kind: Kind) -> Arrival {
         let delivery = delivery(QoS::AtLeastOnce, kind);
-        Arrival { delivery, queued: Moment::ZERO, is_stored: true, is_admitted: false }
+        Arrival { delivery, queued: Moment::ZERO, is_stored: true, queue_max: UNBOUNDED, is_admitted: false }
     }
 
     fn places(outgoing: &OutgoingDeliveries) -> Vec<u64> {
@@ -454,7 +449,8 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_for_messages_and_open_for_wills() {
-        let mut queues = Queues::new(QueueLimits { each: Load { messages: 2, bytes: usize::MAX }, ..limits() });
+        let mut queues = Queues::new(limits());
+        let arrival = |kind| Arrival { queue_max: TWO_MESSAGES, ..arrival(kind) };
         let mut outgoing = OutgoingDeliveries::default();
         for _ in 0..2 {
             assert!(outgoing.enqueue(Moment::ZERO, arrival(Kind::Ordinary), &mut queues).is_ok());
@@ -473,8 +469,8 @@ mod tests {
 
     #[test]
     fn the_oldest_messages_make_room_where_that_is_asked_for_and_wills_stay() {
-        let each = Load { messages: 2, bytes: usize::MAX };
-        let mut queues = Queues::new(QueueLimits { each, drops_oldest: true, ..limits() });
+        let mut queues = Queues::new(QueueLimits { drops_oldest: true, ..limits() });
+        let arrival = |kind| Arrival { queue_max: TWO_MESSAGES, ..arrival(kind) };
         let mut outgoing = OutgoingDeliveries::default();
         for kind in [Kind::Will, Kind::Ordinary, Kind::Ordinary, Kind::Ordinary] {
             assert!(outgoing.enqueue(Moment::ZERO, arrival(kind), &mut queues).is_ok());

@@ -136,7 +136,7 @@ impl Shard {
             AuthenticationOutcome::Done { identity, valid_until, data } => {
                 authentication.exchange = Exchange::Idle;
                 self.stats.re_authentications += 1;
-                self.sessions.get_mut(session).expect("a connection has a Session").identity = identity;
+                self.set_identity(session, identity);
                 self.record_session(session, None);
                 self.limit_validity(now, id, valid_until);
                 self.send_auth(now, id, ReasonCode::Success, &data);

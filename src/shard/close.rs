@@ -6,7 +6,7 @@ use super::wills::WillFate;
 use super::{Fault, Shard, Timer};
 use crate::codec::{self, Disconnect, Packet, ReasonCode};
 use crate::config::OnShutdown;
-use crate::journal::record::{Record, SessionNumber, SessionRecord, Transaction};
+use crate::journal::record::{Facts, Record, SessionNumber, SessionRecord, Transaction};
 use crate::session::outgoing::{InFlight, Sending};
 use crate::session::queue::Waiting;
 use crate::session::will::{Cause, Closing, WillState};
@@ -52,7 +52,7 @@ impl Shard {
             if was_zero && interval > 0 {
                 return Err(Fault::new(ReasonCode::ProtocolError, "Session Expiry Interval raised from zero"));
             }
-            let max = self.config.sessions.expiry_max;
+            let max = connection.bounds.session_expiry_max;
             self.sessions.get_mut(session).expect("a connection has a Session").expiry =
                 SessionExpiry::from_seconds(interval).at_most(max);
         }
@@ -303,6 +303,7 @@ pub(super) fn session_record(session: &Session, closed: Option<Moment>) -> Optio
         keep_alive: session.keep_alive,
         expiry: if session.is_kept { session.expiry.as_seconds() } else { 0 },
         closed,
+        facts: Facts::of(&session.identity),
     })
 }
 

@@ -1,14 +1,15 @@
 //! CONNECT: who comes, with which Session, and what becomes of the will that was left.
 
 use super::authenticate::Authentication;
-use super::connection::{Arrival, Connection, KeepAlive, Opening, Origin, OutgoingAliases};
+use super::connection::{Arrival, Connection, KeepAlive, Opening, OutgoingAliases};
 use super::event::Event;
 use super::peer::{Gate, Wait};
 use super::wills::WillFate;
-use super::{Fault, Shard, Timer};
+use super::{Fault, Pressure, Shard, Timer};
 use crate::codec::{self, Connack, Connect, Packet, ProtocolVersion, QoS, ReasonCode};
 use crate::journal::record::Transaction;
 use crate::security::Identity;
+use crate::session::bounds::Bounds;
 use crate::session::message::Author;
 use crate::session::will::{Cause, Closing, WillState};
 use crate::session::{ConnectionId, Session, SessionExpiry};
@@ -28,22 +29,40 @@ struct Previous {
     under: Option<Transaction>,
 }
 
+/// Who is about to be let in.
+struct Newcomer<'a> {
+    id: ConnectionId,
+    client_id: Arc<str>,
+    connect: &'a Connect<'a>,
+    arrival: &'a Arrival,
+    bounds: Arc<Bounds>,
+    expiry: SessionExpiry,
+}
+
 impl Shard {
     /// Applies the CONNECT of a connection that was accepted for this shard. (§3.1.4)
     ///
     /// The answer is in the connection's output: CONNACK, and for a resumed Session what it had in flight. Where the CONNECT
     /// is refused the connection is to be closed after that.
     pub fn open(&mut self, now: Moment, id: ConnectionId, connect: &Connect<'_>, arrival: Arrival) {
-        let origin = &arrival.origin;
         let client_id: Arc<str> = match connect.client_id {
             "" => self.assign_client_id(),
             given => given.into(),
         };
-        let refused = self.check_connect(&client_id, connect, &arrival).err();
-        let refused = refused.or_else(|| self.check_capacity(&client_id, connect));
-        if let Some(reason) = refused {
-            return self.refuse(now, id, &client_id, connect, origin, reason);
+        let bounds = self.bounds.of(arrival.origin.listener, arrival.identity.username.as_deref());
+        let expiry = self.session_expiry(connect, &bounds);
+        let newcomer = Newcomer { id, client_id, connect, arrival: &arrival, bounds, expiry };
+        let refused = self.check_connect(now, &newcomer).err();
+        if let Some(reason) = refused.or_else(|| self.check_capacity(&newcomer)) {
+            return self.refuse(now, &newcomer, reason);
         }
+        self.admit(now, &newcomer);
+        self.journal.end_step();
+    }
+
+    fn admit(&mut self, now: Moment, newcomer: &Newcomer<'_>) {
+        let Newcomer { id, connect, .. } = *newcomer;
+        let client_id = Arc::clone(&newcomer.client_id);
         if let Some(older) = self.connection_of(&client_id) {
             self.finish_reading(now, older);
         }
@@ -52,10 +71,10 @@ impl Shard {
         let previous = self.settle_previous(now, &client_id, connect.clean_start);
         let hash = self.hasher.hash_one(&*client_id);
         let is_resumed = previous.resumed.is_some();
-        let session =
-            previous.resumed.unwrap_or_else(|| self.sessions.insert(Session::new(Arc::clone(&client_id), hash)));
-        let expiry = self.session_expiry(connect);
-        self.attach(now, id, session, connect, &arrival, expiry, previous.under);
+        let session = previous
+            .resumed
+            .unwrap_or_else(|| self.sessions.insert(Session::new(client_id, hash, Arc::clone(&newcomer.bounds))));
+        self.attach(now, session, newcomer, previous.under);
         if previous.published_will && self.peers.has_peers() {
             self.withhold_connack(id);
         }
@@ -68,7 +87,7 @@ impl Shard {
             self.connections.get_mut(id).expect("it is being opened").await_connack();
         }
         self.stats.connects_accepted += 1;
-        self.send_connack(id, &client_id, connect, &arrival, expiry, is_resumed);
+        self.send_connack(newcomer, is_resumed);
         if is_resumed {
             let outgoing = &self.sessions.get(session).expect("it is resumed").outgoing;
             if self.journal.is_failing() && outgoing.in_flight().next().is_some() {
@@ -78,7 +97,6 @@ impl Shard {
             self.send_queued(now, session);
             self.tell_presence(session, true);
         }
-        self.journal.end_step();
     }
 
     /// Whether a connection waits for its CONNACK: what it has caused may not be on record yet.
@@ -96,15 +114,29 @@ impl Shard {
         }
     }
 
-    fn check_connect(&self, client_id: &str, connect: &Connect<'_>, arrival: &Arrival) -> Result<(), ReasonCode> {
+    fn check_connect(&mut self, now: Moment, newcomer: &Newcomer<'_>) -> Result<(), ReasonCode> {
+        let Newcomer { client_id, connect, arrival, .. } = newcomer;
         if connect.authentication_method.is_some() && arrival.enhanced.is_none() {
             return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
         }
         self.check_client_id(client_id, connect)?;
+        if self.belongs_to_another(now, client_id, &arrival.identity) {
+            self.stats.connects_refused_other_user += 1;
+            return Err(ReasonCode::ClientIdentifierNotValid);
+        }
         match &connect.will {
-            Some(will) => self.check_will(client_id, &arrival.identity, will),
+            Some(will) => self.check_will(newcomer, will),
             None => Ok(()),
         }
+    }
+
+    /// Whether the Client Identifier names a Session of another user. Who has proven a User Name cannot be robbed of its messages, and its
+    /// will cannot be made void, by somebody who merely knows its Client Identifier.
+    fn belongs_to_another(&self, now: Moment, client_id: &str, identity: &Identity) -> bool {
+        let session = self.session(client_id).filter(|session| session.ends.is_none_or(|ends| ends > now));
+        session.is_some_and(|session| {
+            session.identity.username.is_some() && session.identity.username != identity.username
+        })
     }
 
     fn check_client_id(&self, client_id: &str, connect: &Connect<'_>) -> Result<(), ReasonCode> {
@@ -122,17 +154,15 @@ impl Shard {
         Ok(())
     }
 
-    fn check_will(&self, client_id: &str, identity: &Identity, will: &codec::Will<'_>) -> Result<(), ReasonCode> {
-        let limits = &self.config.limits;
+    fn check_will(&mut self, newcomer: &Newcomer<'_>, will: &codec::Will<'_>) -> Result<(), ReasonCode> {
+        let (client_id, identity) = (&*newcomer.client_id, &newcomer.arrival.identity);
         let allow = &self.config.wills.allow;
         let topic = TopicName::parse(will.topic).map_err(|_| ReasonCode::TopicNameInvalid)?;
-        if topic.as_str().len() > usize::from(limits.topic_bytes_max)
-            || topic.levels().count() > usize::from(limits.topic_levels_max)
-        {
+        if !newcomer.bounds.admit_topic(topic) {
             return Err(ReasonCode::TopicNameInvalid);
         }
         let qos = will.qos as u8;
-        if qos > limits.maximum_qos || qos > allow.qos_max {
+        if qos > self.config.limits.maximum_qos || qos > allow.qos_max {
             return Err(ReasonCode::QosNotSupported); // [MQTT-3.2.2-12]
         }
         if will.retain && !(self.config.features.retain && allow.retain) {
@@ -149,14 +179,20 @@ impl Shard {
         // The server's own topics are refused at once whatever `wills.acl` says, unless a rule names them.
         let is_shielded = topic.is_reserved() && !self.may_leave_will(identity, client_id, topic);
         if !is_authorised || is_shielded || !self.wills.allows_topic(topic) {
+            self.stats.wills.refused += 1;
             return Err(ReasonCode::NotAuthorized);
         }
         Ok(())
     }
 
-    fn check_capacity(&mut self, client_id: &str, connect: &Connect<'_>) -> Option<ReasonCode> {
+    fn check_capacity(&mut self, newcomer: &Newcomer<'_>) -> Option<ReasonCode> {
+        let Newcomer { client_id, connect, .. } = newcomer;
         if self.stop.is_asked {
             return Some(ReasonCode::ServerUnavailable);
+        }
+        if self.pressure >= Pressure::RefuseConnections {
+            self.stats.connects_refused_memory += 1;
+            return Some(ReasonCode::ServerBusy);
         }
         let sessions_max = (self.config.sessions.sessions_max as usize).div_ceil(self.peers.shards());
         let known = self.sessions.find(client_id).and_then(|index| self.sessions.get(index));
@@ -164,26 +200,22 @@ impl Shard {
         // Without the journal nothing new can be kept, and what is kept cannot be forgotten.
         let is_kept = known.is_some_and(|session| session.number.is_some() && !session.has_ended);
         let only_returns = is_kept && !connect.clean_start && connect.will.is_none();
-        let needs_journal =
-            is_kept || connect.will.is_some() || self.session_expiry(connect) != SessionExpiry::WITH_CONNECTION;
+        let needs_journal = is_kept || connect.will.is_some() || newcomer.expiry != SessionExpiry::WITH_CONNECTION;
         let is_refused = self.journal.is_failing() && needs_journal && !only_returns;
         self.stats.refused_by_journal += u64::from(is_refused);
+        self.stats.connects_refused_sessions_max += u64::from(is_full);
         (is_full || is_refused).then_some(ReasonCode::QuotaExceeded)
     }
 
     /// Answers a CONNECT with its refusal. Nothing is armed, and an existing Session is left alone. [MQTT-3.2.2-6]
-    fn refuse(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        client_id: &Arc<str>,
-        connect: &Connect<'_>,
-        origin: &Origin,
-        reason: ReasonCode,
-    ) {
+    fn refuse(&mut self, now: Moment, newcomer: &Newcomer<'_>, reason: ReasonCode) {
+        let Newcomer { id, client_id, connect, arrival, bounds, .. } = newcomer;
+        let (id, origin) = (*id, arrival.origin);
         self.stats.connects_refused += 1;
-        // That the disk fails was logged, and a fleet that returns meanwhile must not fill the log.
-        if !self.journal.is_failing() || reason != ReasonCode::QuotaExceeded {
+        // That the disk fails, or memory is short, is logged elsewhere, and a fleet that returns meanwhile must not fill the log.
+        let is_known =
+            (self.journal.is_failing() && reason == ReasonCode::QuotaExceeded) || reason == ReasonCode::ServerBusy;
+        if !is_known {
             let client_id = Arc::clone(client_id);
             self.events.push_back(Event::ConnectRefused { client_id, peer: origin.peer, reason });
         }
@@ -191,7 +223,8 @@ impl Shard {
             id,
             session: u32::MAX,
             version: connect.version,
-            origin: *origin,
+            origin,
+            bounds: Arc::clone(bounds),
             window: 0,
             packet_bytes_max: usize::MAX,
             problem_information: false,
@@ -283,49 +316,40 @@ impl Shard {
     }
 
     /// How long the Session shall outlive its connection. (§3.1.2.11.2; for 3.x, Clean Session)
-    fn session_expiry(&self, connect: &Connect<'_>) -> SessionExpiry {
-        let sessions = &self.config.sessions;
+    fn session_expiry(&self, connect: &Connect<'_>, bounds: &Bounds) -> SessionExpiry {
         let asked = if connect.version.has_properties() {
             SessionExpiry::from_seconds(connect.session_expiry_interval)
         } else if connect.clean_start {
             SessionExpiry::WITH_CONNECTION
         } else {
-            SessionExpiry::NEVER.at_most(sessions.expiry_3x)
+            SessionExpiry::NEVER.at_most(self.config.sessions.expiry_3x)
         };
-        asked.at_most(sessions.expiry_max)
+        asked.at_most(bounds.session_expiry_max)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a different thing, and there is one caller")]
-    fn attach(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        session: u32,
-        connect: &Connect<'_>,
-        arrival: &Arrival,
-        expiry: SessionExpiry,
-        under: Option<Transaction>,
-    ) {
-        let limits = &self.config.limits;
-        let aliases_max = connect.topic_alias_maximum.min(limits.topic_alias_outgoing_max);
+    fn attach(&mut self, now: Moment, session: u32, newcomer: &Newcomer<'_>, under: Option<Transaction>) {
+        let Newcomer { id, connect, arrival, bounds, expiry, .. } = newcomer;
+        let (id, expiry) = (*id, *expiry);
+        let aliases_max = connect.topic_alias_maximum.min(self.config.limits.topic_alias_outgoing_max);
         let opening = Opening {
             id,
             session,
             version: connect.version,
             origin: arrival.origin,
-            window: connect.receive_maximum.min(limits.inflight_max),
+            bounds: Arc::clone(bounds),
+            window: connect.receive_maximum.min(bounds.inflight_max),
             packet_bytes_max: connect.maximum_packet_size.map_or(usize::MAX, |max| max as usize),
             problem_information: connect.request_problem_information,
             aliases_out: OutgoingAliases::new(aliases_max, &self.hasher),
             expiry_was_zero: connect.session_expiry_interval == 0,
         };
         self.connections.insert(Connection::new(now, opening));
-        let keep_alive = self.keep_alive(connect);
+        let keep_alive = keep_alive(connect, bounds);
         self.connects += 1;
         let owner = self.sessions.get_mut(session).expect("the Session was made for it");
         owner.connection = Some(id);
         owner.listener = arrival.origin.listener;
-        owner.identity = arrival.identity.clone();
+        owner.bounds = Arc::clone(bounds);
         owner.expiry = expiry;
         owner.keep_alive = keep_alive;
         owner.author = Author { client: owner.author.client, connection: self.connects };
@@ -339,6 +363,7 @@ impl Shard {
             owner.proven_from = self.journal.offset() + 1; // Until its first record is durable there may turn out to be no Session.
         }
         let (client_id, author) = (Arc::clone(&owner.client_id), owner.author);
+        self.set_identity(session, arrival.identity.clone());
         self.record_session_under(session, None, under);
         if let Some(will) = &connect.will {
             let will = self.make_will(&client_id, author, will);
@@ -355,13 +380,6 @@ impl Shard {
         }
     }
 
-    /// The Keep Alive in force: the client's, or the server's where that is shorter and the client can be told.
-    fn keep_alive(&self, connect: &Connect<'_>) -> u16 {
-        let max = self.config.limits.keep_alive_max;
-        let exceeds = connect.keep_alive > max || (connect.keep_alive == 0 && max < u16::MAX);
-        if exceeds && connect.version.has_properties() { max } else { connect.keep_alive }
-    }
-
     /// Arms the Keep Alive deadline at one and a half times `keep_alive` seconds [MQTT-3.1.2-22]; zero turns it off.
     fn arm_keep_alive(&mut self, now: Moment, id: ConnectionId, keep_alive: u16) {
         if keep_alive == 0 {
@@ -376,8 +394,8 @@ impl Shard {
     pub(super) fn on_keep_alive(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(keep_alive) = connection.keep_alive.as_mut() else { return };
-        // What a paused client sends is not looked at, so it cannot be blamed for silence.
-        let heard = if connection.is_paused { now } else { connection.last_packet };
+        // What a paused client sends is not looked at, so it cannot be blamed for silence; nor at once when it is read again.
+        let heard = if connection.pauses.any() { now } else { connection.last_packet.max(connection.resumed) };
         let deadline = heard + keep_alive.allowance;
         if deadline > now {
             keep_alive.timer = self.wheel.arm(deadline, Timer::KeepAlive(id));
@@ -396,28 +414,21 @@ impl Shard {
         self.connections.get_mut(id).expect("it is being opened").withhold_connack(gate);
     }
 
-    fn send_connack(
-        &mut self,
-        id: ConnectionId,
-        client_id: &str,
-        connect: &Connect<'_>,
-        arrival: &Arrival,
-        expiry: SessionExpiry,
-        session_present: bool,
-    ) {
+    fn send_connack(&mut self, newcomer: &Newcomer<'_>, session_present: bool) {
+        let Newcomer { id, client_id, connect, arrival, bounds, expiry } = newcomer;
         let config = Arc::clone(&self.config);
         let (limits, features) = (&config.limits, &config.features);
-        let keep_alive = self.keep_alive(connect);
+        let keep_alive = keep_alive(connect, bounds);
         let enhanced = arrival.enhanced.as_ref();
         let off = |available: bool| (!available).then_some(false);
         let connack = Connack {
             session_expiry_interval: (expiry.as_seconds() != connect.session_expiry_interval)
                 .then_some(expiry.as_seconds()),
-            receive_maximum: Some(limits.receive_maximum),
+            receive_maximum: Some(bounds.receive_maximum),
             maximum_qos: QoS::new(limits.maximum_qos).filter(|qos| *qos != QoS::ExactlyOnce),
             retain_available: off(features.retain),
-            maximum_packet_size: u32::try_from(limits.packet_bytes_max).ok(),
-            assigned_client_identifier: connect.client_id.is_empty().then_some(client_id),
+            maximum_packet_size: u32::try_from(bounds.packet_bytes_max).ok(),
+            assigned_client_identifier: connect.client_id.is_empty().then_some(&**client_id),
             topic_alias_maximum: Some(limits.topic_alias_maximum),
             wildcard_subscription_available: off(features.wildcard_subscriptions),
             subscription_identifiers_available: off(features.subscription_identifiers),
@@ -427,6 +438,13 @@ impl Shard {
             server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive), // [MQTT-3.2.2-21]
             ..Connack::new(session_present, ReasonCode::Success)
         };
-        self.send(id, &Packet::Connack(Box::new(connack)));
+        self.send(*id, &Packet::Connack(Box::new(connack)));
     }
+}
+
+/// The Keep Alive in force: the client's, or the server's where that is shorter and the client can be told.
+fn keep_alive(connect: &Connect<'_>, bounds: &Bounds) -> u16 {
+    let max = bounds.keep_alive_max;
+    let exceeds = connect.keep_alive > max || (connect.keep_alive == 0 && max < u16::MAX);
+    if exceeds && connect.version.has_properties() { max } else { connect.keep_alive }
 }

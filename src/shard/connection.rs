@@ -1,15 +1,59 @@
 //! Network Connections as the shard sees them: protocol state of one connection, and the bytes that wait to be sent on it.
 
 use super::authenticate::Authentication;
+use super::limits::PublishRate;
 use crate::codec::ProtocolVersion;
 use crate::security::Identity;
+use crate::security::rights::Decisions;
 use crate::session::ConnectionId;
+use crate::session::bounds::Bounds;
 use crate::timer::{Moment, TimerId};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Why a connection is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Another shard, or the disk, cannot keep up with what it publishes.
+    Congestion = 1,
+    /// It does not read what it is sent.
+    Choked = 2,
+    /// It publishes faster than it may.
+    Rate = 4,
+    /// Memory is short, and it publishes.
+    Memory = 8,
+}
+
+/// The reasons for which a connection is not read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Pauses(u8);
+
+impl Pauses {
+    /// Whether there are any.
+    pub(super) fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether this is one of them.
+    pub(super) fn has(self, why: Pause) -> bool {
+        self.0 & why as u8 != 0
+    }
+
+    fn add(&mut self, why: Pause) -> bool {
+        let is_new = !self.has(why);
+        self.0 |= why as u8;
+        is_new
+    }
+
+    fn remove(&mut self, why: Pause) -> bool {
+        let was_there = self.has(why);
+        self.0 &= !(why as u8);
+        was_there
+    }
+}
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, Default)]
@@ -171,6 +215,7 @@ pub(super) struct Connection {
     pub(super) session: u32,
     pub(super) version: ProtocolVersion,
     pub(super) origin: Origin,
+    pub(super) bounds: Arc<Bounds>,
     pub(super) output: Output,
     /// An incomplete packet, or whatever arrived while the connection was paused.
     pub(super) unread: Vec<u8>,
@@ -185,11 +230,17 @@ pub(super) struct Connection {
     /// The largest packet the client takes. [MQTT-3.1.2-24]
     pub(super) packet_bytes_max: usize,
     pub(super) problem_information: bool,
+    /// Which topics its client may publish to, as far as it was asked.
+    pub(super) may_publish: Option<Box<Decisions>>,
     pub(super) aliases_in: Vec<Option<Arc<str>>>,
     pub(super) aliases_out: Option<Box<OutgoingAliases>>,
-    pub(super) is_paused: bool,
-    /// Paused since it does not read what it is sent.
-    pub(super) is_choked: bool,
+    pub(super) pauses: Pauses,
+    /// When it was last read again after a pause.
+    pub(super) resumed: Moment,
+    /// How fast it may publish, where that is bounded.
+    pub(super) rate: Option<Box<PublishRate>>,
+    /// It is to be disconnected, since it does not read what it is sent.
+    pub(super) is_too_slow: bool,
     /// It ends: what it has sent is applied without another pause.
     pub(super) is_finishing: bool,
     pub(super) is_closing: bool,
@@ -205,6 +256,7 @@ pub(super) struct Opening {
     pub(super) session: u32,
     pub(super) version: ProtocolVersion,
     pub(super) origin: Origin,
+    pub(super) bounds: Arc<Bounds>,
     pub(super) window: u16,
     pub(super) packet_bytes_max: usize,
     pub(super) problem_information: bool,
@@ -214,12 +266,15 @@ pub(super) struct Opening {
 
 impl Connection {
     pub(super) fn new(now: Moment, opening: Opening) -> Self {
-        let Opening { id, session, version, origin, window, packet_bytes_max, problem_information, .. } = opening;
+        let Opening { id, session, version, origin, bounds, window, packet_bytes_max, problem_information, .. } =
+            opening;
         Self {
             id,
             session,
             version,
             origin,
+            rate: PublishRate::new(&bounds, now),
+            bounds,
             output: Output::default(),
             unread: Vec::new(),
             keep_alive: None,
@@ -229,10 +284,12 @@ impl Connection {
             window,
             packet_bytes_max,
             problem_information,
+            may_publish: None,
             aliases_in: Vec::new(),
             aliases_out: opening.aliases_out,
-            is_paused: false,
-            is_choked: false,
+            pauses: Pauses::default(),
+            resumed: Moment::ZERO,
+            is_too_slow: false,
             is_finishing: false,
             is_closing: false,
             expiry_was_zero: opening.expiry_was_zero,
@@ -375,18 +432,24 @@ impl Connections {
         }
     }
 
-    pub(super) fn pause(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.get_mut(id)
-            && !std::mem::replace(&mut connection.is_paused, true)
-        {
+    /// Stops reading from a connection; whether it was read until now, as far as this `why` is concerned. One that ends is not paused.
+    pub(super) fn pause(&mut self, id: ConnectionId, why: Pause) -> bool {
+        let Some(connection) = self.get_mut(id).filter(|connection| !connection.is_finishing) else { return false };
+        let was_read = !connection.pauses.any();
+        let is_new = connection.pauses.add(why);
+        if was_read {
             self.reading.push_back((id, Reading::Pause));
         }
+        is_new
     }
 
-    /// Takes a connection out of its pause, with what it sent meanwhile.
-    pub(super) fn resume(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
+    /// Ends a pause. Where it was the last one the connection is read again, beginning with what it sent meanwhile.
+    pub(super) fn resume(&mut self, now: Moment, id: ConnectionId, why: Pause) -> Option<Vec<u8>> {
         let connection = self.get_mut(id)?;
-        connection.is_paused = false;
+        if !connection.pauses.remove(why) || connection.pauses.any() {
+            return None;
+        }
+        connection.resumed = now;
         let unread = std::mem::take(&mut connection.unread);
         self.reading.push_back((id, Reading::Resume));
         Some(unread)

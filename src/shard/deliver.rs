@@ -2,7 +2,7 @@
 
 use super::journal::{Entity, Hold};
 use super::peer::{Member, PeerMessage, SessionKey};
-use super::{Shard, ShardId, Subscriber, SubscriberOptions};
+use super::{Pressure, Shard, ShardId, Subscriber, SubscriberOptions};
 use crate::codec::{self, Delivery as PacketFields, Outgoing, PacketId, PublishTemplate, QoS};
 use crate::journal::record::{QueuedRecord, Record, SessionNumber, Transaction};
 use crate::session::ConnectionId;
@@ -214,6 +214,7 @@ impl Shard {
                 let so_far = merged.get_or_insert(*options);
                 so_far.qos = so_far.qos.max(options.qos);
                 so_far.retain_as_published |= options.retain_as_published;
+                so_far.is_filtered &= options.is_filtered;
             }
             if let Some(options) = merged {
                 self.deliver_matched(now, publishing, publisher, subscriber, options, &ids, templates);
@@ -234,6 +235,7 @@ impl Shard {
     ) {
         match subscriber {
             Subscriber::Session(_) if options.no_local && subscriber.is(publisher) => {} // [MQTT-3.8.3-3]
+            Subscriber::Session(session) if options.is_filtered && !self.may_receive(session, publishing.topic) => {}
             Subscriber::Session(session) => {
                 let grant = Grant {
                     qos: publishing.qos.min(options.qos), // [MQTT-3.8.4-8]
@@ -261,19 +263,25 @@ impl Shard {
         templates: &mut Templates,
     ) {
         if grant.qos == QoS::AtMostOnce {
-            if let Some(id) = self.sessions.get(session).and_then(|receiver| receiver.connection) {
+            if self.pressure >= Pressure::ShedQos0 && publishing.kind == Kind::Ordinary {
+                self.stats.dropped_memory += 1;
+            } else if let Some(id) = self.sessions.get(session).and_then(|receiver| receiver.connection) {
                 self.send_publish(id, publishing, grant, None, templates);
             }
             return;
         }
-        let output_bytes_max = self.config.limits.output_bytes_max;
         let Some(receiver) = self.sessions.get(session) else { return };
         let connection = receiver.connection.and_then(|id| self.connections.get(id));
         let open = connection.map(|connection| {
-            let has_room = connection.output.pending() < output_bytes_max;
-            (connection.id, if has_room { connection.window } else { 0 })
+            let has_room = connection.output.pending() < connection.bounds.output_bytes_max;
+            (connection.id, if has_room { Some(connection.window) } else { None })
         });
-        let open = open.filter(|(_, window)| receiver.outgoing.is_open(*window)).map(|(id, _)| id);
+        if let Some((id, None)) = open {
+            self.note_full_output(id);
+        }
+        let Some(receiver) = self.sessions.get(session) else { return };
+        let open = open.filter(|(_, window)| window.is_some_and(|window| receiver.outgoing.is_open(window)));
+        let open = open.map(|(id, _)| id);
         let delivery = Delivery {
             message: publishing.share(),
             qos: grant.qos,
@@ -314,7 +322,8 @@ impl Shard {
         let receiver = receiver_mut(&mut self.sessions, session);
         // What came through a Shared Subscription may have to go to another member at once.
         let is_stored = receiver.is_kept && delivery.shared.is_none();
-        let arrival = Arrival { delivery, queued: now, is_stored, is_admitted: grant.is_paced };
+        let queue_max = receiver.bounds.queue;
+        let arrival = Arrival { delivery, queued: now, is_stored, queue_max, is_admitted: grant.is_paced };
         let queued = receiver.outgoing.enqueue(now, arrival, &mut self.queues);
         self.account_for_dropped(session);
         match queued {
@@ -409,18 +418,19 @@ impl Shard {
             self.hold(id, self.hold_for(publishing.under));
         }
         let is_bounded = packet_id.is_none() && !grant.is_paced;
-        let output_bytes_max = self.config.limits.output_bytes_max;
         let stats = &mut self.stats;
+        let mut is_full = false;
         self.connections.with_output(id, |connection| {
             if packet_id.is_none() && !takes(connection, &publishing.outgoing, grant) {
                 stats.dropped_too_large += 1;
                 return;
             }
-            if is_bounded && connection.output.pending() >= output_bytes_max {
+            if is_bounded && connection.output.pending() >= connection.bounds.output_bytes_max {
                 match publishing.kind {
                     Kind::Ordinary => stats.dropped_output_full += 1,
                     Kind::Will => stats.dropped_wills_output_full += 1,
                 }
+                is_full = true;
                 return;
             }
             stats.publishes_sent += 1;
@@ -434,6 +444,9 @@ impl Shard {
             let fields = fields(grant, packet_id, false, alias);
             codec::encode_publish(version, &publishing.outgoing, &fields, connection.output.bytes());
         });
+        if is_full {
+            self.note_full_output(id);
+        }
     }
 
     /// Sends what waits in a Session's queue, as far as its window allows.
@@ -470,6 +483,9 @@ impl Shard {
     }
 
     fn send_waiting(&mut self, now: Moment, session: u32, id: ConnectionId, place: Place, delivery: Delivery) {
+        if !self.may_still_receive(session, place, delivery.message.topic()) {
+            return self.record_done(session, place, Some(delivery.message.publication));
+        }
         if !self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) {
             self.stats.dropped_too_large += 1;
             return self.record_done(session, place, Some(delivery.message.publication));
@@ -510,6 +526,10 @@ impl Shard {
                     self.promise_release(session, id);
                     self.send_pubrel(id, packet_id, codec::ReasonCode::Success);
                 }
+                Some(delivery) if !self.may_still_receive(session, place, delivery.message.topic()) => {
+                    receiver_mut(&mut self.sessions, session).outgoing.abandon(packet_id);
+                    self.record_done(session, place, Some(delivery.message.publication));
+                }
                 Some(delivery) if self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) => {
                     self.send_delivery(now, id, &delivery, packet_id, true); // [MQTT-3.3.1-1]
                 }
@@ -531,8 +551,9 @@ impl Shard {
 
     /// Whether a connection's output is below its limit, so that more may be put into it.
     fn has_output_room(&self, id: ConnectionId) -> bool {
-        let output_bytes_max = self.config.limits.output_bytes_max;
-        self.connections.get(id).is_some_and(|connection| connection.output.pending() < output_bytes_max)
+        self.connections
+            .get(id)
+            .is_some_and(|connection| connection.output.pending() < connection.bounds.output_bytes_max)
     }
 
     /// Hands a delivery that a group chose to a Session here; gives it back where that Session is gone.
@@ -549,6 +570,10 @@ impl Shard {
         };
         let message = Arc::clone(&delivery.message);
         let mut publishing = Publishing::of(&message, now).under(under);
+        // The group has decided by the rights of its own shard, which may have changed here before or will change there.
+        if !self.may_receive(session, publishing.topic) {
+            return;
+        }
         let mut templates = std::mem::take(&mut self.templates);
         self.deliver(now, session, &mut publishing, grant_of(&delivery), &mut templates);
         templates.clear();
@@ -568,6 +593,9 @@ impl Shard {
         options: SubscriberOptions,
     ) {
         let mut publishing = Publishing::of(message, now);
+        if options.is_filtered && !self.may_receive(session, publishing.topic) {
+            return;
+        }
         let ids: &[u32] = options.id.as_ref().map_or(&[], |id| std::slice::from_ref(id));
         let grant = Grant {
             qos: message.qos.min(options.qos),

@@ -1,5 +1,6 @@
 //! What happens before a shard knows a connection: finding the CONNECT packet in its first bytes.
 
+use super::limits::first_packet_bytes_max;
 use crate::codec::{self, Connack, Connect, DecodeError, Packet, ProtocolVersion};
 use crate::config::Config;
 
@@ -30,15 +31,20 @@ impl std::fmt::Display for RefusalCause {
     }
 }
 
-/// The CONNECT at the start of `bytes` and its length; `None`: more bytes are needed.
+/// The CONNECT at the start of `bytes` and its length; `None`: more bytes are needed. `listener` is the index of the one that they came
+/// in by.
 ///
 /// Whatever follows the CONNECT is left for the shard: a client need not wait for CONNACK.
-pub fn first_packet<'a>(bytes: &'a [u8], config: &Config) -> Result<Option<(Connect<'a>, usize)>, Refusal> {
+pub fn first_packet<'a>(
+    bytes: &'a [u8],
+    config: &Config,
+    listener: u16,
+) -> Result<Option<(Connect<'a>, usize)>, Refusal> {
     let Some(first) = bytes.first() else { return Ok(None) };
     if first >> 4 != 1 {
         return Err(silent(RefusalCause::ConnectExpected));
     }
-    let max = config.limits.packet_bytes_max;
+    let max = first_packet_bytes_max(config, listener);
     let length = match codec::packet_length(bytes, max) {
         Ok(Some(length)) if length <= bytes.len() => length,
         Ok(_) => return Ok(None),

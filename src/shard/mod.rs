@@ -21,6 +21,7 @@ mod publish;
 mod read_back;
 mod restore;
 mod retained;
+mod rights;
 mod sessions;
 mod shared;
 mod stats;
@@ -39,7 +40,7 @@ pub use read_back::Read;
 pub use stats::{Stats, WillStats};
 pub use wills::{Hold, WillFate};
 
-use crate::codec::{self, DecodeError, Packet, QoS, ReasonCode};
+use crate::codec::{self, DecodeError, Packet, PacketKind, QoS, ReasonCode};
 use crate::config::{Config, QueueDrop};
 use crate::security::Rights;
 use crate::session::message::Message;
@@ -47,7 +48,7 @@ use crate::session::queue::{Load, QueueLimits, Queues};
 use crate::session::{Session, Subscription};
 use crate::timer::{Moment, Wheel};
 use crate::topic::SubscriptionTrie;
-use connection::Connections;
+use connection::{Connections, Pause, Pauses};
 use deliver::Templates;
 use peer::{Peers, SessionKey, Wait};
 use std::borrow::Cow;
@@ -107,15 +108,18 @@ struct SubscriberOptions {
     no_local: bool,
     retain_as_published: bool,
     keeps: bool,
+    /// Its client may not receive all that the filter matches, so each message is looked at.
+    is_filtered: bool,
     id: Option<u32>,
 }
 
 impl SubscriberOptions {
-    /// Those of a Subscription; `keeps`: its Session is kept, so what it is sent is stored.
+    /// Those of a Subscription, as if each message had to be looked at; `keeps`: its Session is kept, so what it is sent is stored.
     fn of(subscription: &Subscription, keeps: bool) -> Self {
         let options = &subscription.options;
         Self {
             keeps,
+            is_filtered: true,
             qos: options.qos,
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
@@ -129,6 +133,7 @@ impl SubscriberOptions {
 enum Timer {
     KeepAlive(ConnectionId),
     CredentialsEnd(ConnectionId),
+    MayPublish(ConnectionId),
     WillDelay(SessionKey),
     SessionExpiry(SessionKey),
     RetainedExpiry(Weak<Message>),
@@ -168,11 +173,10 @@ impl Random {
     }
 }
 
-/// The bounds of queues; those of the whole broker are divided among the shards.
+/// The bounds of all queues together; those of the whole broker are divided among the shards.
 fn queue_limits(config: &Config, shards: usize) -> QueueLimits {
     let sessions = &config.sessions;
     QueueLimits {
-        each: Load { messages: sessions.queue_messages_max as usize, bytes: sessions.queue_bytes_max },
         all: Load {
             messages: (sessions.queues_messages_max as usize).div_ceil(shards),
             bytes: sessions.queues_bytes_max.div_ceil(shards),
@@ -201,6 +205,12 @@ pub struct Shard {
     wills: wills::Wills,
     peers: Peers,
     paused: Vec<ConnectionId>,
+    /// Connections that have read what they were sent, and are to be read again.
+    relieved: Vec<ConnectionId>,
+    /// Connections that publish, and are not read since memory is short.
+    waiting_publishers: Vec<ConnectionId>,
+    /// Connections that are to be disconnected, since they do not read what they are sent.
+    slow_readers: Vec<ConnectionId>,
     stop: close::Stop,
     /// Publications so far, and connections so far: they number the next one.
     publications: u64,
@@ -246,6 +256,9 @@ impl Shard {
             wills: wills::Wills::new(&config.wills),
             peers: Peers::new(id, shards, backlog_max),
             paused: Vec::new(),
+            relieved: Vec::new(),
+            waiting_publishers: Vec::new(),
+            slow_readers: Vec::new(),
             stop: close::Stop::default(),
             publications: 0,
             connects: 0,
@@ -265,21 +278,16 @@ impl Shard {
         }
     }
 
-    /// Replaces the rights in force.
-    pub fn set_rights(&mut self, rights: Arc<Rights>) {
-        self.rights = rights;
-    }
-
     /// Bytes that arrived on a connection, in any split of the stream. Incomplete packets are kept.
     pub fn receive(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.unread.is_empty() && !connection.is_paused {
+        if connection.unread.is_empty() && !connection.pauses.any() {
             let read = self.read_packets(now, id, bytes);
             self.keep_unread(id, &bytes[read..]);
             return;
         }
         connection.unread.extend_from_slice(bytes);
-        if !connection.is_paused {
+        if !connection.pauses.any() {
             let unread = std::mem::take(&mut connection.unread);
             self.read_again(now, id, unread);
         }
@@ -308,10 +316,15 @@ impl Shard {
         let mut read = 0;
         while let Some(connection) = self.connections.get_mut(id) {
             let rest = &bytes[read..];
-            if connection.is_paused || rest.is_empty() {
+            if connection.pauses.any() || rest.is_empty() {
                 break;
             }
-            let length = match codec::packet_length(rest, self.config.limits.packet_bytes_max) {
+            let is_publish = rest[0] >> 4 == PacketKind::Publish as u8;
+            if is_publish && self.pressure == Pressure::PausePublishers && self.pause_publisher(id) {
+                break;
+            }
+            let Some(connection) = self.connections.get_mut(id) else { break };
+            let length = match codec::packet_length(rest, connection.bounds.packet_bytes_max) {
                 Ok(Some(length)) if length <= rest.len() => length,
                 Ok(_) => break,
                 Err(error) => {
@@ -325,7 +338,7 @@ impl Shard {
                 .and_then(|packet| self.on_packet(now, id, &packet));
             read += length;
             match outcome {
-                Ok(()) => self.choke(id),
+                Ok(()) => self.look_after(now, id, length, is_publish),
                 Err(fault) => self.on_fault(now, id, &fault),
             }
             self.journal.end_step();
@@ -344,10 +357,7 @@ impl Shard {
             }
             Packet::Pubcomp(ack) => self.on_pubcomp(now, id, ack),
             Packet::Subscribe(subscribe) => self.on_subscribe(id, subscribe),
-            Packet::Unsubscribe(unsubscribe) => {
-                self.on_unsubscribe(id, unsubscribe);
-                Ok(())
-            }
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, unsubscribe),
             Packet::Pingreq => {
                 self.send(id, &Packet::Pingresp); // [MQTT-3.12.4-1]
                 Ok(())
@@ -382,30 +392,42 @@ impl Shard {
     /// Applies what a paused connection had sent, since it ends now: what was accepted is not thrown away, and a DISCONNECT among it
     /// counts.
     fn finish_reading(&mut self, now: Moment, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.is_paused) else { return };
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pauses.any()) else {
+            return;
+        };
         connection.is_finishing = true;
-        connection.is_paused = false;
+        connection.pauses = Pauses::default();
         let unread = std::mem::take(&mut connection.unread);
         self.read_again(now, id, unread);
     }
 
-    /// Stops reading from a connection that does not read its own answers.
-    fn choke(&mut self, id: ConnectionId) {
-        let output_bytes_max = self.config.limits.output_bytes_max;
+    /// Stops reading from a connection, after a packet of `bytes`, that does not read its own answers or publishes too fast.
+    fn look_after(&mut self, now: Moment, id: ConnectionId, bytes: usize, is_publish: bool) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.output.pending() > output_bytes_max && !connection.is_finishing && !connection.is_paused {
-            connection.is_choked = true;
-            self.connections.pause(id);
+        if connection.output.pending() > connection.bounds.output_bytes_max {
+            self.choke(id);
+        } else if is_publish
+            && let Some(until) = connection.rate.as_mut().and_then(|rate| rate.take(now, bytes))
+            && self.connections.pause(id, Pause::Rate)
+        {
+            self.stats.pauses_rate += 1;
+            self.wheel.arm(until, Timer::MayPublish(id));
         }
     }
 
+    /// Another shard, or the disk, cannot keep up.
     fn pause(&mut self, id: ConnectionId) {
-        if self.connections.get(id).is_none_or(|connection| connection.is_finishing || connection.is_paused) {
-            return;
+        if self.connections.pause(id, Pause::Congestion) {
+            self.stats.pauses += 1;
+            self.paused.push(id);
         }
-        self.stats.pauses += 1;
-        self.paused.push(id);
-        self.connections.pause(id);
+    }
+
+    /// Goes on reading from a connection, unless there is another reason not to.
+    fn resume(&mut self, now: Moment, id: ConnectionId, why: Pause) {
+        if let Some(unread) = self.connections.resume(now, id, why) {
+            self.read_again(now, id, unread);
+        }
     }
 
     /// A message from another shard.
@@ -483,10 +505,11 @@ impl Shard {
         self.close_all_when_ready(now);
         if self.may_resume() {
             for id in std::mem::take(&mut self.paused) {
-                if let Some(unread) = self.connections.resume(id) {
-                    self.read_again(now, id, unread);
-                }
+                self.resume(now, id, Pause::Congestion);
             }
+        }
+        for id in std::mem::take(&mut self.relieved) {
+            self.resume(now, id, Pause::Choked);
         }
     }
 
@@ -498,6 +521,7 @@ impl Shard {
     fn on_timer(&mut self, now: Moment, timer: Timer) {
         match timer {
             Timer::KeepAlive(connection) => self.on_keep_alive(now, connection),
+            Timer::MayPublish(connection) => self.resume(now, connection, Pause::Rate),
             Timer::CredentialsEnd(connection) => self.on_credentials_end(now, connection),
             Timer::WillDelay(key) => {
                 if let Some(session) = self.sessions.resolve(key) {
@@ -525,6 +549,7 @@ impl Shard {
 
     /// Ends a turn: answers what the other shards are waiting for, and asks them what this turn needs to know.
     pub fn end_turn(&mut self, now: Moment) {
+        self.disconnect_slow_readers(now);
         while let Some(ready) = self.peers.next_ready() {
             self.on_ready(ready);
         }
@@ -549,7 +574,8 @@ impl Shard {
 
     /// When the next turn is needed even if nothing arrives. The wills that are due are not counted: they have a task of their own.
     pub fn next_deadline(&self) -> Option<Moment> {
-        if self.retained.has_jobs() || self.may_resume() || self.can_go_on_with_checkpoint() {
+        let may_resume = self.may_resume() || !self.relieved.is_empty();
+        if self.retained.has_jobs() || may_resume || self.can_go_on_with_checkpoint() {
             return Some(Moment::ZERO);
         }
         let deadlines = [self.wheel.next_deadline(), self.wills.storm_ends()];
@@ -593,11 +619,11 @@ impl Shard {
         if !self.connections.on_sent(id, buffer) {
             return;
         }
-        let output_bytes_max = self.config.limits.output_bytes_max;
         let Some(connection) = self.connections.get_mut(id) else { return };
         let session = connection.session;
-        if connection.output.pending() <= output_bytes_max / 2 && std::mem::take(&mut connection.is_choked) {
-            self.paused.push(id);
+        if connection.pauses.has(Pause::Choked) && connection.output.pending() <= connection.bounds.output_bytes_max / 2
+        {
+            self.relieved.push(id);
         }
         // This runs for every send, and hardly ever has anything to do.
         let Some(receiver) = self.sessions.get(session) else { return };

@@ -1,9 +1,13 @@
-//! What a shard does when the broker runs out of memory.
+//! What a shard does when memory runs short, and with clients that do not read what they are sent.
 //!
-//! The owner watches the memory of the process and says how pressing it is; each level includes those before it. What the shard gives up
+//! The owner watches the memory of the process and says how short it is; each level includes those before it. What the shard gives up
 //! is what costs least: first newcomers, then what nobody was promised, then time. A message of QoS 1 or 2 is never given up.
 
-use super::Shard;
+use super::connection::Pause;
+use super::{Fault, Shard};
+use crate::codec::ReasonCode;
+use crate::config::SlowReader;
+use crate::session::ConnectionId;
 use crate::timer::Moment;
 
 /// How short memory is.
@@ -21,13 +25,70 @@ pub enum Pressure {
 }
 
 impl Shard {
-    /// Memory is that short from now on.
-    pub fn set_pressure(&mut self, _now: Moment, pressure: Pressure) {
+    /// Memory is so short from now on. Where it need not be waited for any more, those who did are read again.
+    pub fn set_pressure(&mut self, now: Moment, pressure: Pressure) {
         self.pressure = pressure;
+        if pressure < Pressure::PausePublishers {
+            for id in std::mem::take(&mut self.waiting_publishers) {
+                self.resume(now, id, Pause::Memory);
+            }
+        }
     }
 
     /// How short memory is.
     pub fn pressure(&self) -> Pressure {
         self.pressure
+    }
+
+    /// Stops reading from a connection that has a PUBLISH for us; whether it can be stopped.
+    pub(super) fn pause_publisher(&mut self, id: ConnectionId) -> bool {
+        let is_paused = self.connections.pause(id, Pause::Memory);
+        if is_paused {
+            self.stats.pauses_memory += 1;
+            self.waiting_publishers.push(id);
+        }
+        is_paused
+    }
+
+    /// Whether wills that are due stay so for want of memory: the armed wills bound how many these are, and what would become of them does
+    /// not have a bound. A server that stops publishes them all the same.
+    pub(super) fn must_wills_wait(&self) -> bool {
+        self.pressure == Pressure::PausePublishers && !self.stop.is_asked
+    }
+
+    /// The output of a connection is full of answers to what it sent.
+    pub(super) fn choke(&mut self, id: ConnectionId) {
+        if self.connections.pause(id, Pause::Choked) {
+            self.stats.pauses_choked += 1;
+        }
+        self.note_full_output(id);
+    }
+
+    /// The output of a connection is full. Where that ends it, it does so at the end of the turn: others are being delivered to.
+    ///
+    /// It is no fault of a client that it does not take at once what has waited for it, or all that is retained: we fill the output with that
+    /// ourselves.
+    pub(super) fn note_full_output(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let receiver = self.sessions.get(connection.session);
+        let is_catching_up = receiver.is_none_or(|it| it.outgoing.has_waiting() || !it.look_ups.is_empty());
+        if connection.bounds.slow_reader == SlowReader::Disconnect
+            && !is_catching_up
+            && !std::mem::replace(&mut connection.is_too_slow, true)
+        {
+            self.slow_readers.push(id);
+        }
+    }
+
+    /// Disconnects those who did not read what they were sent, and are not to be waited for.
+    pub(super) fn disconnect_slow_readers(&mut self, now: Moment) {
+        for id in std::mem::take(&mut self.slow_readers) {
+            if self.connections.get(id).is_some() {
+                self.stats.slow_readers_disconnected += 1;
+                let fault = Fault::new(ReasonCode::QuotaExceeded, "the client does not read what it is sent");
+                self.on_fault(now, id, &fault);
+                self.journal.end_step();
+            }
+        }
     }
 }

@@ -5,7 +5,6 @@ use super::journal::Entity;
 use super::{Fault, Shard};
 use crate::codec::{self, Ack, Outgoing, Packet, PacketId, Publish, QoS, ReasonCode};
 use crate::journal::record::{Record, Transaction};
-use crate::security::Action;
 use crate::session::ConnectionId;
 use crate::session::message::{self, Kind, Publication};
 use crate::session::outgoing::Acknowledged;
@@ -22,7 +21,7 @@ impl Shard {
         let topic_text = by_alias.as_deref().unwrap_or(packet.topic);
         let topic =
             TopicName::parse(topic_text).map_err(|_| Fault::new(ReasonCode::TopicNameInvalid, "invalid Topic Name"))?;
-        self.check_publish(topic, packet)?;
+        self.check_publish(id, topic, packet)?;
 
         let session = self.connections.get(id).expect("the packet came on it").session;
         if let Some(packet_id) = packet.packet_id
@@ -33,7 +32,7 @@ impl Shard {
             self.acknowledge(id, Packet::Pubrec, packet_id, ReasonCode::Success); // [MQTT-4.3.3-10]
             return Ok(());
         }
-        let (reason, under) = match self.refusal(session, topic, packet) {
+        let (reason, under) = match self.refusal(id, session, topic, packet) {
             Some(refused) => (refused, None),
             None => {
                 let routed = self.route_packet(now, session, topic, packet);
@@ -45,7 +44,7 @@ impl Shard {
                 (matched, routed.under)
             }
         };
-        if reason == ReasonCode::QuotaExceeded {
+        if reason == ReasonCode::QuotaExceeded && self.journal.is_failing() {
             self.stats.refused_by_journal += 1;
             let version = self.connections.get(id).map(|connection| connection.version);
             if version.is_some_and(|version| !version.has_reason_codes()) && packet.packet_id.is_some() {
@@ -104,9 +103,9 @@ impl Shard {
     }
 
     /// What ends the connection of whoever sends such a packet.
-    fn check_publish(&self, topic: TopicName<'_>, packet: &Publish<'_>) -> Result<(), Fault> {
-        let limits = &self.config.limits;
-        if packet.qos as u8 > limits.maximum_qos {
+    fn check_publish(&self, id: ConnectionId, topic: TopicName<'_>, packet: &Publish<'_>) -> Result<(), Fault> {
+        let bounds = &self.connections.get(id).expect("the packet came on it").bounds;
+        if packet.qos as u8 > self.config.limits.maximum_qos {
             return Err(Fault::new(ReasonCode::QosNotSupported, "QoS above the Maximum QoS")); // [MQTT-3.2.2-11]
         }
         if packet.retain && !self.config.features.retain {
@@ -115,9 +114,7 @@ impl Shard {
         if !packet.subscription_identifiers.is_empty() {
             return Err(Fault::new(ReasonCode::ProtocolError, "Subscription Identifier from a client")); // [MQTT-3.3.4-6]
         }
-        if topic.as_str().len() > usize::from(limits.topic_bytes_max)
-            || topic.levels().count() > usize::from(limits.topic_levels_max)
-        {
+        if !bounds.admit_topic(topic) {
             return Err(Fault::new(ReasonCode::TopicNameInvalid, "Topic Name longer or deeper than allowed"));
         }
         if packet.forwarded.response_topic().is_some_and(|response| TopicName::parse(response).is_err()) {
@@ -133,17 +130,23 @@ impl Shard {
         if received.contains(&packet_id) {
             return Ok(true);
         }
-        let was_told = self.connections.get(id).is_some_and(|connection| connection.version.has_properties());
-        if was_told && received.len() >= usize::from(self.config.limits.receive_maximum) {
+        let connection = self.connections.get(id).expect("the packet came on it");
+        let was_told = connection.version.has_properties();
+        if was_told && received.len() >= usize::from(connection.bounds.receive_maximum) {
             return Err(Fault::new(ReasonCode::ReceiveMaximumExceeded, "more QoS 2 messages than Receive Maximum"));
         }
         Ok(false)
     }
 
     /// Why a well-formed publication is not carried out; its connection stays.
-    fn refusal(&mut self, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> Option<ReasonCode> {
-        let author = self.sessions.get(session).expect("a connection has a Session");
-        if !self.rights.may(author.who(), Action::Publish, topic) {
+    fn refusal(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        topic: TopicName<'_>,
+        packet: &Publish<'_>,
+    ) -> Option<ReasonCode> {
+        if !self.may_publish(id, session, topic) {
             self.stats.publishes_denied += 1;
             return Some(ReasonCode::NotAuthorized);
         }
@@ -154,7 +157,25 @@ impl Shard {
         if claims_text && std::str::from_utf8(packet.payload).is_err() {
             return Some(ReasonCode::PayloadFormatInvalid);
         }
+        if packet.retain && !self.admits_retained(session, topic, packet) {
+            self.stats.publishes_refused_retained += 1;
+            return Some(ReasonCode::QuotaExceeded); // 3.x cannot be told; it is acknowledged like what there are no rights to.
+        }
         None
+    }
+
+    /// Whether a Session may store a Retained Message on one topic more, which is then counted. Those count on which it has stored one since
+    /// the Session, or the broker, began, and that it has not removed itself: what others do, or expiry, does not change its account.
+    fn admits_retained(&mut self, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> bool {
+        let author = self.sessions.get_mut(session).expect("a connection has a Session");
+        let Some(max) = author.bounds.retained_messages_max else { return true };
+        let topic = self.hasher.hash_one(topic.as_str());
+        if packet.payload.is_empty() {
+            author.retained.remove(&topic);
+            return true;
+        }
+        let has_room = author.retained.len() < max as usize;
+        author.retained.contains(&topic) || (has_room && author.retained.insert(topic))
     }
 
     fn route_packet(&mut self, now: Moment, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> Routed {
@@ -236,6 +257,7 @@ impl Shard {
         }
         match reason {
             ReasonCode::NotAuthorized => Some("this client may not publish to this topic"),
+            ReasonCode::QuotaExceeded => Some("the server keeps no more for this client now"),
             ReasonCode::PayloadFormatInvalid => Some("the payload is not UTF-8, as its indicator claims"),
             _ => None,
         }

@@ -2,12 +2,11 @@
 
 use super::journal::Journal;
 use super::peer::SessionKey;
-use super::{Shard, ShardId, Subscriber, SubscriberOptions, Timer};
+use super::{Shard, ShardId, Subscriber, Timer};
 use crate::config::{Config, RestartGrace};
 use crate::journal::appender::Appender;
 use crate::journal::record::{Record, Transaction};
 use crate::journal::recovery::{Recovered, RecoveredDelivery, RecoveredSession, RecoveredWill, StoredMessage};
-use crate::security::Identity;
 use crate::session::message::{Author, Delivery};
 use crate::session::outgoing::Sending;
 use crate::session::queue::{Away, Body, Waiting};
@@ -117,13 +116,14 @@ impl Shard {
         }
         let closed = header.closed.unwrap_or(stopped);
         let expiry = SessionExpiry::from_seconds(header.expiry);
-        let mut session = Session::new(Arc::clone(&client_id), self.hasher.hash_one(&*client_id));
+        let bounds = self.bounds.of(header.listener, header.identity.username.as_deref());
+        let mut session = Session::new(Arc::clone(&client_id), self.hasher.hash_one(&*client_id), bounds);
         session.number = Some(number.0);
         session.is_kept = is_kept;
         session.has_ended = !is_kept;
         session.listener = header.listener;
         session.keep_alive = header.keep_alive;
-        session.identity = Identity { username: header.username.map(Into::into), ..Identity::default() };
+        session.identity = header.identity;
         session.expiry = expiry;
         session.author = Author { connection: header.connection, ..session.author };
         session.ends = expiry.duration().filter(|_| is_kept).map(|expiry| closed + expiry);
@@ -160,15 +160,15 @@ impl Shard {
         owner.subscriptions.insert(text.into(), subscription.clone());
         match &subscription.subscribed {
             Subscribed::Plain(filter) => {
-                let options = SubscriberOptions::of(&subscription, true);
+                let options = self.subscriber_options(session, &subscription);
                 self.add_subscriber(filter, Subscriber::Session(session), options);
             }
             Subscribed::Shared { .. } => self.rejoin(session, &subscription),
         }
     }
 
-    /// Makes a Session a member of its group again. Nobody waits for it: the listeners are closed until all shards know.
-    fn rejoin(&mut self, session: u32, subscription: &Subscription) {
+    /// Makes a Session a member of its group again. Nobody waits for it: after a start the listeners are closed until all shards know.
+    pub(super) fn rejoin(&mut self, session: u32, subscription: &Subscription) {
         let Subscribed::Shared { group, filter } = &subscription.subscribed else { return };
         let key = Arc::new(crate::session::message::SharedKey { group: group.as_ref().into(), filter: filter.clone() });
         let gate = self.peers.name_gate();

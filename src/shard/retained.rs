@@ -120,6 +120,15 @@ pub(super) struct LookUps {
     by_name: BTreeMap<u64, LookUp>,
 }
 
+impl LookUps {
+    /// Rights have changed: what is found from now on is looked at message by message.
+    pub(super) fn look_at_each(&mut self) {
+        for look_up in self.by_name.values_mut() {
+            look_up.options.is_filtered = true;
+        }
+    }
+}
+
 impl Shard {
     /// The shard that stores the retained message of `topic`.
     pub(super) fn retained_home(&self, topic: &str) -> ShardId {
@@ -296,7 +305,7 @@ impl Shard {
         }
         let look_up = self.look_ups.by_name.get_mut(&found.look_up).expect("delivering ends no look-up");
         match found.cursor {
-            Some(cursor) if has_room(&self.config, &self.sessions, &self.connections, session) => {
+            Some(cursor) if has_room(&self.sessions, &self.connections, session) => {
                 self.ask_store(store, found.look_up, filter, Some(cursor));
             }
             Some(cursor) => look_up.stalled.push((store, Some(cursor))),
@@ -315,7 +324,7 @@ impl Shard {
     /// Asks for the next parts of what a Session looks up, once its connection has room again.
     pub(super) fn go_on_looking_up(&mut self, session: u32) {
         let Some(subscriber) = self.sessions.get(session) else { return };
-        if subscriber.look_ups.is_empty() || !has_room(&self.config, &self.sessions, &self.connections, session) {
+        if subscriber.look_ups.is_empty() || !has_room(&self.sessions, &self.connections, session) {
             return;
         }
         for name in subscriber.look_ups.clone() {
@@ -369,14 +378,9 @@ fn is_superseded(look_up: &LookUp, message: &Message, seen: &[u64]) -> bool {
 }
 
 /// Whether a Session can take another part of an answer; one without a connection takes all into its queue.
-fn has_room(
-    config: &crate::config::Config,
-    sessions: &super::sessions::Sessions,
-    connections: &super::connection::Connections,
-    session: u32,
-) -> bool {
+fn has_room(sessions: &super::sessions::Sessions, connections: &super::connection::Connections, session: u32) -> bool {
     let Some(subscriber) = sessions.get(session) else { return false };
     let Some(connection) = subscriber.connection.and_then(|id| connections.get(id)) else { return true };
-    connection.output.pending() <= config.limits.output_bytes_max / 2
-        && subscriber.outgoing.queue().len() <= config.sessions.queue_messages_max as usize / 2
+    connection.output.pending() <= connection.bounds.output_bytes_max / 2
+        && subscriber.outgoing.queue().len() <= subscriber.bounds.queue.messages / 2
 }

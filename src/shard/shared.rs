@@ -5,18 +5,53 @@ use super::peer::{Member, PeerMessage, Wait};
 use super::{Shard, ShardId, Subscriber, SubscriberOptions};
 use crate::codec::QoS;
 use crate::journal::record::Transaction;
+use crate::security::rights::Decisions;
+use crate::security::{Identity, Rights, Who};
 use crate::session::Subscription;
 use crate::session::message::{Delivery, SharedKey, SubscriptionIds};
 use crate::timer::Moment;
+use crate::topic::TopicName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Who a member is, for a group that lives on another shard than it.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) identity: Identity,
+    pub(super) client_id: Arc<str>,
+}
+
+impl Reader {
+    fn who(&self) -> Who<'_> {
+        Who { identity: &self.identity, client_id: &self.client_id }
+    }
+}
+
 /// A member of a group, and what it wants.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Joined {
     member: Member,
     options: SubscriberOptions,
     is_connected: bool,
+    reader: Arc<Reader>,
+    /// Which topics it may be sent messages of, as far as it was asked.
+    may_receive: Option<Box<Decisions>>,
+}
+
+impl Joined {
+    /// Whether it may be sent a message of a topic.
+    fn may_receive(&mut self, rights: &Rights, hasher: &ahash::RandomState, topic: TopicName<'_>) -> bool {
+        let Self { options, reader, may_receive, .. } = self;
+        !options.is_filtered
+            || super::rights::may_receive(rights, reader.who(), may_receive, || hasher.hash_one(topic.as_str()), topic)
+    }
+}
+
+/// The member that gets a message.
+#[derive(Debug, Clone, Copy)]
+struct Chosen {
+    member: Member,
+    options: SubscriberOptions,
 }
 
 #[derive(Debug)]
@@ -27,16 +62,19 @@ struct Group {
 }
 
 impl Group {
-    /// The next member in turn that is connected, or else one whose Session keeps the message for it.
-    fn choose(&mut self, qos: QoS) -> Option<Joined> {
-        let count = self.members.len();
-        let in_turn = |next: usize| (0..count).map(move |step| (next + step) % count);
+    /// The next member in turn that is connected, or else one whose Session keeps the message for it, of those that may receive it.
+    fn choose(&mut self, qos: QoS, mut may_receive: impl FnMut(&mut Joined) -> bool) -> Option<Chosen> {
+        let (count, next) = (self.members.len(), self.next);
+        let members = &mut self.members;
+        let mut find = |is_wanted: &dyn Fn(&Joined) -> bool| {
+            let mut in_turn = (0..count).map(|step| (next + step) % count);
+            in_turn.find(|at| is_wanted(&members[*at]) && may_receive(&mut members[*at]))
+        };
         let keeps = |joined: &Joined| qos.min(joined.options.qos) != QoS::AtMostOnce;
-        let at = in_turn(self.next)
-            .find(|at| self.members[*at].is_connected)
-            .or_else(|| in_turn(self.next).find(|at| keeps(&self.members[*at])))?;
+        let at = find(&|joined| joined.is_connected).or_else(|| find(&keeps))?;
         self.next = at + 1;
-        Some(self.members[at])
+        let Joined { member, options, .. } = self.members[at];
+        Some(Chosen { member, options })
     }
 }
 
@@ -88,7 +126,7 @@ impl Shard {
         let subscriber = self.sessions.get(session);
         let is_connected = subscriber.is_some_and(|subscriber| subscriber.connection.is_some());
         let options = SubscriberOptions::of(subscription, subscriber.is_some_and(|subscriber| subscriber.is_kept));
-        let joined = Joined { member, options, is_connected };
+        let joined = Joined { member, options, is_connected, reader: self.reader(session), may_receive: None };
         if home == self.id {
             self.add_member(&key, joined);
             return 0; // The fence behind the interest is waited for by the caller.
@@ -136,7 +174,9 @@ impl Shard {
         }
     }
 
-    fn add_member(&mut self, key: &Arc<SharedKey>, joined: Joined) {
+    fn add_member(&mut self, key: &Arc<SharedKey>, mut joined: Joined) {
+        joined.options.is_filtered = !self.rights.may_receive_all(joined.reader.who(), &key.filter);
+        let options = joined.options;
         let (index, group) = self.groups.find_or_add(key);
         match group.members.iter_mut().find(|known| known.member == joined.member) {
             Some(known) => *known = joined,
@@ -144,7 +184,7 @@ impl Shard {
         }
         // The group may store what it is sent if any of its members may.
         let keeps = group.members.iter().any(|member| member.options.keeps);
-        let options = SubscriberOptions { keeps, ..joined.options };
+        let options = SubscriberOptions { keeps, ..options };
         self.add_subscriber(&key.filter, Subscriber::Group(index), options);
     }
 
@@ -166,6 +206,16 @@ impl Shard {
         }
     }
 
+    /// Decides anew which members must be looked at message by message, since rights have changed.
+    pub(super) fn look_again_at_groups(&mut self) {
+        for group in self.groups.slots.iter_mut().flatten() {
+            for joined in &mut group.members {
+                joined.options.is_filtered = !self.rights.may_receive_all(joined.reader.who(), &group.key.filter);
+                joined.may_receive = None;
+            }
+        }
+    }
+
     /// Delivers a publication to one member of a group.
     pub(super) fn deliver_to_group(
         &mut self,
@@ -175,7 +225,8 @@ impl Shard {
         templates: &mut Templates,
     ) {
         let Some(group) = self.groups.get_mut(group) else { return };
-        let Some(chosen) = group.choose(publishing.qos) else {
+        let may_receive = |joined: &mut Joined| joined.may_receive(&self.rights, &self.hasher, publishing.topic);
+        let Some(chosen) = group.choose(publishing.qos, may_receive) else {
             self.stats.dropped_no_member += 1;
             return;
         };
@@ -231,12 +282,14 @@ impl Shard {
         if let (Some(key), Some(gone)) = (delivery.shared.clone(), gone) {
             self.remove_member(&key, gone);
         }
+        let topic = TopicName::parse(delivery.message.topic()).expect("a Message has a valid Topic Name");
+        let may_receive = |joined: &mut Joined| joined.may_receive(&self.rights, &self.hasher, topic);
         let chosen = delivery
             .shared
             .as_ref()
             .and_then(|key| self.groups.by_key.get(key).copied())
             .and_then(|index| self.groups.get_mut(index))
-            .and_then(|group| group.choose(delivery.message.qos));
+            .and_then(|group| group.choose(delivery.message.qos, may_receive));
         match chosen {
             Some(chosen) => {
                 delivery.qos = delivery.message.qos.min(chosen.options.qos);

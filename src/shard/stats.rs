@@ -9,6 +9,12 @@ pub struct Stats {
     pub connects_accepted: u64,
     /// CONNECTs refused by the shard.
     pub connects_refused: u64,
+    /// Of these, those refused since the Client Identifier names a Session of another user.
+    pub connects_refused_other_user: u64,
+    /// Of these, those refused since there are `sessions.sessions_max`.
+    pub connects_refused_sessions_max: u64,
+    /// Of these, those refused since memory is short.
+    pub connects_refused_memory: u64,
     /// Sessions taken over by another CONNECT.
     pub takeovers: u64,
     /// Connections that ended, by cause.
@@ -19,12 +25,18 @@ pub struct Stats {
     pub publishes_sent: u64,
     /// PUBLISH packets refused for want of rights.
     pub publishes_denied: u64,
+    /// Topic Filters refused for want of rights.
+    pub subscriptions_denied: u64,
+    /// Deliveries dropped since their client may not receive messages of that topic.
+    pub deliveries_denied: u64,
     /// Malformed packets and protocol errors.
     pub protocol_errors: u64,
     /// QoS 0 deliveries dropped since the connection's output was full.
     pub dropped_output_full: u64,
     /// QoS 0 deliveries of wills dropped since the connection's output was full.
     pub dropped_wills_output_full: u64,
+    /// QoS 0 deliveries dropped since memory is short.
+    pub dropped_memory: u64,
     /// Deliveries dropped since the Session's queue was full.
     pub dropped_queue_full: u64,
     /// Deliveries dropped since they had expired.
@@ -41,12 +53,26 @@ pub struct Stats {
     pub checkpoints: u64,
     /// Deliveries dropped since they exceed the client's Maximum Packet Size.
     pub dropped_too_large: u64,
-    /// Deliveries of a Shared Subscription dropped since no member could take them.
+    /// Deliveries of a Shared Subscription dropped since no member could or might take them.
     pub dropped_no_member: u64,
     /// Retained messages dropped since a limit was reached.
     pub dropped_retained: u64,
-    /// Times a connection was paused since another shard could not keep up.
+    /// Times a connection was paused since another shard, or the disk, could not keep up.
     pub pauses: u64,
+    /// Times a connection was paused since it published faster than it may.
+    pub pauses_rate: u64,
+    /// Times a connection was paused since it published while memory was short.
+    pub pauses_memory: u64,
+    /// Times a connection was paused since it did not read the answers to what it sent.
+    pub pauses_choked: u64,
+    /// Connections closed since they did not read what they were sent. (`slow_reader = "disconnect"`)
+    pub slow_readers_disconnected: u64,
+    /// PUBLISHes refused since the Session has stored as many Retained Messages as it may.
+    pub publishes_refused_retained: u64,
+    /// Topic Filters refused since a Session has as many Subscriptions as it may.
+    pub subscriptions_refused: u64,
+    /// Topic Filters refused since there were too many in one packet.
+    pub filters_refused: u64,
     /// Re-authentications that succeeded.
     pub re_authentications: u64,
     /// Re-authentications that failed.
@@ -62,6 +88,8 @@ pub struct Stats {
 pub struct WillStats {
     /// Wills that came with an accepted CONNECT.
     pub armed: u64,
+    /// Wills refused with their CONNECT, for want of rights or by `wills.allow.topics`.
+    pub refused: u64,
     /// Wills published, by cause of closing.
     pub published: [u64; Cause::COUNT],
     /// Wills discarded, by cause: a clean DISCONNECT, an administrator, or a takeover within the delay.

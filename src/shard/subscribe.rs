@@ -34,7 +34,11 @@ impl Shard {
             let granted =
                 if too_many { Err(ReasonCode::QuotaExceeded) } else { self.check_filter(session, filter, options)? };
             match granted {
-                Err(refused) => reasons.push(refused),
+                Err(refused) => {
+                    self.stats.filters_refused += u64::from(too_many);
+                    self.stats.subscriptions_denied += u64::from(refused == ReasonCode::NotAuthorized);
+                    reasons.push(refused);
+                }
                 Ok(subscribed) => {
                     let qos = options.qos.min(self.maximum_qos());
                     let options = SubscriptionOptions { qos, ..options };
@@ -87,12 +91,11 @@ impl Shard {
 
     /// The outer error ends the connection, the inner one refuses this filter alone.
     fn check_filter(
-        &self,
+        &mut self,
         session: u32,
         text: &str,
         options: SubscriptionOptions,
     ) -> Result<Result<Subscribed, ReasonCode>, Fault> {
-        let limits = &self.config.limits;
         let features = &self.config.features;
         let Ok(subscribed) = Subscribed::parse(text) else { return Ok(Err(ReasonCode::TopicFilterInvalid)) };
         let (filter, is_shared) = match &subscribed {
@@ -103,18 +106,20 @@ impl Shard {
             return Err(Fault::new(ReasonCode::ProtocolError, "No Local on a Shared Subscription")); // [MQTT-3.8.3-4]
         }
         let subscriber = self.sessions.get(session).expect("a connection has a Session");
+        let bounds = &subscriber.bounds;
         let is_new = !subscriber.subscriptions.contains_key(text);
         let refused = if is_shared && !features.shared_subscriptions {
             Some(ReasonCode::SharedSubscriptionsNotSupported)
         } else if filter.is_wildcard() && !features.wildcard_subscriptions {
             Some(ReasonCode::WildcardSubscriptionsNotSupported)
-        } else if text.len() > usize::from(limits.topic_bytes_max)
-            || filter.level_count() > usize::from(limits.topic_levels_max)
+        } else if text.len() > usize::from(bounds.topic_bytes_max)
+            || filter.level_count() > usize::from(bounds.topic_levels_max)
         {
             Some(ReasonCode::TopicFilterInvalid)
-        } else if (self.journal.is_failing() && subscriber.is_kept)
-            || (is_new && subscriber.subscriptions.len() >= limits.subscriptions_per_session_max as usize)
-        {
+        } else if self.journal.is_failing() && subscriber.is_kept {
+            Some(ReasonCode::QuotaExceeded)
+        } else if is_new && subscriber.subscriptions.len() >= bounds.subscriptions_per_session_max as usize {
+            self.stats.subscriptions_refused += 1;
             Some(ReasonCode::QuotaExceeded)
         } else if !self.rights.may_subscribe(subscriber.who(), filter) {
             Some(ReasonCode::NotAuthorized)
@@ -137,7 +142,7 @@ impl Shard {
         let is_new = subscriber.subscriptions.insert(text.into(), subscription.clone()).is_none();
         match &subscription.subscribed {
             Subscribed::Plain(filter) => {
-                let options = SubscriberOptions::of(subscription, subscriber.is_kept);
+                let options = self.subscriber_options(session, subscription);
                 self.add_subscriber(filter, Subscriber::Session(session), options);
             }
             Subscribed::Shared { group, filter } => {
@@ -170,15 +175,21 @@ impl Shard {
         };
         match &subscription.subscribed {
             Subscribed::Plain(filter) if wanted && self.config.features.retain => {
-                Some(self.add_look_up(session, filter.clone(), SubscriberOptions::of(subscription, false)))
+                let options = self.subscriber_options(session, subscription);
+                Some(self.add_look_up(session, filter.clone(), options))
             }
             Subscribed::Plain(_) | Subscribed::Shared { .. } => None,
         }
     }
 
     /// Applies an UNSUBSCRIBE. (§3.10.4)
-    pub(super) fn on_unsubscribe(&mut self, id: ConnectionId, packet: &Unsubscribe<'_>) {
+    pub(super) fn on_unsubscribe(&mut self, id: ConnectionId, packet: &Unsubscribe<'_>) -> Result<(), Fault> {
         let session = self.session_of(id);
+        if packet.filters.iter().count() > self.config.limits.filters_per_subscribe_max as usize {
+            // UNSUBACK has no code for it, and in 3.x none at all.
+            self.stats.filters_refused += 1;
+            return Err(Fault::new(ReasonCode::QuotaExceeded, "more Topic Filters in one UNSUBSCRIBE than allowed"));
+        }
         let mut reasons = Vec::new();
         for text in packet.filters.iter() {
             let subscriber = self.sessions.get_mut(session).expect("a connection has a Session");
@@ -199,6 +210,7 @@ impl Shard {
             self.promise(id);
         }
         self.send(id, &Packet::Unsuback(Unsuback::new(packet.packet_id, &reasons)));
+        Ok(())
     }
 
     /// Takes a Subscription out of the trie, or out of its group.

@@ -169,7 +169,7 @@ impl Shard {
 
     /// Whether wills are due that can be published now.
     pub fn has_due_wills(&self) -> bool {
-        self.wills.due_len() > 0 && !self.journal.is_failing()
+        self.wills.due_len() > 0 && !self.journal.is_failing() && !self.must_wills_wait()
     }
 
     /// Publishes wills that are due, in the order in which they fell due, at most `at_most` of them; how many are left.
@@ -178,8 +178,8 @@ impl Shard {
     pub fn publish_due_wills(&mut self, now: Moment, at_most: usize) -> usize {
         let mut postponed = Vec::new();
         for _ in 0..at_most {
-            if self.journal.is_failing() {
-                break; // What cannot be written down as published stays due.
+            if self.journal.is_failing() || self.must_wills_wait() {
+                break; // What cannot be written down as published, or has no room where it goes, stays due.
             }
             let Some(key) = self.wills.due.pop_front() else { break };
             let Some(session) = self.sessions.resolve(key) else { continue };

@@ -6,6 +6,7 @@
 //! of the table of what happens to a will.
 
 mod acknowledge;
+mod admission;
 mod configuration;
 mod connect;
 mod endings;

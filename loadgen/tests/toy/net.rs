@@ -15,6 +15,7 @@ use willowmq::codec::{decode, packet_length};
 use willowmq_loadgen::engine::raise_descriptors;
 
 use crate::broker::{Broker, ConnectionId};
+use crate::entrance::{Entrance, Layers};
 use crate::faults::Faults;
 
 /// How often wills and Keep Alives are looked at; how long the broker may take to stop.
@@ -43,6 +44,11 @@ struct Life {
 impl Toy {
     /// Starts a broker with these faults.
     pub(crate) fn start(faults: Faults) -> Self {
+        Self::start_behind(Entrance::default(), faults)
+    }
+
+    /// Starts a broker with these faults behind `entrance`.
+    pub(crate) fn start_behind(entrance: Entrance, faults: Faults) -> Self {
         raise_descriptors().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -50,7 +56,8 @@ impl Toy {
         let stop = Arc::clone(&is_stopped);
         let life = Arc::new(Life::default());
         let lived = Arc::clone(&life);
-        let thread = std::thread::spawn(move || Server::new(listener, faults, lived).unwrap().run(&stop).unwrap());
+        let thread =
+            std::thread::spawn(move || Server::new(listener, entrance, faults, lived).unwrap().run(&stop).unwrap());
         Self { address, is_stopped, life, thread: Some(thread) }
     }
 
@@ -87,11 +94,15 @@ impl Drop for Toy {
 
 struct Connection {
     socket: TcpStream,
+    layers: Layers,
     input: Vec<u8>,
+    /// What the socket has not taken yet.
+    output: Vec<u8>,
 }
 
 struct Server {
     listener: TcpListener,
+    entrance: Entrance,
     epoll: OwnedFd,
     connections: BTreeMap<ConnectionId, Connection>,
     last_id: ConnectionId,
@@ -100,12 +111,12 @@ struct Server {
 }
 
 impl Server {
-    fn new(listener: TcpListener, faults: Faults, life: Arc<Life>) -> io::Result<Self> {
+    fn new(listener: TcpListener, entrance: Entrance, faults: Faults, life: Arc<Life>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
         let broker = Broker::new(faults);
-        Ok(Self { listener, epoll, connections: BTreeMap::new(), last_id: LISTENER, broker, life })
+        Ok(Self { listener, entrance, epoll, connections: BTreeMap::new(), last_id: LISTENER, broker, life })
     }
 
     fn run(&mut self, is_stopped: &AtomicBool) -> io::Result<()> {
@@ -127,7 +138,7 @@ impl Server {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let is_blocked = self.broker.out.values().any(|bytes| !bytes.is_empty());
+        let is_blocked = self.connections.values().any(|connection| !connection.output.is_empty());
         let timeout = if is_blocked { Duration::from_millis(1) } else { TICK };
         let timeout = rustix::time::Timespec::try_from(timeout).expect("it is short");
         let mut events = Vec::with_capacity(64);
@@ -151,7 +162,8 @@ impl Server {
             self.last_id += 1;
             self.life.accepted.fetch_add(1, Ordering::Relaxed);
             epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(self.last_id), epoll::EventFlags::IN)?;
-            self.connections.insert(self.last_id, Connection { socket, input: Vec::new() });
+            let (layers, input, output) = (self.entrance.enter(), Vec::new(), Vec::new());
+            self.connections.insert(self.last_id, Connection { socket, layers, input, output });
         }
         Ok(())
     }
@@ -161,8 +173,12 @@ impl Server {
         let mut bytes = [0; 16 << 10];
         match connection.socket.read(&mut bytes) {
             Ok(count @ 1..) => {
-                connection.input.extend_from_slice(&bytes[..count]);
+                let goes_on = connection.layers.receive(&bytes[..count], &mut connection.input);
                 self.handle_packets(id);
+                if !goes_on {
+                    self.flush();
+                    self.close(id, false);
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Ok(0) | Err(_) => {
@@ -203,22 +219,32 @@ impl Server {
 
     /// Writes what the kernel takes.
     fn flush(&mut self) {
-        for (id, bytes) in &mut self.broker.out {
-            let Some(connection) = self.connections.get_mut(id) else {
-                bytes.clear(); // It is gone.
-                continue;
-            };
-            while !bytes.is_empty() {
-                match connection.socket.write(bytes) {
-                    Ok(count) => drop(bytes.drain(..count)),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => bytes.clear(), // Reading tells.
-                }
+        let mut over = Vec::new();
+        for (id, bytes) in std::mem::take(&mut self.broker.out) {
+            let Some(connection) = self.connections.get_mut(&id) else { continue }; // It is gone.
+            if !connection.layers.send(&bytes) {
+                over.push(id);
             }
         }
-        self.broker.out.retain(|_, bytes| !bytes.is_empty());
+        let piece = self.entrance.piece.unwrap_or(usize::MAX);
+        self.connections.values_mut().for_each(|connection| connection.flush(piece));
+        over.into_iter().for_each(|id| self.close(id, false));
         if !self.broker.closes.is_empty() {
             self.close_those_asked_for();
+        }
+    }
+}
+
+impl Connection {
+    /// Writes what the kernel takes, `piece` bytes at a time.
+    fn flush(&mut self, piece: usize) {
+        self.output.extend(self.layers.take_outgoing());
+        while !self.output.is_empty() {
+            match self.socket.write(&self.output[..self.output.len().min(piece)]) {
+                Ok(count) => drop(self.output.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => self.output.clear(), // Reading tells.
+            }
         }
     }
 }

@@ -39,6 +39,17 @@ fn of_every_scenario() {
         ("publish --cpu 1023", "--cpu"),
         ("publish --topic-prefix a/+/b", "--topic-prefix"),
         ("publish --topic-prefix #", "--topic-prefix"),
+        ("publish --transport quic", "--transport"),
+        ("publish --ca /no/such/file", "--ca is of --transport tls and wss"),
+        ("publish --insecure --transport ws", "--insecure is of --transport tls and wss"),
+        ("publish --resume", "--resume is of --transport tls and wss"),
+        ("publish --transport tls --ca /no/such/file", "--ca: /no/such/file"),
+        ("publish --transport tls --ca /dev/null", "--ca: /dev/null"),
+        ("publish --transport tls --ca /dev/null --insecure", "--insecure"),
+        ("publish --transport tls --cert /dev/null", "--key"),
+        ("publish --transport tls --insecure --cert /dev/null --key /dev/null", "--cert: /dev/null"),
+        ("publish --transport tls --insecure --tls-name -", "--tls-name"),
+        ("publish --transport ws --ws-path mqtt", "--ws-path"),
     ]);
 }
 

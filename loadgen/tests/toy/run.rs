@@ -38,7 +38,7 @@ impl Outcome {
     }
 
     /// What was wrong, for the message of a failed test.
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         if self.stdout.is_empty() {
             return format!("exit code {:?}, {}", self.code, self.stderr.trim());
         }

@@ -3,7 +3,8 @@
 use crate::codec::{PacketId, QoS, SubscriptionOptions};
 use crate::journal::frame::{Extent, Position};
 use crate::journal::log::Existing;
-use crate::journal::record::{Place, SessionNumber, SessionRecord, Transaction};
+use crate::journal::record::{Facts, Place, SessionNumber, SessionRecord, Transaction};
+use crate::security::Identity;
 use crate::session::message::{Kind, Message, Publication, SharedKey, SubscriptionIds};
 use crate::session::will::{Closing, Will};
 use crate::timer::Moment;
@@ -74,8 +75,8 @@ pub struct OwnedSession {
     pub session: SessionNumber,
     /// The Client Identifier.
     pub client_id: Box<str>,
-    /// User Name, where it has one.
-    pub username: Option<Box<str>>,
+    /// Who the client is.
+    pub identity: Identity,
     /// Index of the listener of its newest Network Connection.
     pub listener: u16,
     /// Number of its newest Network Connection.
@@ -93,7 +94,7 @@ impl From<&SessionRecord<'_>> for OwnedSession {
         Self {
             session: record.session,
             client_id: record.client_id.into(),
-            username: record.username.map(Into::into),
+            identity: record.identity(),
             listener: record.listener,
             connection: record.connection,
             keep_alive: record.keep_alive,
@@ -109,12 +110,13 @@ impl OwnedSession {
         SessionRecord {
             session: self.session,
             client_id: &self.client_id,
-            username: self.username.as_deref(),
+            username: self.identity.username.as_deref(),
             listener: self.listener,
             connection: self.connection,
             keep_alive: self.keep_alive,
             expiry: self.expiry,
             closed: self.closed,
+            facts: Facts::of(&self.identity),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::readable_segments;
 use crate::journal::encoding::decode;
 use crate::journal::frame::{FRAME_HEADER, Position};
-use crate::journal::record::{MessageRecord, QueuedRecord, Record, SessionNumber, Transaction};
+use crate::journal::record::{Facts, MessageRecord, QueuedRecord, Record, SessionNumber, Transaction};
 use crate::journal::recovery::Files;
 use crate::journal::recovery::reader::{Found, SegmentReader};
 use crate::journal::recovery::scan::behind;
@@ -179,6 +179,7 @@ impl Described {
                 .session(header.session)
                 .text("client_id", header.client_id)
                 .optional(header.username, |this, name| this.text("username", name))
+                .facts(header.facts)
                 .number("listener", header.listener)
                 .number("connection", header.connection)
                 .number("keep_alive", header.keep_alive)
@@ -301,6 +302,13 @@ impl Described {
             .number("properties_bytes", message.forwarded.len() as u64)
             .number("payload_bytes", message.payload.len() as u64)
             .text("payload", &shown.escape_ascii().to_string())
+    }
+
+    fn facts(self, facts: Facts<'_>) -> Self {
+        let identity = facts.identity(None);
+        let fields: Vec<_> = identity.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.optional((!fields.is_empty()).then(|| fields.join(",")), |this, fields| this.text("fields", &fields))
+            .flag("granted", identity.granted.is_some())
     }
 
     fn queued(self, queued: &QueuedRecord<'_>) -> Self {

@@ -138,6 +138,12 @@ impl Ring {
         self.push(entry.user_data(Tag::new(Kind::Accept, slot).0));
     }
 
+    /// Accepts one connection on `listener`.
+    pub(crate) fn accept_one(&mut self, listener: BorrowedFd<'_>, slot: u32) {
+        let entry = opcode::Accept::new(Fd(listener.as_raw_fd()), std::ptr::null_mut(), std::ptr::null_mut());
+        self.push(entry.flags(ACCEPT_FLAGS).build().user_data(Tag::new(Kind::Accept, slot).0));
+    }
+
     /// Receives from `socket` until a completion says that it is no longer armed.
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, slot: u32) {
         let entry = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), buffers::GROUP).build();

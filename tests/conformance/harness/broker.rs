@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// The data directory within the folder of a broker.
 pub(crate) const DATA: &str = "data";
 
+/// In the last line of the log.
+const LAST_LINE: &str = "WillowMQ has stopped";
+
 pub(crate) struct Broker {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -129,6 +132,39 @@ impl Broker {
         self.log.lock().unwrap().clone()
     }
 
+    /// Where the listener of the harness is, beside one that the settings of the test have.
+    pub(crate) fn last_address(&self) -> SocketAddr {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let addresses: Vec<_> = self.log().lines().filter_map(address_in).collect();
+            if let [_, .., last] = addresses[..] {
+                return last;
+            }
+            assert!(Instant::now() < end, "there is one listener only");
+            thread::sleep(Duration::from_millis(5)); // The log comes through a pipe and a thread.
+        }
+    }
+
+    /// A number in the last line of its log, once it has stopped in order.
+    pub(crate) fn total(&mut self, counter: &str) -> u64 {
+        if !self.log().contains(LAST_LINE) {
+            self.signal(rustix::process::Signal::TERM);
+            assert_eq!(self.wait(PATIENCE).code(), Some(0));
+        }
+        let end = Instant::now() + PATIENCE;
+        let log = loop {
+            let log = self.log();
+            if log.contains(LAST_LINE) {
+                break log;
+            }
+            assert!(Instant::now() < end, "no last line in the log:\n{log}");
+            thread::sleep(Duration::from_millis(5)); // It comes through a pipe and a thread.
+        };
+        let last = log.lines().find(|line| line.contains(LAST_LINE)).unwrap();
+        let value = last.split(' ').find_map(|word| word.strip_prefix(counter)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("no {counter} in {last}")).parse().unwrap()
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
@@ -225,10 +261,16 @@ fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>) -> Receiver<String> {
 fn listening(lines: &Receiver<String>) -> Option<SocketAddr> {
     let end = Instant::now() + PATIENCE;
     while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-        if let Some((_, rest)) = line.split_once("address=") {
-            let address = rest.split([' ', ',']).next()?.trim_matches('"');
-            return Some(address.parse().expect("the address of the listener"));
+        if let Some(address) = address_in(&line) {
+            return Some(address);
         }
     }
     None
+}
+
+/// The address of a listener, where the line is about one.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("address=")?;
+    let address = rest.split([' ', ',']).next()?.trim_matches('"');
+    Some(address.parse().expect("the address of the listener"))
 }

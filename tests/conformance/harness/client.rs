@@ -4,11 +4,12 @@ use super::parse::{
     self, CONNACK, DISCONNECT, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Packet, SUBACK, UNSUBACK,
 };
 use super::property::Property;
-use super::wire::{self, Publish};
+use super::wire::{self, Connect, Publish};
 use super::{A_MOMENT, PATIENCE, unique};
+use socket2::{Domain, Socket, Type};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 pub(crate) struct Client {
@@ -31,7 +32,18 @@ enum Arrival {
 
 impl Client {
     pub(crate) fn open(address: SocketAddr, version: u8) -> Self {
-        let stream = TcpStream::connect(address).expect("the broker accepts connections");
+        Self::over(TcpStream::connect(address).expect("the broker accepts connections"), version)
+    }
+
+    /// As [`Client::open`], but from another address of this machine: on Linux all of 127.0.0.0/8 is.
+    pub(crate) fn open_from(source: Ipv4Addr, address: SocketAddr, version: u8) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&address.into()).expect("the broker accepts connections");
+        Self::over(socket.into(), version)
+    }
+
+    fn over(stream: TcpStream, version: u8) -> Self {
         stream.set_nodelay(true).unwrap();
         let (buffer, earlier, connack) = (Vec::new(), VecDeque::new(), Packet::default());
         Self { stream, version, buffer, earlier, packet_id: 0, connack }
@@ -77,6 +89,25 @@ impl Client {
             Arrival::Closed => panic!("the server closed instead of sending a packet"),
             Arrival::Nothing => panic!("no packet came within {PATIENCE:?}"),
         }
+    }
+
+    /// Sends a CONNECT; the Reason Code of its answer, or `None` where the server just closes.
+    pub(crate) fn try_connect(&mut self, connect: &Connect) -> Option<u8> {
+        self.send_anyway(&connect.encode());
+        match self.arrival(Instant::now() + PATIENCE) {
+            Arrival::Packet(packet) if packet.kind == CONNACK => {
+                self.connack = packet;
+                Some(self.connack.reason)
+            }
+            Arrival::Packet(packet) => panic!("unexpected {packet:?}"),
+            Arrival::Closed => None,
+            Arrival::Nothing => panic!("the server neither answered nor closed within {PATIENCE:?}"),
+        }
+    }
+
+    /// Whether the server has closed.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        matches!(self.arrival(Instant::now()), Arrival::Closed)
     }
 
     /// The next packet, which must be of this type.

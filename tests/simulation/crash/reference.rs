@@ -7,7 +7,7 @@ use willowmq::codec::{Forwarded, PacketId};
 use willowmq::journal::encoding;
 use willowmq::journal::frame::{Extent, FRAME_HEADER, Head, Position};
 use willowmq::journal::log::Existing;
-use willowmq::journal::record::{MessageRecord, Place, QueuedRecord, Record, SessionRecord, Transaction};
+use willowmq::journal::record::{Facts, MessageRecord, Place, QueuedRecord, Record, SessionRecord, Transaction};
 use willowmq::journal::recovery::{
     OwnedSession, Recovered, RecoveredDelivery, RecoveredSession, RecoveredWill, StoredMessage,
 };
@@ -300,6 +300,7 @@ impl Replay {
                 session: willowmq::journal::record::SessionNumber(number),
                 client_id: "",
                 username: None,
+                facts: Facts::default(),
                 listener: 0,
                 connection: 0,
                 keep_alive: 0,
@@ -427,7 +428,7 @@ fn owned(record: &SessionRecord<'_>) -> OwnedSession {
     OwnedSession {
         session: record.session,
         client_id: record.client_id.into(),
-        username: record.username.map(Into::into),
+        identity: record.identity(),
         listener: record.listener,
         connection: record.connection,
         keep_alive: record.keep_alive,

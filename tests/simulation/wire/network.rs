@@ -378,7 +378,7 @@ impl Simulation {
         let bytes = self.chunk(index);
         self.connections[index].first_bytes.extend_from_slice(&bytes);
         let connection = &self.connections[index];
-        match handshake::first_packet(&connection.first_bytes, &self.config) {
+        match handshake::first_packet(&connection.first_bytes, &self.config, 0) {
             Ok(Some((connect, _))) => {
                 let home = match connect.client_id {
                     "" => shard,
@@ -405,7 +405,7 @@ impl Simulation {
         connection.history.opened = Some(at);
         let bytes = std::mem::take(&mut connection.first_bytes);
         connection.history.on_arrival(self.now, &bytes);
-        let first = handshake::first_packet(&bytes, &self.config).expect("decoded before");
+        let first = handshake::first_packet(&bytes, &self.config, 0).expect("decoded before");
         let (connect, length) = first.expect("it was whole before");
         self.shards[shard].open(self.now, id, &connect, Arrival::default());
         if bytes.len() > length {

@@ -185,10 +185,7 @@ impl Layers {
         }
         let Self { tls, web_socket, frames, outgoing, .. } = self;
         match (tls, web_socket) {
-            (Some(tls), Some(socket)) => {
-                socket.frame(mqtt, frames);
-                tls::send(tls, frames);
-            }
+            (Some(_), Some(socket)) => socket.frame(mqtt, frames),
             (Some(tls), None) => tls::send(tls, mqtt),
             (None, Some(socket)) => socket.frame(mqtt, outgoing),
             (None, None) => outgoing.extend_from_slice(mqtt),

@@ -5,7 +5,7 @@ use crate::codec::{PacketId, QoS, SubscriptionOptions};
 use crate::journal::appender::Appender;
 use crate::journal::frame::{FRAME_HEADER, Position, headers, stamp};
 use crate::journal::record::{
-    Ids, MessageRecord, Place, QueuedRecord, Record, SessionNumber, SessionRecord, Transaction, WillRecord,
+    Facts, Ids, MessageRecord, Place, QueuedRecord, Record, SessionNumber, SessionRecord, Transaction, WillRecord,
 };
 use crate::journal::segment::{SEGMENT_HEADER, SegmentHeader, encode_seal};
 use crate::session::message::{Author, Kind, Publication};
@@ -136,6 +136,7 @@ pub(in crate::journal) fn session(number: u64) -> Record<'static> {
         session: SessionNumber(number),
         client_id: ["willow", "oak", "elm", "ash"][number as usize % 4],
         username: None,
+        facts: Facts::default(),
         listener: 0,
         connection: 1,
         keep_alive: 60,

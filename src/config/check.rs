@@ -1,0 +1,522 @@
+//! Rules between keys: what one asks of another, and what has no meaning beside it.
+
+use std::collections::BTreeMap;
+
+use super::error::{ConfigError, Fault, Origin};
+use super::load::{Said, Saying};
+use super::section::{Place, Section};
+use super::{Authenticator, AuthenticatorKind, ClientCertificates, Config, Identities, Listener, ListenerKind};
+
+/// Algorithms of JSON Web Tokens, without the one that signs nothing.
+const ALGORITHMS: [&str; 12] =
+    ["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+
+/// Checks all rules between keys.
+///
+/// # Errors
+/// The first that is broken.
+pub(super) fn check(config: &Config, said: &Said) -> Result<(), ConfigError> {
+    for index in 0..config.authenticators.len() {
+        let item = Item { said, list: "authenticators", index };
+        check_authenticator(&item, &config.authenticators)?;
+    }
+    if config.listeners.is_empty() {
+        return Err(Item { said, list: "listeners", index: 0 }.missing("", "nobody could connect; add a [[listeners]]"));
+    }
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let item = Item { said, list: "listeners", index };
+        check_place(&item, &config.listeners)?;
+        check_listener(&item, listener)?;
+        check_who_may_connect(&item, listener, &config.authenticators)?;
+    }
+    for (index, Identities { users, .. }) in config.identities.iter().enumerate() {
+        if users.is_empty() {
+            let item = Item { said, list: "identities", index };
+            return Err(item.missing("users", "it says whom the entry is about"));
+        }
+    }
+    Ok(())
+}
+
+/// One item of a list, for errors about it.
+struct Item<'a> {
+    said: &'a Said,
+    list: &'static str,
+    index: usize,
+}
+
+impl Item<'_> {
+    /// The setting of a key, or else what the item itself is said by.
+    fn saying(&self, key: &str) -> Saying {
+        let (list, index) = (self.list, self.index);
+        let path = if key.is_empty() { list.to_owned() } else { format!("{list}.{index}.{key}") };
+        let shown = if key.is_empty() { list.to_owned() } else { format!("{list}.{key}") };
+        match self.said.get(&path) {
+            Some(saying) => saying.clone(),
+            None => {
+                let of_item = self.said.get(&format!("{list}.{index}")).or_else(|| self.said.get(list));
+                let origin = of_item.map_or(Origin::Default, |saying| saying.origin.clone());
+                Saying { origin, key: shown, value: default_of(list, key) }
+            }
+        }
+    }
+
+    fn is_said(&self, key: &str) -> bool {
+        self.said.get(&format!("{}.{}.{key}", self.list, self.index)).is_some()
+    }
+
+    fn refused(&self, key: &str, reason: impl Into<String>, allowed: &str) -> ConfigError {
+        self.saying(key).refused(reason.into(), allowed)
+    }
+
+    fn missing(&self, key: &str, reason: impl Into<String>) -> ConfigError {
+        let Saying { origin, key, .. } = self.saying(key);
+        ConfigError::new(origin, key, Fault::Missing { reason: reason.into() })
+    }
+
+    /// Refuses keys that `has_meaning` says no to, unless they are as they are by default.
+    fn refuse_idle<T: Section + Default>(
+        &self,
+        item: &T,
+        context: &str,
+        has_meaning: impl Fn(&str) -> bool,
+    ) -> Result<(), ConfigError> {
+        let defaults = values(&T::default());
+        for (key, value) in values(item) {
+            if !has_meaning(&key) && defaults.get(&key) != Some(&value) {
+                return Err(self.refused(&key, format!("this has no meaning {context}"), "nothing"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value that a key has in an item that does not say it.
+fn default_of(list: &str, key: &str) -> String {
+    let groups = Config::default().groups();
+    let keys = groups.into_iter().filter(|group| group.place.path == list).flat_map(|group| group.keys);
+    keys.into_iter().find(|of_item| of_item.name == key).and_then(|key| key.value).unwrap_or_else(|| "unset".to_owned())
+}
+
+/// All keys of an item with their values as they are printed.
+fn values(item: &impl Section) -> BTreeMap<String, Option<String>> {
+    let mut groups = Vec::new();
+    item.describe(Place::default(), &[], &mut groups);
+    let keys = groups.into_iter().flat_map(|group| {
+        group.keys.into_iter().map(move |key| (group.place.key(key.name), key.value)).collect::<Vec<_>>()
+    });
+    keys.collect()
+}
+
+fn check_authenticator(item: &Item<'_>, all: &[Authenticator]) -> Result<(), ConfigError> {
+    use AuthenticatorKind::{Certificate, Http, Jwt, Password};
+    let authenticator = &all[item.index];
+    if authenticator.name.is_empty() {
+        return Err(item.missing("name", "listeners and the log call the authenticator by it"));
+    }
+    if all[..item.index].iter().any(|other| other.name == authenticator.name) {
+        return Err(item.refused("name", "another authenticator has this name", "names that differ"));
+    }
+    let kind = authenticator.kind;
+    item.refuse_idle(authenticator, &format!("for kind {}", named(kind)), |key| match key {
+        "name" | "kind" => true,
+        "file" => matches!(kind, Password | Jwt),
+        "username_from" => kind == Certificate,
+        "url" | "authorities" | "timeout" | "requests_max" | "failures_max" | "pause" => kind == Http,
+        _ => kind == Jwt,
+    })?;
+    match kind {
+        Password if authenticator.file.is_none() => {
+            Err(item.missing("file", "kind \"password\" needs a password file"))
+        }
+        Jwt if authenticator.file.is_none() => Err(item.missing("file", "kind \"jwt\" needs a key or a key set")),
+        Jwt => check_algorithms(item, &authenticator.algorithms),
+        Http => check_service(item, authenticator),
+        _ => Ok(()),
+    }
+}
+
+fn check_algorithms(item: &Item<'_>, algorithms: &[String]) -> Result<(), ConfigError> {
+    if algorithms.is_empty() {
+        return Err(item.missing("algorithms", "a token must not choose by what it is checked"));
+    }
+    match algorithms.iter().find(|&algorithm| !ALGORITHMS.contains(&algorithm.as_str())) {
+        None => Ok(()),
+        Some(unknown) => {
+            let reason = format!("{unknown:?} is not one of the algorithms");
+            Err(item.refused("algorithms", reason, &ALGORITHMS.join(", ")))
+        }
+    }
+}
+
+fn check_service(item: &Item<'_>, authenticator: &Authenticator) -> Result<(), ConfigError> {
+    let Some(url) = &authenticator.url else {
+        return Err(item.missing("url", "kind \"http\" needs the address of its service"));
+    };
+    match url.split_once("://") {
+        Some(("http", _)) if authenticator.authorities.is_some() => {
+            Err(item.refused("authorities", "this has no meaning without TLS", "an https:// address in url"))
+        }
+        Some(("https", _)) if authenticator.authorities.is_none() => {
+            Err(item.missing("authorities", "https needs the authorities that the service's certificate comes from"))
+        }
+        Some(("http" | "https", host)) if !host.is_empty() => Ok(()),
+        _ => Err(item.refused("url", "this is no address of a service", "http://… or https://…")),
+    }
+}
+
+/// Where it listens: no two at the same place, and each at one of the places that its kind can be at.
+fn check_place(item: &Item<'_>, all: &[Listener]) -> Result<(), ConfigError> {
+    let listener = &all[item.index];
+    let before = &all[..item.index];
+    let is_unix = listener.kind == ListenerKind::Unix;
+    let is_passed = listener.systemd.is_some();
+    let context = match is_passed {
+        true => "beside systemd, which has opened the socket".to_owned(),
+        false => format!("for kind {}", named(listener.kind)),
+    };
+    item.refuse_idle(listener, &context, |key| match key {
+        "address" => listener.has_address(),
+        "path" | "mode" | "owner" => is_unix && !is_passed,
+        "backlog" => !is_passed,
+        _ => true,
+    })?;
+    if is_unix && !is_passed && listener.path.is_none() {
+        return Err(item.missing("path", "kind \"unix\" needs a path, or a socket of systemd"));
+    }
+    if let Some(owner) = &listener.owner
+        && (owner.matches(':').count() > 1 || owner == ":")
+    {
+        return Err(item.refused("owner", "this names no owner", "\"user\", \"user:group\" or \":group\""));
+    }
+    let (differ, reason) = ("places that differ", |what: &str| format!("another listener has this {what}"));
+    if listener.path.is_some() && before.iter().any(|other| other.path == listener.path) {
+        return Err(item.refused("path", reason("path"), differ));
+    }
+    if is_passed && before.iter().any(|other| other.systemd == listener.systemd) {
+        return Err(item.refused("systemd", reason("socket"), differ));
+    }
+    if listener.has_address() && before.iter().any(|other| other.has_address() && collide(other, listener)) {
+        return Err(item.refused("address", reason("address"), differ));
+    }
+    Ok(())
+}
+
+/// Whether two addresses cannot be listened on at a time. Port 0 is a free one, another each time.
+fn collide(one: &Listener, other: &Listener) -> bool {
+    let [one, other] = [one.address, other.address];
+    let covers = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || one.is_ipv4() == other.is_ipv4() && covers)
+}
+
+/// What its kind asks for.
+fn check_listener(item: &Item<'_>, listener: &Listener) -> Result<(), ConfigError> {
+    let kind = listener.kind;
+    item.refuse_idle(listener, &format!("for kind {}", named(kind)), |key| match key {
+        "certificates" | "keys" | "tls_version_min" | "client_certificates" => kind.has_tls(),
+        "client_authorities" | "client_revocations" => kind.has_tls(),
+        "websocket_path" | "websocket_origins" => kind.has_websocket(),
+        "proxy_senders" => kind != ListenerKind::Unix,
+        _ => true,
+    })?;
+    if kind.has_tls() {
+        check_tls(item, listener)?;
+    }
+    if kind.has_websocket() && !listener.websocket_path.starts_with('/') {
+        return Err(item.refused("websocket_path", "this does not begin with a slash", "such as \"/mqtt\""));
+    }
+    match (listener.proxy_protocol, listener.proxy_senders.is_empty()) {
+        (true, true) if kind != ListenerKind::Unix => {
+            Err(item.missing("proxy_senders", "with proxy_protocol, it must be said whose headers are believed"))
+        }
+        (false, false) => Err(item.refused(
+            "proxy_senders",
+            "this has no meaning without the PROXY protocol",
+            "proxy_protocol = true",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_tls(item: &Item<'_>, listener: &Listener) -> Result<(), ConfigError> {
+    let kind = named(listener.kind);
+    let (certificates, keys) = (listener.certificates.len(), listener.keys.len());
+    if certificates == 0 {
+        return Err(item.missing("certificates", format!("kind {kind} needs a certificate")));
+    }
+    if keys != certificates {
+        let reason = format!("there are {certificates} certificates and {keys} keys");
+        return Err(item.refused("keys", reason, "one key for each certificate, in the same order"));
+    }
+    let asks = listener.client_certificates != ClientCertificates::None;
+    let needs = "this has no meaning as long as clients are not asked for certificates";
+    let allowed = "client_certificates = \"optional\" or \"required\"";
+    match (asks, &listener.client_authorities) {
+        (true, None) => {
+            let reason = "it must be said which authorities client certificates must come from";
+            Err(item.missing("client_authorities", reason))
+        }
+        (false, Some(_)) => Err(item.refused("client_authorities", needs, allowed)),
+        (false, None) if !listener.client_revocations.is_empty() => {
+            Err(item.refused("client_revocations", needs, allowed))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Somebody can connect, and what is to be asked of them can be asked.
+fn check_who_may_connect(
+    item: &Item<'_>,
+    listener: &Listener,
+    authenticators: &[Authenticator],
+) -> Result<(), ConfigError> {
+    for name in listener.authenticators.iter().flatten() {
+        let Some(authenticator) = authenticators.iter().find(|authenticator| authenticator.name == *name) else {
+            let names: Vec<_> = authenticators.iter().map(|authenticator| authenticator.name.as_str()).collect();
+            let allowed = format!("names of [[authenticators]]; there are: {}", names.join(", "));
+            return Err(item.refused("authenticators", format!("there is no authenticator {name:?}"), &allowed));
+        };
+        if !listener.can_ask(authenticator.kind) {
+            let (reason, allowed) = match authenticator.kind {
+                AuthenticatorKind::Peer => ("needs to know the process at the other end", "it on kind \"unix\""),
+                _ => ("needs client certificates", "it with client_certificates, or with proxy_protocol"),
+            };
+            return Err(item.refused("authenticators", format!("{name:?} {reason}"), allowed));
+        }
+    }
+    if listener.anonymous || !listener.authenticators_of(authenticators).is_empty() {
+        return Ok(());
+    }
+    let key = match listener.has_address() {
+        _ if item.is_said("anonymous") => "anonymous",
+        true => "address",
+        false => "kind",
+    };
+    let reason = "nobody could connect here: there is no authenticator, and clients without credentials are let in on \
+                  loopback addresses only, unless anonymous = true says otherwise";
+    Err(item.refused(key, reason, "a listener with authenticators, or with anonymous = true"))
+}
+
+/// The name of a kind as the file has it.
+fn named<T: super::section::Named>(kind: T) -> String {
+    T::NAMES.iter().find(|(choice, _)| *choice == kind).map_or(String::new(), |(_, name)| format!("{name:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{File, Sources};
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        Config::load(Sources { file: Some(File { name: "f", text }), ..Sources::default() })
+    }
+
+    fn message(text: &str) -> String {
+        load(text).err().map_or_else(|| panic!("taken: {text}"), |error| error.to_string())
+    }
+
+    /// Every one of `cases` is refused with a message that begins as it says.
+    fn assert_refused(cases: &[(&str, &str)]) {
+        for (text, begins) in cases {
+            let message = message(text);
+            assert!(message.starts_with(begins), "{message}\n{text}");
+        }
+    }
+
+    const PASSWORDS: &str = "[[authenticators]]\nname = 'staff'\nfile = 'passwords'\n";
+    const TLS: &str = "[[listeners]]\nkind = 'tls'\nanonymous = true\ncertificates = ['c']\nkeys = ['k']\n";
+    const UNIX: &str = "[[listeners]]\nkind = 'unix'\nanonymous = true\npath = '/run/a'\n";
+
+    #[test]
+    fn who_says_nothing_lets_anonymous_clients_in_on_loopback_without_authenticators() {
+        let anonymous = |text: &str| load(text).unwrap().listeners[0].anonymous;
+        assert!(anonymous(""));
+        assert!(anonymous("[[listeners]]\naddress = '[::1]:1883'\n"));
+        assert!(!anonymous(PASSWORDS));
+        assert!(!anonymous(&format!("[[listeners]]\naddress = '0.0.0.0:1883'\n{PASSWORDS}")));
+        assert!(anonymous(&format!("[[listeners]]\nauthenticators = []\n{PASSWORDS}")), "nobody is asked there");
+        assert!(!anonymous(&format!("[[listeners]]\nkind = 'unix'\npath = 'a'\n{PASSWORDS}")));
+        // What is said is taken, wherever the listener is.
+        assert!(anonymous("[[listeners]]\naddress = '0.0.0.0:1883'\nanonymous = true\n"));
+        assert!(!anonymous(&format!("[[listeners]]\nanonymous = false\n{PASSWORDS}")));
+        assert!(anonymous(&format!("[[listeners]]\nanonymous = true\n{PASSWORDS}")));
+    }
+
+    #[test]
+    fn a_listener_that_nobody_could_connect_to_is_refused() {
+        assert_eq!(
+            message("[[listeners]]\n[[listeners]]\naddress = '0.0.0.0:1884'\n"),
+            "f:3: listeners.address = '0.0.0.0:1884': nobody could connect here: there is no authenticator, and clients \
+             without credentials are let in on loopback addresses only, unless anonymous = true says otherwise; \
+             allowed: a listener with authenticators, or with anonymous = true"
+        );
+        assert_refused(&[
+            ("[[listeners]]\nanonymous = false\n", "f:2: listeners.anonymous = false: nobody could connect"),
+            ("[[listeners]]\npath = 'a'\nkind = 'unix'\n", "f:3: listeners.kind = 'unix': nobody could connect"),
+            ("[[listeners]]\nsystemd = 'mqtt'\n", "f:1: listeners.kind = \"tcp\": nobody could connect"),
+            ("listeners = []", "f:1: listeners is not set: nobody could connect; add a [[listeners]]"),
+            (
+                "[[authenticators]]\nname = 'uid'\nkind = 'peer'\n[[listeners]]\naddress = '0.0.0.0:1'\n",
+                "f:5: listeners.address = '0.0.0.0:1': nobody could connect",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn no_two_listeners_are_at_one_place() {
+        let two = |one: &str, other: &str| format!("[[listeners]]\n{one}\n[[listeners]]\n{other}\n");
+        assert_eq!(
+            message(&two("address = '127.0.0.1:5'", "address = '127.0.0.1:5'")),
+            "f:4: listeners.address = '127.0.0.1:5': another listener has this address; allowed: places that differ"
+        );
+        assert!(
+            message(&two("address = '127.0.0.1:1883'", "")).contains("listeners.address = \"127.0.0.1:1883\": another")
+        );
+        let everywhere = two("address = '127.0.0.1:5'", "address = '0.0.0.0:5'\nanonymous = true");
+        assert!(message(&everywhere).contains("another listener has this address"));
+        let unix = |path| format!("kind = 'unix'\nanonymous = true\npath = '{path}'");
+        assert!(message(&two(&unix("/a"), &unix("/a"))).contains("listeners.path = '/a': another"));
+        let passed = |name| format!("systemd = '{name}'\nanonymous = true");
+        assert!(message(&two(&passed("a"), &passed("a"))).contains("listeners.systemd = 'a': another"));
+
+        assert!(load(&two("address = '127.0.0.1:0'", "address = '127.0.0.1:0'")).is_ok());
+        assert!(load(&two("address = '0.0.0.0:5'\nanonymous = true", "address = '[::]:5'\nanonymous = true")).is_ok());
+        assert!(load(&two(&unix("/a"), &unix("/b"))).is_ok());
+        assert!(load(&two(&passed("a"), &passed("b"))).is_ok());
+        assert!(load(&two(&passed("a"), "")).is_ok());
+    }
+
+    #[test]
+    fn a_place_belongs_to_a_kind() {
+        assert_refused(&[
+            ("[[listeners]]\nkind = 'unix'\n", "f:1: listeners.path is not set: kind \"unix\" needs a path"),
+            ("[[listeners]]\npath = '/a'\n", "f:2: listeners.path = '/a': this has no meaning for kind \"tcp\""),
+            ("[[listeners]]\nmode = '0600'\n", "f:2: listeners.mode = '0600': this has no meaning"),
+            ("[[listeners]]\nowner = 'a'\n", "f:2: listeners.owner = 'a': this has no meaning"),
+            (&format!("{UNIX}address = '127.0.0.1:2'\n"), "f:5: listeners.address = '127.0.0.1:2': this has no"),
+            (&format!("{UNIX}systemd = 'a'\n"), "f:4: listeners.path = '/run/a': this has no meaning beside systemd"),
+            (&format!("{UNIX}owner = 'a:b:c'\n"), "f:5: listeners.owner = 'a:b:c': this names no owner"),
+            ("[[listeners]]\nsystemd = 'a'\naddress = '127.0.0.1:2'\n", "f:3: listeners.address"),
+        ]);
+        for good in ["owner = 'a'", "owner = 'a:b'", "owner = ':b'", "mode = '0600'"] {
+            load(&format!("{UNIX}{good}\n")).unwrap();
+        }
+        load("[[listeners]]\nkind = 'unix'\nanonymous = true\nsystemd = 'a'\n").unwrap();
+    }
+
+    #[test]
+    fn tls_needs_certificates_with_keys_and_nobody_else_does() {
+        let tls = "[[listeners]]\nkind = 'tls'\n";
+        let asking = format!("{TLS}client_certificates = 'required'\n");
+        assert_refused(&[
+            (tls, "f:1: listeners.certificates is not set: kind \"tls\" needs a certificate"),
+            (
+                &format!("{tls}certificates = ['a', 'b']\nkeys = ['k']\n"),
+                "f:4: listeners.keys = ['k']: there are 2 certificates and 1 keys; allowed: one key for each",
+            ),
+            ("[[listeners]]\ncertificates = ['a']\n", "f:2: listeners.certificates = ['a']: this has no meaning"),
+            ("[[listeners]]\nkind = 'ws'\ntls_version_min = '1.3'\n", "f:3: listeners.tls_version_min = '1.3': this"),
+            (&asking, "f:1: listeners.client_authorities is not set"),
+            (&format!("{TLS}client_authorities = 'a'\n"), "f:6: listeners.client_authorities = 'a': this has no"),
+            (&format!("{TLS}client_revocations = ['a']\n"), "f:6: listeners.client_revocations = ['a']: this has"),
+            (&format!("{tls}tls_version_min = '1.1'\n"), "f:3: listeners.tls_version_min = '1.1': it is broken"),
+        ]);
+        load(TLS).unwrap();
+        load(&format!("{asking}client_authorities = 'a'\nclient_revocations = ['b']\n")).unwrap();
+    }
+
+    #[test]
+    fn keys_of_websocket_and_the_proxy_protocol_belong_together() {
+        assert_refused(&[
+            ("[[listeners]]\nwebsocket_path = '/a'\n", "f:2: listeners.websocket_path = '/a': this has no meaning"),
+            (&format!("{TLS}websocket_origins = ['*']\n"), "f:6: listeners.websocket_origins = ['*']: this has no"),
+            (
+                "[[listeners]]\nkind = 'ws'\nwebsocket_path = 'mqtt'\n",
+                "f:3: listeners.websocket_path = 'mqtt': this does not begin with a slash",
+            ),
+            ("[[listeners]]\nproxy_senders = ['::1']\n", "f:2: listeners.proxy_senders = ['::1']: this has no meaning"),
+            ("[[listeners]]\nproxy_protocol = true\n", "f:1: listeners.proxy_senders is not set: with proxy_protocol"),
+            (&format!("{UNIX}proxy_protocol = true\nproxy_senders = ['::1']\n"), "f:6: listeners.proxy_senders"),
+        ]);
+        load("[[listeners]]\nkind = 'ws'\nwebsocket_path = '/a'\nwebsocket_origins = ['*']\n").unwrap();
+        load("[[listeners]]\nproxy_protocol = true\nproxy_senders = ['::1']\n").unwrap();
+        load(&format!("{UNIX}proxy_protocol = true\n")).unwrap();
+    }
+
+    #[test]
+    fn an_authenticator_has_a_name_of_its_own_and_the_keys_of_its_kind() {
+        let kind = |kind: &str, keys: &str| format!("[[authenticators]]\nname = 'a'\nkind = '{kind}'\n{keys}\n");
+        assert_refused(&[
+            ("[[authenticators]]\nfile = 'a'\n", "f:1: authenticators.name is not set"),
+            (&format!("{PASSWORDS}{PASSWORDS}"), "f:5: authenticators.name = 'staff': another authenticator"),
+            (&kind("password", ""), "f:1: authenticators.file is not set: kind \"password\" needs"),
+            (
+                &kind("password", "file = 'a'\nurl = 'http://a'"),
+                "f:5: authenticators.url = 'http://a': this has no meaning for kind \"password\"",
+            ),
+            (&kind("jwt", "algorithms = ['RS256']"), "f:1: authenticators.file is not set"),
+            (&kind("jwt", "file = 'a'"), "f:1: authenticators.algorithms is not set"),
+            (&kind("jwt", "file = 'a'\nalgorithms = ['none']"), "f:5: authenticators.algorithms = ['none']: \"none\""),
+            (&kind("http", ""), "f:1: authenticators.url is not set"),
+            (&kind("http", "url = 'ftp://a'"), "f:4: authenticators.url = 'ftp://a': this is no address"),
+            (&kind("http", "url = 'https://a'"), "f:1: authenticators.authorities is not set"),
+            (
+                &kind("http", "url = 'http://a'\nauthorities = 'b'"),
+                "f:5: authenticators.authorities = 'b': this has no",
+            ),
+            (&kind("peer", "username_from = 'dns'"), "f:4: authenticators.username_from = 'dns': this has no meaning"),
+            (&kind("certificate", "file = 'a'"), "f:4: authenticators.file = 'a': this has no meaning"),
+            ("[[identities]]\nconnections_max = 3\n", "f:1: identities.users is not set"),
+        ]);
+        for good in [
+            kind("certificate", "username_from = 'dns'"),
+            kind("jwt", "file = 'a'\nalgorithms = ['ES256', 'EdDSA']\nissuer = 'b'\nleeway = '5s'"),
+            kind("http", "url = 'https://a/b'\nauthorities = 'c'\ntimeout = '1s'\npause = '3s'"),
+            kind("peer", ""),
+        ] {
+            load(&format!("[[listeners]]\nanonymous = true\n{good}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_listener_names_authenticators_that_exist_and_can_tell_something() {
+        let authenticators = format!(
+            "{PASSWORDS}[[authenticators]]\nname = 'tls'\nkind = 'certificate'\n[[authenticators]]\nname = 'uid'\nkind = 'peer'\n"
+        );
+        let with = |listener: &str| format!("{listener}{authenticators}");
+        assert_refused(&[
+            (
+                &with("[[listeners]]\nauthenticators = ['stuff']\n"),
+                "f:2: listeners.authenticators = ['stuff']: there is no authenticator \"stuff\"; allowed: names of \
+                 [[authenticators]]; there are: staff, tls, uid",
+            ),
+            (
+                &with("[[listeners]]\nauthenticators = ['tls']\n"),
+                "f:2: listeners.authenticators = ['tls']: \"tls\" needs",
+            ),
+            (&with(&format!("{TLS}authenticators = ['tls']\n")), "f:6: listeners.authenticators = ['tls']: \"tls\""),
+            (&with("[[listeners]]\nauthenticators = ['uid']\n"), "f:2: listeners.authenticators = ['uid']: \"uid\""),
+        ]);
+        for good in [
+            format!("{TLS}client_certificates = 'optional'\nclient_authorities = 'a'\nauthenticators = ['tls']\n"),
+            "[[listeners]]\nproxy_protocol = true\nproxy_senders = ['::1']\nauthenticators = ['tls']\n".to_owned(),
+            format!("{UNIX}authenticators = ['uid', 'staff']\n"),
+        ] {
+            load(&with(&good)).unwrap();
+        }
+    }
+
+    #[test]
+    fn who_names_no_authenticator_has_all_that_can_tell_something() {
+        let text = format!("[[listeners]]\n{UNIX}{PASSWORDS}[[authenticators]]\nname = 'uid'\nkind = 'peer'\n");
+        let config = load(&text).unwrap();
+        let names = |listener: &Listener| {
+            let asked = listener.authenticators_of(&config.authenticators);
+            asked.into_iter().map(|authenticator| authenticator.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&config.listeners[0]), ["staff"]);
+        assert_eq!(names(&config.listeners[1]), ["staff", "uid"]);
+    }
+}

@@ -1,0 +1,51 @@
+//! What follows from the settings of a listener.
+
+use super::{Authenticator, AuthenticatorKind, ClientCertificates, Listener, ListenerKind};
+
+impl ListenerKind {
+    /// Whether clients speak TLS here.
+    pub fn has_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// Whether MQTT comes in WebSocket frames here.
+    pub fn has_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+}
+
+impl Listener {
+    /// Whether it has an IP address, and only the machine itself can reach it. Of a socket that systemd has opened, the settings
+    /// do not say where it is.
+    pub fn is_on_loopback(&self) -> bool {
+        self.has_address() && self.address.ip().is_loopback()
+    }
+
+    /// Whether it listens at [`Listener::address`].
+    pub fn has_address(&self) -> bool {
+        self.kind != ListenerKind::Unix && self.systemd.is_none()
+    }
+
+    /// The authenticators that are asked about its clients, in this order. Where it names none, it is all that can tell anything
+    /// about clients of its kind.
+    pub fn authenticators_of<'a>(&self, all: &'a [Authenticator]) -> Vec<&'a Authenticator> {
+        match &self.authenticators {
+            None => all.iter().filter(|authenticator| self.can_ask(authenticator.kind)).collect(),
+            Some(names) => {
+                names.iter().filter_map(|name| all.iter().find(|authenticator| authenticator.name == *name)).collect()
+            }
+        }
+    }
+
+    /// Whether its clients can have what this kind of authenticator looks at.
+    pub(super) fn can_ask(&self, kind: AuthenticatorKind) -> bool {
+        match kind {
+            AuthenticatorKind::Password | AuthenticatorKind::Jwt | AuthenticatorKind::Http => true,
+            // A proxy that ended TLS passes the name of the certificate on.
+            AuthenticatorKind::Certificate => {
+                self.proxy_protocol || self.kind.has_tls() && self.client_certificates != ClientCertificates::None
+            }
+            AuthenticatorKind::Peer => self.kind == ListenerKind::Unix,
+        }
+    }
+}

@@ -1,0 +1,507 @@
+//! What is known of the addresses that connections come from, whichever shard they reach.
+//!
+//! An address has connections, takes tokens for new ones, and fails to authenticate. Its connections are counted exactly: there are no
+//! more entries for that than connections. All else is a memory of bounded size: an attacker who has many addresses (and whoever has
+//! one IPv6 network has many) can make it forget others, the oldest first and those that are banned last, but cannot make it grow.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU64;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::bucket::Bucket;
+use crate::config::Config;
+use crate::timer::Moment;
+
+/// The table is cut into so many parts, each with a lock of its own: shards rarely meet at one.
+const PARTS: usize = 16;
+/// Addresses that a part remembers: what fits into 4096 places of a hash table. All parts together are below 4 MiB.
+const RECORDS_MAX: usize = 3584;
+/// How many go at once when there is no room. It takes a look at all of them, so it is not done for one.
+const FORGOTTEN_AT_ONCE: usize = RECORDS_MAX / 4;
+
+/// Where a connection comes from: an IPv4 address, or the /64 network of an IPv6 address, all of which usually belongs to one customer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Source(
+    /// The network part of the IPv6 address. An IPv4 address is below 0:ffff::/32, which is no network: the standards reserve ::/8.
+    NonZeroU64,
+);
+
+impl Source {
+    const IPV4: u64 = 0x0000_ffff_0000_0000;
+
+    /// The source of connections from `address`.
+    pub(crate) fn of(address: IpAddr) -> Self {
+        let network = match address.to_canonical() {
+            IpAddr::V4(address) => Self::IPV4 | u64::from(u32::from(address)),
+            IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
+        };
+        // The loopback address ::1 is in the network with the number 0.
+        Self(NonZeroU64::new(network).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+/// As people write it: `192.0.2.1` or `2001:db8::/64`.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get() {
+            1 => write!(f, "{}", Ipv6Addr::LOCALHOST),
+            network if network >> 32 == Self::IPV4 >> 32 => write!(f, "{}", Ipv4Addr::from(network as u32)),
+            network => write!(f, "{}/64", Ipv6Addr::from(u128::from(network) << 64)),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a connection is closed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Objection {
+    /// Its address failed to authenticate too often.
+    Banned,
+    /// Its address has `limits.connections_per_source_max` connections.
+    TooMany,
+    /// Its address opened `limits.connection_rate_per_source_max` connections within a second.
+    TooFast,
+}
+
+/// Bounds on one address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SourceLimits {
+    pub(crate) connections_max: Option<u32>,
+    pub(crate) connection_rate_max: Option<u32>,
+    /// Zero: nobody is banned.
+    pub(crate) failures_max: u32,
+    pub(crate) failure_window: Duration,
+    pub(crate) ban_time: Duration,
+}
+
+impl SourceLimits {
+    /// What the operator has set.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            connections_max: config.limits.connections_per_source_max,
+            connection_rate_max: config.limits.connection_rate_per_source_max,
+            failures_max: config.security.failures_max,
+            failure_window: config.security.failure_window,
+            ban_time: config.security.ban_time,
+        }
+    }
+}
+
+/// All addresses.
+pub(crate) struct Sources {
+    limits: SourceLimits,
+    parts: [Mutex<Part>; PARTS],
+    hasher: ahash::RandomState,
+}
+
+#[derive(Default)]
+struct Part {
+    /// How many connections each address has. Empty where that is not limited.
+    connections: HashMap<Source, u32, ahash::RandomState>,
+    records: HashMap<Source, Record, ahash::RandomState>,
+}
+
+/// What is remembered of an address.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    /// For new connections.
+    tokens: Bucket,
+    /// Since `failing_since`.
+    failures: u32,
+    /// The first failure that counts. The window begins with it: it does not slide, and what it ends with is forgotten.
+    failing_since: Moment,
+    /// It is turned away before that.
+    banned_until: Moment,
+    /// The last time that it did anything.
+    seen: Moment,
+}
+
+impl Sources {
+    /// No address is known yet.
+    pub(crate) fn new(limits: SourceLimits) -> Self {
+        Self { limits, parts: Default::default(), hasher: ahash::RandomState::new() }
+    }
+
+    /// Counts a connection from `source` in, and takes a token for it.
+    ///
+    /// # Errors
+    /// Why it must be closed; it is not counted then.
+    pub(crate) fn enter(&self, source: Source, now: Moment) -> Result<(), Objection> {
+        self.count_in(source, now, true)
+    }
+
+    /// As [`Sources::enter`], but leaves the token where it is: for a connection that will not stay.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn enter_briefly(&self, source: Source, now: Moment) -> Result<(), Objection> {
+        self.count_in(source, now, false)
+    }
+
+    fn count_in(&self, source: Source, now: Moment, takes_token: bool) -> Result<(), Objection> {
+        let mut part = self.part(source);
+        if part.is_banned(source, now) {
+            return Err(Objection::Banned);
+        }
+        if let Some(max) = self.limits.connections_max
+            && part.connections.get(&source).is_some_and(|&connections| connections >= max)
+        {
+            return Err(Objection::TooMany);
+        }
+        if let Some(rate) = self.limits.connection_rate_max {
+            let tokens = &mut part.record(source, now, &self.limits).tokens;
+            let has_token = if takes_token { tokens.take(rate, now) } else { tokens.has_token(rate, now) };
+            if !has_token {
+                return Err(Objection::TooFast);
+            }
+        }
+        if self.limits.connections_max.is_some() {
+            *part.connections.entry(source).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Counts a connection from `source` out.
+    pub(crate) fn leave(&self, source: Source) {
+        if self.limits.connections_max.is_none() {
+            return;
+        }
+        if let Entry::Occupied(mut connections) = self.part(source).connections.entry(source) {
+            *connections.get_mut() -= 1;
+            if *connections.get() == 0 {
+                connections.remove();
+            }
+        }
+    }
+
+    /// Notes that a client at `source` gave wrong credentials; whether this was one too often, so that the source is banned from now on.
+    ///
+    /// What it does right in between does not excuse it: whoever has one account could otherwise try the passwords of all others.
+    pub(crate) fn note_failure(&self, source: Source, now: Moment) -> bool {
+        let limits = &self.limits;
+        if limits.failures_max == 0 {
+            return false;
+        }
+        let mut part = self.part(source);
+        let record = part.record(source, now, limits);
+        if now < record.banned_until {
+            return false; // On a connection from before. The ban is not renewed: its end is what we said.
+        }
+        if now.duration_since(record.failing_since) >= limits.failure_window {
+            record.failures = 0;
+        }
+        if record.failures == 0 {
+            record.failing_since = now;
+        }
+        record.failures += 1;
+        let is_ban = record.failures >= limits.failures_max;
+        if is_ban {
+            record.failures = 0;
+            record.banned_until = now + limits.ban_time;
+        }
+        is_ban
+    }
+
+    /// Whether `source` is banned.
+    pub(crate) fn is_banned(&self, source: Source, now: Moment) -> bool {
+        self.part(source).is_banned(source, now)
+    }
+
+    fn part(&self, source: Source) -> MutexGuard<'_, Part> {
+        let part = self.hasher.hash_one(source) as usize % PARTS;
+        self.parts[part].lock().expect("a panic ends the process")
+    }
+}
+
+impl Part {
+    fn is_banned(&self, source: Source, now: Moment) -> bool {
+        self.records.get(&source).is_some_and(|record| now < record.banned_until)
+    }
+
+    /// What is remembered of `source`, from now on if it was nothing so far.
+    fn record(&mut self, source: Source, now: Moment, limits: &SourceLimits) -> &mut Record {
+        if self.records.len() >= RECORDS_MAX && !self.records.contains_key(&source) {
+            self.forget_some(now, limits);
+        }
+        let record = self.records.entry(source).or_insert_with(|| Record {
+            tokens: Bucket::full(limits.connection_rate_max.unwrap_or(0), now),
+            failures: 0,
+            failing_since: now,
+            banned_until: Moment::ZERO,
+            seen: now,
+        });
+        record.seen = now;
+        record
+    }
+
+    /// Forgets those that are as good as unknown, and if that are not enough, those that were not seen for longest.
+    fn forget_some(&mut self, now: Moment, limits: &SourceLimits) {
+        self.records.retain(|_, record| !record.is_blank(now, limits));
+        let excess = (self.records.len() + FORGOTTEN_AT_ONCE).saturating_sub(RECORDS_MAX);
+        if excess == 0 {
+            return;
+        }
+        let worth = |(&source, record): (&Source, &Record)| (now < record.banned_until, record.seen, source.0);
+        let mut by_worth: Vec<_> = self.records.iter().map(worth).collect();
+        by_worth.select_nth_unstable(excess - 1);
+        for &(_, _, source) in &by_worth[..excess] {
+            self.records.remove(&Source(source));
+        }
+    }
+}
+
+impl Record {
+    /// It says no more than no record.
+    fn is_blank(&self, now: Moment, limits: &SourceLimits) -> bool {
+        self.banned_until <= now
+            && (self.failures == 0 || now.duration_since(self.failing_since) >= limits.failure_window)
+            && self.tokens.is_full(limits.connection_rate_max.unwrap_or(0), now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: Moment = Moment::from_micros(1_700_000_000_000_000);
+    const NO_LIMITS: SourceLimits = SourceLimits {
+        connections_max: None,
+        connection_rate_max: None,
+        failures_max: 0,
+        failure_window: Duration::from_secs(60),
+        ban_time: Duration::from_secs(300),
+    };
+
+    fn source(address: &str) -> Source {
+        Source::of(address.parse().unwrap())
+    }
+
+    fn later(seconds: u64) -> Moment {
+        START + Duration::from_secs(seconds)
+    }
+
+    impl Sources {
+        fn records(&self) -> usize {
+            self.parts.iter().map(|part| part.lock().unwrap().records.len()).sum()
+        }
+
+        fn counted(&self) -> usize {
+            self.parts.iter().map(|part| part.lock().unwrap().connections.len()).sum()
+        }
+    }
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_an_ipv6_network() {
+        for (one, other, is_same) in [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("2001:db8::1", "2001:db8::ffff:1", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("127.0.0.1", "::1", false),
+        ] {
+            assert_eq!(source(one) == source(other), is_same, "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn a_source_reads_as_people_write_it() {
+        for (address, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("0.0.0.0", "0.0.0.0"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(source(address).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn failures_within_the_window_ban_and_the_ban_ends() {
+        let sources = Sources::new(SourceLimits { failures_max: 3, ..NO_LIMITS });
+        let (bad, good) = (source("192.0.2.1"), source("192.0.2.2"));
+        assert!(!sources.note_failure(bad, later(0)));
+        assert!(!sources.note_failure(bad, later(59)));
+        // The first one does not count any more.
+        assert!(!sources.note_failure(bad, later(60)));
+        assert!(!sources.note_failure(bad, later(61)));
+        assert!(sources.note_failure(bad, later(62)));
+        assert_eq!(sources.enter(bad, later(62)), Err(Objection::Banned));
+        assert_eq!(sources.enter(good, later(62)), Ok(()));
+        // On a connection from before: the ban ends when it was said to.
+        assert!(!sources.note_failure(bad, later(300)));
+        assert!(sources.is_banned(bad, later(361)));
+        assert!(!sources.is_banned(bad, later(362)));
+        assert!(!sources.note_failure(bad, later(362)), "it begins anew");
+    }
+
+    #[test]
+    fn whoever_has_many_addresses_does_not_make_us_grow() {
+        let limits = SourceLimits { failures_max: 2, connection_rate_max: Some(1), ..NO_LIMITS };
+        let sources = Sources::new(limits);
+        let banned = source("192.0.2.1");
+        assert!(!sources.note_failure(banned, START));
+        assert!(sources.note_failure(banned, START));
+        for network in 1..4 * (PARTS * RECORDS_MAX) as u128 {
+            let address = Ipv6Addr::from((0x2001_0db8 << 96) | (network << 64));
+            let now = START + Duration::from_millis(network as u64 / 10_000);
+            sources.note_failure(Source::of(address.into()), now);
+            assert_eq!(sources.enter(Source::of(address.into()), now), Ok(()));
+        }
+        assert!(sources.records() <= PARTS * RECORDS_MAX);
+        assert!(sources.is_banned(banned, later(200)), "those that are banned are forgotten last");
+    }
+
+    #[test]
+    fn those_that_say_nothing_any_more_are_forgotten_first() {
+        let sources = Sources::new(SourceLimits { failures_max: 2, ..NO_LIMITS });
+        let mut part = Part::default();
+        let addresses: Vec<_> =
+            (0..RECORDS_MAX as u32 + 1).map(|address| Source::of(Ipv4Addr::from(address).into())).collect();
+        let (stale, fresh) = addresses.split_at(FORGOTTEN_AT_ONCE);
+        for (sources_then, then) in [(stale, later(0)), (fresh, later(59))] {
+            for &source in sources_then {
+                let now = if source == *addresses.last().unwrap() { later(60) } else { then };
+                part.record(source, now, &sources.limits).failures = 1;
+            }
+        }
+        assert_eq!(part.records.len(), fresh.len());
+        assert!(fresh.iter().all(|source| part.records.contains_key(source)));
+    }
+
+    #[test]
+    fn there_are_no_more_counts_than_connections() {
+        let sources = Sources::new(SourceLimits { connections_max: Some(2), ..NO_LIMITS });
+        let addresses: Vec<_> = (0..1000_u32).map(|address| Source::of(Ipv4Addr::from(address).into())).collect();
+        addresses.iter().for_each(|&source| sources.enter(source, START).unwrap());
+        assert_eq!((sources.counted(), sources.records()), (1000, 0));
+        addresses.iter().for_each(|&source| sources.leave(source));
+        assert_eq!(sources.counted(), 0);
+    }
+
+    /// What may happen at one address.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Enter,
+        EnterBriefly,
+        Leave,
+        Fail,
+    }
+
+    /// An address as the settings describe it, with all that ever happened.
+    #[derive(Default)]
+    struct Model {
+        connections: u32,
+        taken: Vec<Moment>,
+        failures: Vec<Moment>,
+        banned_until: Option<Moment>,
+    }
+
+    impl Model {
+        fn is_banned(&self, now: Moment) -> bool {
+            self.banned_until.is_some_and(|until| now < until)
+        }
+
+        fn has_token(&self, rate: u32, now: Moment) -> bool {
+            (0..self.taken.len()).all(|first| {
+                let flowed = now.duration_since(self.taken[first]).as_micros() * u128::from(rate);
+                (self.taken.len() - first + 1) as u128 * 1_000_000 <= u128::from(rate) * 1_000_000 + flowed
+            })
+        }
+
+        fn enter(&mut self, limits: &SourceLimits, now: Moment, takes_token: bool) -> Result<(), Objection> {
+            if self.is_banned(now) {
+                return Err(Objection::Banned);
+            }
+            if limits.connections_max.is_some_and(|max| self.connections >= max) {
+                return Err(Objection::TooMany);
+            }
+            if limits.connection_rate_max.is_some_and(|rate| !self.has_token(rate, now)) {
+                return Err(Objection::TooFast);
+            }
+            if takes_token {
+                self.taken.push(now);
+            }
+            self.connections += 1;
+            Ok(())
+        }
+
+        fn fail(&mut self, limits: &SourceLimits, now: Moment) -> bool {
+            if limits.failures_max == 0 || self.is_banned(now) {
+                return false;
+            }
+            if self.failures.first().is_some_and(|&first| now.duration_since(first) >= limits.failure_window) {
+                self.failures.clear();
+            }
+            self.failures.push(now);
+            let is_ban = self.failures.len() as u32 >= limits.failures_max;
+            if is_ban {
+                self.failures.clear();
+                self.banned_until = Some(now + limits.ban_time);
+            }
+            is_ban
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![Just(Step::Enter), Just(Step::EnterBriefly), Just(Step::Leave), Just(Step::Fail)]
+    }
+
+    fn limits() -> impl Strategy<Value = SourceLimits> {
+        let numbers = (proptest::option::of(1_u32..4), proptest::option::of(1_u32..4), 0_u32..4);
+        (numbers, 1_u64..5, 1_u64..5).prop_map(|((connections_max, connection_rate_max, failures_max), window, ban)| {
+            SourceLimits {
+                connections_max,
+                connection_rate_max,
+                failures_max,
+                failure_window: Duration::from_secs(window),
+                ban_time: Duration::from_secs(ban),
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn sources_do_what_the_settings_say(
+            limits in limits(),
+            steps in vec((0_u8..3, step(), 0_u64..1_500_000), 1..120),
+        ) {
+            let sources = Sources::new(limits);
+            let mut models: HashMap<u8, Model> = HashMap::new();
+            let mut now = START;
+            for (number, step, gap) in steps {
+                now += Duration::from_micros(gap);
+                let source = Source::of(Ipv4Addr::new(192, 0, 2, number).into());
+                let model = models.entry(number).or_default();
+                match step {
+                    Step::Enter => prop_assert_eq!(sources.enter(source, now), model.enter(&limits, now, true)),
+                    Step::EnterBriefly => {
+                        prop_assert_eq!(sources.enter_briefly(source, now), model.enter(&limits, now, false));
+                    }
+                    Step::Leave if model.connections > 0 => {
+                        model.connections -= 1;
+                        sources.leave(source);
+                    }
+                    Step::Leave => {}
+                    Step::Fail => prop_assert_eq!(sources.note_failure(source, now), model.fail(&limits, now)),
+                }
+                prop_assert_eq!(sources.is_banned(source, now), model.is_banned(now));
+            }
+        }
+    }
+}
