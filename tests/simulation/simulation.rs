@@ -1,6 +1,6 @@
 //! The simulated owner of a set of shards.
 
-use crate::client::{Client, ClientHandle, Received, Will};
+use crate::client::{Client, ClientHandle, Received, Told, Will};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,9 @@ use willowmq::codec::{
 };
 use willowmq::config::Config;
 use willowmq::security::Identity;
-use willowmq::shard::{self, Arrival, Closed, ConnectionId, PeerMessage, Reading, Shard, ShardId};
+use willowmq::shard::{
+    self, Arrival, Closed, ConnectionId, Enhanced, Event, PeerMessage, Pressure, Reading, Shard, ShardId, Stats,
+};
 use willowmq::timer::Moment;
 
 /// SplitMix64: small, and the same everywhere.
@@ -45,6 +47,8 @@ pub(crate) struct Simulation {
     pub(crate) now: Moment,
     pub(crate) random: Random,
     pub(crate) clients: Vec<Client>,
+    /// What the shards had for the log.
+    pub(crate) events: Vec<Event>,
     channels: Vec<VecDeque<PeerMessage>>,
     owners: Vec<Vec<Option<ClientHandle>>>,
     generation: u32,
@@ -64,6 +68,7 @@ impl Simulation {
             now: Moment::ZERO,
             random: Random::new(seed),
             clients: Vec::new(),
+            events: Vec::new(),
             channels: (0..shards * shards).map(|_| VecDeque::new()).collect(),
             owners: vec![Vec::new(); shards],
             generation: 0,
@@ -87,6 +92,7 @@ impl Simulation {
             alias_maximum: 0,
             will: None,
             identity: Identity::default(),
+            arrival: Arrival::default(),
         }
     }
 
@@ -228,6 +234,19 @@ impl Simulation {
         self.clients[client.0].connection.is_some()
     }
 
+    /// A counter, over all shards.
+    pub(crate) fn count(&self, counter: impl Fn(&Stats) -> u64) -> u64 {
+        self.shards.iter().map(|shard| counter(shard.stats())).sum()
+    }
+
+    /// Memory is so short from now on.
+    pub(crate) fn set_pressure(&mut self, pressure: Pressure) {
+        for shard in &mut self.shards {
+            shard.set_pressure(self.now, pressure);
+        }
+        self.settle();
+    }
+
     // How it runs.
 
     /// Turns shards in any order until nothing is under way.
@@ -264,7 +283,8 @@ impl Simulation {
             }
         }
         self.shards[at].advance(now);
-        is_active |= self.shards[at].publish_due_wills(now, 3) > 0;
+        self.shards[at].publish_due_wills(now, 3);
+        is_active |= self.shards[at].has_due_wills();
         self.shards[at].end_turn(now);
         is_active |= self.shards[at].next_deadline().is_some_and(|deadline| deadline <= now);
         for to in 0..count {
@@ -284,7 +304,7 @@ impl Simulation {
         while let Some(id) = self.shards[at].next_output() {
             is_active |= self.deliver_output(at, id);
         }
-        while self.shards[at].next_event().is_some() {}
+        self.events.extend(std::iter::from_fn(|| self.shards[at].next_event()));
         is_active
     }
 
@@ -345,7 +365,14 @@ impl Simulation {
         let client = &mut self.clients[handle.0];
         let reply = |packet: Packet<'_>, replies: &mut Vec<u8>| codec::encode(&packet, client.version, replies);
         match packet {
-            Packet::Connack(connack) => client.connack = Some((connack.session_present, connack.reason)),
+            Packet::Connack(connack) => {
+                client.connack = Some((connack.session_present, connack.reason));
+                client.told = Told::of(connack);
+            }
+            Packet::Auth(auth) => {
+                let method = auth.authentication_method.unwrap_or_default().to_owned();
+                client.auths.push((auth.reason, method, auth.authentication_data.unwrap_or_default().to_vec()));
+            }
             Packet::Suback(suback) => client.suback.extend(suback.reasons.iter()),
             Packet::Publish(publish) => {
                 let is_news = match (publish.qos, publish.packet_id) {
@@ -442,6 +469,7 @@ pub(crate) struct Connecting<'a> {
     alias_maximum: u16,
     will: Option<Will>,
     identity: Identity,
+    arrival: Arrival,
 }
 
 impl Connecting<'_> {
@@ -496,6 +524,24 @@ impl Connecting<'_> {
         self
     }
 
+    /// It comes in by this listener.
+    pub(crate) fn listener(mut self, listener: u16) -> Self {
+        self.arrival.origin.listener = listener;
+        self
+    }
+
+    /// Its credentials end at this time.
+    pub(crate) fn valid_until(mut self, until: Moment) -> Self {
+        self.arrival.valid_until = Some(until);
+        self
+    }
+
+    /// It has gone through an enhanced authentication, which gives it this at last.
+    pub(crate) fn enhanced(mut self, method: &str, data: &[u8]) -> Self {
+        self.arrival.enhanced = Some(Enhanced { method: method.into(), data: data.to_vec() });
+        self
+    }
+
     /// Sends the CONNECT, and lets nothing happen yet.
     pub(crate) fn only(&mut self) -> ClientHandle {
         let mut connect = Connect::new(self.version, &self.name);
@@ -505,6 +551,7 @@ impl Connecting<'_> {
         connect.topic_alias_maximum = self.alias_maximum;
         connect.maximum_packet_size = self.packet_bytes_max;
         connect.session_expiry_interval = self.session_expiry;
+        connect.authentication_method = self.arrival.enhanced.as_ref().map(|enhanced| &*enhanced.method);
         let properties = self.will.as_ref().map(|will| {
             let add =
                 |properties: ForwardedBuilder, (name, value): &(String, String)| properties.user_property(name, value);
@@ -521,7 +568,7 @@ impl Connecting<'_> {
         });
         let mut bytes = Vec::new();
         codec::encode(&Packet::Connect(Box::new(connect)), self.version, &mut bytes);
-        let arrival = Arrival { identity: self.identity.clone(), ..Arrival::default() };
+        let arrival = Arrival { identity: self.identity.clone(), ..self.arrival.clone() };
         self.simulation.open(&self.name, self.version, &bytes, arrival)
     }
 
