@@ -5,10 +5,8 @@
 //!
 //! **Invariant**: nothing here knows what a packet means, except that the first one is a CONNECT with a Client Identifier.
 
-#[allow(dead_code, reason = "the shell does not authenticate yet")]
 mod admission;
 mod arrivals;
-#[allow(dead_code, reason = "the shell does not ask yet")]
 mod authentication;
 mod bind;
 mod bucket;
@@ -18,24 +16,24 @@ mod counters;
 mod data;
 mod doors;
 mod endings;
+mod entry;
 mod errand;
 mod executor;
 mod handshake;
 mod journal;
+mod link;
 mod listener;
 pub mod logging;
 mod memory;
 mod mesh;
-#[allow(dead_code, reason = "the shell does not ask yet")]
 mod offload;
+mod re_authentication;
 mod reload;
 mod ring;
 mod safeguards;
 mod signals;
-#[allow(dead_code, reason = "the shell does not authenticate yet")]
 mod sources;
 mod startup;
-#[allow(dead_code, reason = "the worker drives it from its next change on")]
 mod transport;
 mod worker;
 
@@ -78,6 +76,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let rights = safeguards::rights(&config.security)?;
+    let entrances = safeguards::entrances(&config)?;
     let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
@@ -94,10 +93,14 @@ pub fn run(config: Config) -> Result<(), StartError> {
     };
     let mesh = Mesh::new(shards, config.limits.mesh_messages_max as usize)
         .map_err(|error| StartError::System { what: "cannot create the eventfds of the shards", error })?;
+    let clock = Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before));
     let plan = Arc::new(Plan {
+        entrances,
+        authentication: safeguards::authentication(&config, clock, &mesh)?,
+        handshakes: Arc::new(safeguards::pool("handshake", config.security.handshake_threads, &config)?),
         gate: Arc::new(Gate::new(connections_max, &config)),
         mesh: Arc::clone(&mesh),
-        clock: Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before)),
+        clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),
         rights,
         config: Arc::new(config),
@@ -126,13 +129,13 @@ pub fn run(config: Config) -> Result<(), StartError> {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
     let interval = plan.config.security.reload_interval;
-    let reloader = Reloader::start(safeguards::watched(&plan.config, &mesh), interval, begin)
+    let reloader = Reloader::start(safeguards::watched(&plan), interval, begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");
-    log_totals(&reports, &plan.gate);
+    log_totals(&reports, &plan);
     Ok(())
 }
 
@@ -149,16 +152,29 @@ fn await_one(readiness: &Receiver<Result<(), StartError>>, signals: &mut Signals
 }
 
 /// The last line of the log.
-fn log_totals(reports: &[Report], gate: &Gate) {
+fn log_totals(reports: &[Report], plan: &Plan) {
     let mut counters = counters::Counters::default();
     reports.iter().for_each(|(of_shard, _)| counters.add(of_shard));
-    let at_gate = gate.counters();
+    let at_gate = plan.gate.counters();
+    let checks = plan.authentication.totals();
     let sum = |of: fn(&crate::shard::Stats) -> u64| reports.iter().map(|(_, stats)| of(stats)).sum::<u64>();
     tracing::info!(
         accepted = counters.accepted,
         turned_away = counters.turned_away + counters.shed,
         bad_first_packets = counters.bad_first_packets,
+        tls_faults = counters.layer_faults.tls,
+        websocket_faults = counters.layer_faults.websocket,
+        http_faults = counters.layer_faults.http,
+        proxy_faults = counters.layer_faults.proxy,
+        handshakes_refused = counters.handshakes_refused,
+        handshake_timeouts = counters.handshake_timeouts,
         connect_timeouts = counters.connect_timeouts,
+        authentication_timeouts = counters.authentication_timeouts,
+        authentications_granted = checks.granted,
+        authentications_remembered = checks.remembered,
+        authentications_refused = counters.authentications_refused,
+        authentications_busy = checks.busy,
+        authentications_unavailable = checks.unavailable,
         write_timeouts = counters.write_timeouts,
         turned_away_banned = at_gate.banned.load(Ordering::Relaxed),
         turned_away_source_connections = at_gate.source_connections.load(Ordering::Relaxed),

@@ -48,6 +48,13 @@ pub enum StartError {
         /// What is wrong, with file and line.
         problem: String,
     },
+    /// What a listener needs cannot be used: a setting, a certificate, a key.
+    Listener {
+        /// Its place among the listeners.
+        listener: usize,
+        /// What is wrong with which setting or file.
+        problem: String,
+    },
     /// The kernel is older than the socket ring needs.
     KernelTooOld {
         /// As `uname -r` says it.
@@ -97,6 +104,13 @@ pub enum StartError {
     DataDirectory(DirectoryError),
     /// What the journals say cannot be used.
     Journal(JournalError),
+    /// An authenticator cannot do its work.
+    Authenticator {
+        /// Its name in the configuration.
+        name: String,
+        /// What is wrong, with file and line.
+        reason: String,
+    },
     /// Signals cannot be received, or another basic facility is missing.
     System {
         /// What was tried.
@@ -107,12 +121,11 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The exit code of the process: each kind has its own, for scripts. 2 is an error in the configuration.
+    /// The exit code of the process: each kind has its own, for scripts. 2 is an error in the configuration, or in a file that it names.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::AddressInUse { .. } => 3,
             Self::Listen { .. } => 4,
-            Self::Rights { .. } => 13,
             Self::KernelTooOld { .. } => 5,
             Self::RingDisabled { .. } => 6,
             Self::MemlockTooLow { .. } => 7,
@@ -132,6 +145,7 @@ impl StartError {
                 _ => 11,
             },
             Self::MemoryLimitTooLow { .. } => 13,
+            Self::Rights { .. } | Self::Listener { .. } | Self::Authenticator { .. } => 2,
             Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }
@@ -166,6 +180,7 @@ impl fmt::Display for StartError {
             ),
             Self::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
             Self::Rights { problem } => write!(f, "cannot use the rights file: {problem}"),
+            Self::Listener { listener, problem } => write!(f, "cannot use listeners.{listener}: {problem}"),
             Self::KernelTooOld { release } => {
                 let (major, minor) = KERNEL_MIN;
                 write!(f, "Linux {release} is too old: WillowMQ needs {major}.{minor} or newer for its io_uring")
@@ -202,6 +217,7 @@ impl fmt::Display for StartError {
             ),
             Self::DataDirectory(error) => write!(f, "{error}. {}", advice(&error.problem)),
             Self::Journal(error) => write!(f, "{error}. Nothing was changed"),
+            Self::Authenticator { name, reason } => write!(f, "authenticator {name}: {reason}"),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
     }

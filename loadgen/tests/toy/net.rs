@@ -56,7 +56,8 @@ impl Toy {
         let stop = Arc::clone(&is_stopped);
         let life = Arc::new(Life::default());
         let lived = Arc::clone(&life);
-        let thread = std::thread::spawn(move || Server::new(listener, entrance, faults, lived).unwrap().run(&stop).unwrap());
+        let thread =
+            std::thread::spawn(move || Server::new(listener, entrance, faults, lived).unwrap().run(&stop).unwrap());
         Self { address, is_stopped, life, thread: Some(thread) }
     }
 

@@ -67,7 +67,11 @@ fn faults_are_found_behind_every_entrance() {
         story(Faults { drop_message: once(5), ..CORRECT() }, publish, &["lost"]);
         story(Faults { flip_last_byte: once(5), ..CORRECT() }, publish, &["lost", "altered"]);
         story(Faults { drop_will: once(5), ..CORRECT() }, "storm --clients 20", &["wills_lost"]);
-        story(Faults { reset_connection: once(5), ..CORRECT() }, "connect --clients 20 --idle 100ms", &["disconnected"]);
+        story(
+            Faults { reset_connection: once(5), ..CORRECT() },
+            "connect --clients 20 --idle 100ms",
+            &["disconnected"],
+        );
     }
 }
 
