@@ -43,16 +43,16 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
-    /// The rights file cannot be used.
-    Rights {
-        /// What is wrong, with file and line.
-        problem: String,
-    },
     /// What a listener needs cannot be used: a setting, a certificate, a key.
     Listener {
         /// Its place among the listeners.
         listener: usize,
         /// What is wrong with which setting or file.
+        problem: String,
+    },
+    /// The rights file cannot be used.
+    Rights {
+        /// What is wrong, with file and line.
         problem: String,
     },
     /// The kernel is older than the socket ring needs.
@@ -179,8 +179,8 @@ impl fmt::Display for StartError {
                  [[listeners]] path"
             ),
             Self::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
-            Self::Rights { problem } => write!(f, "cannot use the rights file: {problem}"),
             Self::Listener { listener, problem } => write!(f, "cannot use listeners.{listener}: {problem}"),
+            Self::Rights { problem } => write!(f, "cannot use the rights file: {problem}"),
             Self::KernelTooOld { release } => {
                 let (major, minor) = KERNEL_MIN;
                 write!(f, "Linux {release} is too old: WillowMQ needs {major}.{minor} or newer for its io_uring")

@@ -47,13 +47,13 @@ pub(crate) struct Plan {
     pub(crate) gate: Arc<Gate>,
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
-    /// What clients may do, until the rights file changes.
-    pub(crate) rights: Arc<Rights>,
     /// How the connections of each listener begin.
     pub(crate) entrances: Vec<Arc<Entrance>>,
     pub(crate) authentication: Authentication,
     /// Threads for TLS handshakes.
     pub(crate) handshakes: Arc<Offload>,
+    /// What clients may do, until the rights file changes.
+    pub(crate) rights: Arc<Rights>,
 }
 
 /// Where the thread spends the time until the next turn.
@@ -157,7 +157,7 @@ impl Worker {
         beginning: Option<Beginning>,
         ready: Sender<Result<(), StartError>>,
     ) -> Result<Self, StartError> {
-        let Plan { config, mesh, gate, clock, seed, rights, entrances, authentication, handshakes } = plan;
+        let Plan { config, mesh, gate, clock, seed, entrances, authentication, handshakes, rights } = plan;
         let now = clock.now();
         let shards = mesh.shards();
         let port = Port::new(Arc::clone(mesh), id.index());

@@ -16,6 +16,7 @@ mod harness;
 mod journal;
 mod keep_alive;
 mod listeners;
+mod memory;
 mod ping_disconnect_auth;
 mod properties;
 mod publish;

@@ -142,6 +142,13 @@ impl Broker {
         self.log.lock().unwrap().clone()
     }
 
+    /// Memory that the process holds for itself, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the broker lives");
+        let pages: Vec<u64> = statm.split(' ').map_while(|number| number.parse().ok()).collect();
+        (pages[1] - pages[2]) * rustix::param::page_size() as u64 // Resident, without what is mapped from files.
+    }
+
     /// Waits until the log has a line with these words.
     pub(crate) fn await_log(&self, words: &str, patience: Duration) {
         let end = Instant::now() + patience;
