@@ -8,6 +8,7 @@ mod stories_authentication;
 mod stories_limits;
 mod stories_pressure;
 mod stories_retained;
+mod stories_rights;
 mod stories_sessions;
 mod stories_wills;
 mod wire;

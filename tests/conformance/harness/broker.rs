@@ -78,6 +78,16 @@ impl Broker {
 
     /// A broker whose configuration and data are in `folder`.
     pub(crate) fn start_in(folder: PathBuf, shards: u16, settings: &str) -> Self {
+        Self::start_by(folder, shards, settings, command)
+    }
+
+    /// A broker that is to be started by what `command` makes of the path of its configuration.
+    pub(crate) fn start_by(
+        folder: PathBuf,
+        shards: u16,
+        settings: &str,
+        command: impl FnOnce(&Path) -> Command,
+    ) -> Self {
         let data = folder.join(DATA);
         let listener = "[[listeners]]\nkind = \"tcp\"\naddress = \"127.0.0.1:0\"\n";
         let text = format!("shards = {shards}\ndata_dir = {data:?}\n{settings}\n{listener}");
@@ -130,6 +140,22 @@ impl Broker {
 
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Memory that the process holds for itself, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the broker lives");
+        let pages: Vec<u64> = statm.split(' ').map_while(|number| number.parse().ok()).collect();
+        (pages[1] - pages[2]) * rustix::param::page_size() as u64 // Resident, without what is mapped from files.
+    }
+
+    /// Waits until the log has a line with these words.
+    pub(crate) fn await_log(&self, words: &str, patience: Duration) {
+        let end = Instant::now() + patience;
+        while !self.log().contains(words) {
+            assert!(Instant::now() < end, "nothing of {words:?} in the log");
+            thread::sleep(Duration::from_millis(5)); // It comes through a pipe and a thread.
+        }
     }
 
     /// Where the listener of the harness is, beside one that the settings of the test have.
@@ -195,7 +221,7 @@ impl Drop for Broker {
 }
 
 /// A folder under `target/` for one process.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let name = format!("{}-{}", unique("conformance"), std::process::id());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&folder).unwrap();

@@ -214,7 +214,8 @@ fn the_certificate_is_checked_unless_any_will_do() {
         assert!(broken.cause.contains("certificate does not hold") && !broken.is_violation, "{broken}");
         assert!(!client.unsent().is_empty(), "an alert says why");
     }
-    let mut client = layers(TransportKind::Tls, &TlsSettings { accepts_any: true, name: "x", ..TlsSettings::default() });
+    let mut client =
+        layers(TransportKind::Tls, &TlsSettings { accepts_any: true, name: "x", ..TlsSettings::default() });
     assert_eq!(talk(&mut client, &mut other.server(), usize::MAX), Ok(vec![]));
     assert!(client.is_complete());
 }
