@@ -103,16 +103,15 @@ fn a_full_listener_says_that_the_server_is_busy_and_the_other_one_goes_on() {
 
 #[test]
 fn silent_clients_end_and_do_not_keep_others_out() {
-    let mut broker = Broker::start("[limits]\nconnect_timeout = \"1s\"\nconnections_per_source_max = 8\n");
-    let mut silent: Vec<_> = (0..8).map(|_| Client::open_from(ELSEWHERE, broker.address, 5)).collect();
-    // More of them are not even looked at, and whoever comes from elsewhere is.
-    let more = (0..100).map(|_| Client::open_from(ELSEWHERE, broker.address, 5));
-    more.for_each(|mut client| client.expect_closed());
+    let mut broker = Broker::start("[limits]\nconnect_timeout = \"2s\"\nconnections_per_source_max = 8\n");
+    let mut silent: Vec<_> = (0..108).map(|_| Client::open_from(ELSEWHERE, broker.address, 5)).collect();
     broker.connect_from(HERE).expect("silence elsewhere is not its matter").ping();
     silent.iter_mut().for_each(Client::expect_closed);
     broker.connect_at_last_from(ELSEWHERE).ping();
-    assert_eq!(broker.total("connect_timeouts"), 8);
-    assert!(broker.total("turned_away_source_connections") >= 100);
+    // Of those above eight nothing is expected: they are closed before they could say anything.
+    let (heard, turned_away) = (broker.total("connect_timeouts"), broker.total("turned_away_source_connections"));
+    assert!(heard >= 8 && turned_away >= 1, "{heard} and {turned_away}");
+    assert!(heard + turned_away >= 108, "{heard} and {turned_away}");
 }
 
 #[test]
