@@ -32,7 +32,7 @@ struct Arguments {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "WILLOWMQ_CONFIG", global = true)]
     config: Option<PathBuf>,
-    /// Check the configuration, then exit
+    /// Check the configuration and the files that it names, then exit
     #[arg(long)]
     check_config: bool,
     /// Print the settings in force with their explanations, then exit
@@ -99,6 +99,11 @@ fn main() -> ExitCode {
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
         return fail(&format!("cannot print the configuration: {error}"), FAILURE); // `head` may stop early.
+    }
+    if arguments.check_config
+        && let Err(error) = net::check(&config)
+    {
+        return fail(&error.to_string(), error.exit_code());
     }
     if arguments.print_config || arguments.check_config {
         return ExitCode::SUCCESS;

@@ -8,11 +8,13 @@
 mod admission;
 mod arrivals;
 mod authentication;
+mod bind;
 mod bucket;
 mod clock;
 mod connection;
 mod counters;
 mod data;
+mod doors;
 mod endings;
 mod entry;
 mod errand;
@@ -26,7 +28,9 @@ mod memory;
 mod mesh;
 mod offload;
 mod re_authentication;
+mod reload;
 mod ring;
+mod safeguards;
 mod signals;
 mod sources;
 mod startup;
@@ -34,11 +38,12 @@ mod totals;
 mod transport;
 mod worker;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+pub use bind::Endpoint;
+pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
 use crate::config::{Config, Durability};
@@ -48,9 +53,11 @@ use admission::Gate;
 use authentication::Authentication;
 use clock::Clock;
 use data::Data;
+use doors::Doors;
 use errand::Errand;
 use mesh::Mesh;
 use offload::Offload;
+use reload::Reloader;
 use signals::Signals;
 use transport::Entrance;
 use worker::Plan;
@@ -63,6 +70,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// Why it could not start.
 pub fn run(config: Config) -> Result<(), StartError> {
+    let begin = SystemTime::now();
     let mut signals = Signals::register()?;
     startup::check_system()?;
     let processors = startup::processors()?;
@@ -71,15 +79,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let entrances = entrances(&config)?;
-    let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
-    let mut listeners = Vec::new();
-    for listener in &config.listeners {
-        let mut bound = listener::bind_patiently(listener.address, shards)?;
-        for (of_shard, socket) in sockets.iter_mut().zip(std::mem::take(&mut bound.sockets)) {
-            of_shard.push(socket);
-        }
-        listeners.push((bound, listener.backlog as i32));
-    }
+    let rights = safeguards::rights(&config.security)?;
+    let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
             tracing::warn!("durability is \"memory\": sessions, retained messages and wills end with this process");
@@ -104,6 +105,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         mesh: Arc::clone(&mesh),
         clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),
+        rights,
         config: Arc::new(config),
     });
 
@@ -122,18 +124,21 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if let Some(data) = &mut data {
         data.settle()?;
     }
-    for (bound, backlog) in listeners {
-        let address = bound.listen(backlog)?;
-        tracing::info!(%address, "listening for MQTT over TCP");
-    }
+    let _files = doors.open(&plan.config)?;
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
     mesh.open();
+    if let Err(error) = bind::notify("READY=1") {
+        tracing::warn!("cannot tell systemd that the broker is ready: {error}");
+    }
+    let interval = plan.config.security.reload_interval;
+    let reloader = Reloader::start(safeguards::watched(&plan.config, &mesh), interval, begin)
+        .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
-    let reports = signals.serve(&mesh, plan.config.shutdown_timeout, threads)?;
+    let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");
-    totals::log(&reports, &plan.gate);
+    totals::log(&reports, &plan);
     Ok(())
 }
 

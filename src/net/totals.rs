@@ -4,16 +4,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::admission::Gate;
 use super::counters::Counters;
 use super::executor::Report;
+use super::worker::Plan;
 use crate::shard::Stats;
 
-/// Logs what the shards and the gate have counted.
-pub(super) fn log(reports: &[Report], gate: &Gate) {
+/// Logs what the shards have counted, and what `plan` has for all of them.
+pub(super) fn log(reports: &[Report], plan: &Plan) {
     let mut counters = Counters::default();
     reports.iter().for_each(|(of_shard, _)| counters.add(of_shard));
-    log_the_way_in(&counters, gate);
+    log_the_way_in(&counters, plan);
     log_bounds(reports, &counters);
     let sum = |of: fn(&Stats) -> u64| sum(reports, of);
     tracing::info!(
@@ -36,9 +36,9 @@ pub(super) fn log(reports: &[Report], gate: &Gate) {
 }
 
 /// Connections that did not become clients.
-fn log_the_way_in(counters: &Counters, gate: &Gate) {
+fn log_the_way_in(counters: &Counters, plan: &Plan) {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let at_gate = gate.counters();
+    let (at_gate, checks) = (plan.gate.counters(), plan.authentication.totals());
     tracing::info!(
         turned_away = counters.turned_away + counters.shed,
         turned_away_memory = read(&at_gate.memory),
@@ -55,6 +55,10 @@ fn log_the_way_in(counters: &Counters, gate: &Gate) {
         handshake_timeouts = counters.handshake_timeouts,
         connect_timeouts = counters.connect_timeouts,
         bad_first_packets = counters.bad_first_packets,
+        authentications_granted = checks.granted,
+        authentications_remembered = checks.remembered,
+        authentications_busy = checks.busy,
+        authentications_unavailable = checks.unavailable,
         authentications_refused = counters.authentications_refused,
         authentication_timeouts = counters.authentication_timeouts,
         authentication_failures = read(&at_gate.failures),

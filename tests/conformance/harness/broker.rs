@@ -78,6 +78,16 @@ impl Broker {
 
     /// A broker whose configuration and data are in `folder`.
     pub(crate) fn start_in(folder: PathBuf, shards: u16, settings: &str) -> Self {
+        Self::start_by(folder, shards, settings, command)
+    }
+
+    /// A broker that is to be started by what `command` makes of the path of its configuration.
+    pub(crate) fn start_by(
+        folder: PathBuf,
+        shards: u16,
+        settings: &str,
+        command: impl FnOnce(&Path) -> Command,
+    ) -> Self {
         let data = folder.join(DATA);
         let listener = "[[listeners]]\nkind = \"tcp\"\naddress = \"127.0.0.1:0\"\n";
         let text = format!("shards = {shards}\ndata_dir = {data:?}\n{settings}\n{listener}");
@@ -211,7 +221,7 @@ impl Drop for Broker {
 }
 
 /// A folder under `target/` for one process.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let name = format!("{}-{}", unique("conformance"), std::process::id());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&folder).unwrap();

@@ -6,10 +6,11 @@ use super::parse::{
 use super::property::Property;
 use super::wire::{self, Connect, Publish};
 use super::{A_MOMENT, PATIENCE, unique};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(crate) struct Client {
@@ -43,8 +44,24 @@ impl Client {
         Self::over(socket.into(), version)
     }
 
+    /// As [`Client::open`], but over a Unix socket. A stream is a stream, whatever std calls it.
+    pub(crate) fn open_at(path: &Path, version: u8) -> Self {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.connect(&SockAddr::unix(path).unwrap()).expect("the broker accepts connections");
+        Self::over(socket.into(), version)
+    }
+
+    /// Connects over a Unix socket, and fails unless the server accepts.
+    pub(crate) fn connect_at(path: &Path, connect: &Connect) -> Self {
+        let mut client = Self::open_at(path, connect.version);
+        client.send(&connect.encode());
+        client.connack = client.expect(CONNACK);
+        assert_eq!(client.connack.reason, 0, "CONNECT refused: {:?}", client.connack);
+        client
+    }
+
     fn over(stream: TcpStream, version: u8) -> Self {
-        stream.set_nodelay(true).unwrap();
+        let _ = stream.set_nodelay(true); // A Unix socket has no such thing.
         let (buffer, earlier, connack) = (Vec::new(), VecDeque::new(), Packet::default());
         Self { stream, version, buffer, earlier, packet_id: 0, connack }
     }
