@@ -26,4 +26,5 @@ mod shared;
 mod shutdown;
 mod subscribe;
 mod topics;
+mod users;
 mod wills;
