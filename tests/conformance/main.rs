@@ -26,5 +26,6 @@ mod shared;
 mod shutdown;
 mod subscribe;
 mod topics;
+mod transports;
 mod users;
 mod wills;
