@@ -24,6 +24,7 @@ mod reload;
 mod sessions;
 mod shared;
 mod shutdown;
+mod slow;
 mod subscribe;
 mod topics;
 mod transports;
