@@ -81,7 +81,8 @@ pub(crate) fn run(action: &Action, security: &Security) -> Result<u8, String> {
         Action::Check { source } => {
             let (file, format) = source.file(security).ok_or("there is no rights file: name one with --file")?;
             let rights = read(file, format)?;
-            println!("{}: {} rules", file.display(), rights.rules().len());
+            let rules = rights.rules().len();
+            println!("{}: {rules} {}", file.display(), if rules == 1 { "rule" } else { "rules" });
             Ok(0)
         }
         Action::Explain { source, user, client, field, what, topic } => {

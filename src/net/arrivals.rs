@@ -5,22 +5,19 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::admission::Admission;
-use super::connection::{Accepting, Deadline, Receiving, Stage};
-use super::handshake::{Cause, Handover, Handshake, Verdict, judge};
+use super::connection::{Accepting, Deadline, Receiving, Sending, Stage};
 use super::journal::Journal;
 use super::listener::{ACCEPT_REST, AcceptFailure};
 use super::ring::{Chunk, Completion, Ended};
+use super::transport::{Broken, CloseCode};
 use super::worker::{Life, Worker};
-use crate::shard::handshake::first_packet;
-use crate::shard::{Arrival, ConnectionId, Origin};
+use crate::shard::{ConnectionId, Origin};
 use crate::timer::Moment;
 
 /// Connections that wait to be taken in before accepting pauses.
 const WAITING_MAX: usize = 1024;
 /// Connections that are taken in in one turn.
 const ADMISSIONS_MAX: usize = 64;
-/// The want of descriptors is logged once in this time, not every [`ACCEPT_REST`].
-const EXHAUSTION_LOG: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Worker {
     pub(super) fn on_completion(&mut self, now: Moment, completion: Completion) {
@@ -38,12 +35,7 @@ impl Worker {
     /// A deadline of the shell has come; those of the shard are its own matter.
     pub(super) fn on_deadline(&mut self, now: Moment, deadline: Deadline) {
         match deadline {
-            Deadline::Connect(id) => {
-                if matches!(self.connections.get(id).map(|it| &it.stage), Some(Stage::Handshake(_))) {
-                    self.counters.connect_timeouts += 1;
-                    self.end(id.index);
-                }
-            }
+            Deadline::Handshake(id) => self.on_handshake_deadline(now, id),
             Deadline::Linger(id) => {
                 if matches!(self.connections.get(id).map(|it| &it.stage), Some(Stage::Lingering)) {
                     self.end(id.index);
@@ -129,8 +121,7 @@ impl Worker {
     }
 
     fn log_exhaustion(&mut self, now: Moment, errno: Errno) {
-        if self.exhausted_at.is_none_or(|then| now.duration_since(then) >= EXHAUSTION_LOG) {
-            self.exhausted_at = Some(now);
+        if self.exhausted.is_time(now) {
             let (shard, shed) = (self.homes.here.index(), self.counters.shed);
             tracing::warn!(shard, shed, "cannot accept connections: {errno}; turning them away until it gets better");
         }
@@ -168,14 +159,7 @@ impl Worker {
         let (Admission::Welcome(ticket) | Admission::Surplus(ticket)) = admission else { return };
         self.counters.accepted += 1;
         self.accepted += 1;
-        let handshake = Handshake { bytes: Vec::new(), origin, deadline: None, is_surplus: ticket.is_surplus };
-        let id = self.connections.insert(now, socket, ticket, Stage::Handshake(Box::new(handshake)));
-        let deadline = self.io.deadlines.arm(now + self.config.limits.connect_timeout, Deadline::Connect(id));
-        let connection = self.connections.at(id.index);
-        if let Stage::Handshake(handshake) = &mut connection.stage {
-            handshake.deadline = Some(deadline);
-        }
-        connection.receive(&mut self.io.ring);
+        self.begin(now, origin, ticket, socket);
     }
 
     fn on_received(&mut self, now: Moment, slot: u32, result: Result<Chunk, Ended>, armed: bool) {
@@ -199,97 +183,52 @@ impl Worker {
     fn on_bytes(&mut self, now: Moment, slot: u32, chunk: &Chunk) {
         let bytes = self.io.ring.bytes(chunk);
         let connection = self.connections.at(slot);
-        match &mut connection.stage {
-            Stage::Open => self.shard.receive(now, connection.id, bytes),
-            Stage::Handshake(handshake) => {
+        match (&mut connection.stage, &mut connection.link) {
+            (Stage::Open, None) => self.shard.receive(now, connection.id, bytes),
+            (Stage::Open, Some(link)) => {
+                let result = link.receive(now, connection.id, bytes, &mut self.shard, &mut self.io.scratch);
+                self.on_received_through_layers(now, slot, result);
+            }
+            (Stage::Handshake(handshake), None) => {
                 handshake.bytes.extend_from_slice(bytes);
-                self.on_first_bytes(now, slot);
+                self.go_in(now, slot);
             }
-            Stage::Departing(handover) => handover.bytes.extend_from_slice(bytes),
-            Stage::Draining { .. } | Stage::Lingering | Stage::Dead => {}
+            (Stage::Handshake(_), Some(link)) => {
+                link.keep(bytes);
+                self.go_in(now, slot);
+            }
+            (Stage::Departing(handover), None) => handover.bytes.extend_from_slice(bytes),
+            (Stage::Departing(_), Some(link)) => link.keep(bytes),
+            (Stage::Draining { .. } | Stage::Refusing(_) | Stage::Lingering | Stage::Dead, _) => {}
         }
     }
 
-    fn on_first_bytes(&mut self, now: Moment, slot: u32) {
+    /// Hands bytes that are not in the ring to the shard.
+    pub(super) fn receive_open(&mut self, now: Moment, slot: u32, bytes: &[u8]) {
         let connection = self.connections.at(slot);
-        let Stage::Handshake(handshake) = &mut connection.stage else { return };
-        let verdict =
-            judge(&handshake.bytes, handshake.origin.listener, handshake.is_surplus, &self.homes, &self.config);
-        if verdict == Verdict::More {
-            return;
-        }
-        if let Some(deadline) = handshake.deadline.take() {
-            self.io.deadlines.cancel(deadline);
-        }
-        let bytes = std::mem::take(&mut handshake.bytes);
-        let origin = handshake.origin;
-        match verdict {
-            Verdict::More => unreachable!("answered above"),
-            Verdict::Welcome => {
-                connection.stage = Stage::Open;
-                let id = connection.id;
-                self.open(now, id, &bytes, &origin);
-            }
-            Verdict::MoveTo(home) => {
-                connection.stage =
-                    Stage::Departing(Box::new(Handover { socket: None, ticket: None, bytes, origin, home }));
-                connection.end_receive(&mut self.io.ring);
-            }
-            Verdict::Refuse(reply, cause) => {
-                if cause == Cause::FirstPacket {
-                    self.counters.bad_first_packets += 1;
-                }
-                connection.stage = Stage::Draining { is_refusal: true };
-                match reply.is_empty() {
-                    true => connection.linger(now, &mut self.io),
-                    false => connection.send(now, reply, &mut self.io),
-                }
+        match &mut connection.link {
+            None => self.shard.receive(now, connection.id, bytes),
+            Some(link) => {
+                let result = link.receive(now, connection.id, bytes, &mut self.shard, &mut self.io.scratch);
+                self.on_received_through_layers(now, slot, result);
             }
         }
     }
 
-    /// Opens a connection whose CONNECT is the beginning of `bytes`.
-    fn open(&mut self, now: Moment, id: ConnectionId, bytes: &[u8], origin: &Origin) {
-        match first_packet(bytes, &self.config, origin.listener) {
-            Ok(Some((connect, length))) => {
-                if let Some(older) = self.shard.connection_of(connect.client_id) {
-                    self.catch_up(now, older);
-                }
-                let arrival = Arrival { origin: *origin, ..Arrival::default() };
-                self.shard.open(now, id, &connect, arrival);
-                self.connections.at(id.index).ticket.end_probation();
-                if length < bytes.len() {
-                    self.shard.receive(now, id, &bytes[length..]);
-                }
-            }
-            other => unreachable!("a connection is opened after its CONNECT was decoded, not with {other:?}"),
+    /// The layers have taken bytes: they may have something to say to that, or have ended.
+    fn on_received_through_layers(&mut self, now: Moment, slot: u32, result: Result<(), Broken>) {
+        if let Err(broken) = result {
+            self.note_broken(now, slot, &broken);
+            self.endings.push_back(self.connections.at(slot).id);
         }
-    }
-
-    /// A connection has come home.
-    pub(super) fn welcome(&mut self, now: Moment, handover: Handover) {
-        let Handover { socket, ticket, bytes, origin, .. } = handover;
-        let (socket, ticket) = socket.zip(ticket).expect("the socket travels with the connection, and its ticket");
-        if !self.is_running(now) {
-            return; // Dropped, and so closed.
-        }
-        let id = self.connections.insert(now, socket, ticket, Stage::Open);
-        self.open(now, id, &bytes, &origin);
-        self.connections.at(id.index).receive(&mut self.io.ring);
+        self.connections.at(slot).send_other(now, &mut self.io);
     }
 
     /// Nothing is being received any more: the connection leaves, goes on in the next turn, or is closed.
     fn on_receive_ended(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         match &connection.stage {
-            Stage::Departing(_) => {
-                let connection = self.connections.remove(slot);
-                if let Stage::Departing(mut handover) = connection.stage {
-                    handover.socket = Some(connection.socket);
-                    handover.ticket = Some(connection.ticket);
-                    self.depart(handover);
-                }
-            }
+            Stage::Departing(_) => self.leave_if_idle(slot),
             Stage::Dead => self.release_if_idle(slot),
             _ => self.unarmed.push(slot),
         }
@@ -306,24 +245,26 @@ impl Worker {
 
     fn on_sent(&mut self, now: Moment, slot: u32, buffer: Vec<u8>, result: Result<(), Errno>) {
         let connection = self.connections.at(slot);
-        connection.is_sending = false;
+        let sending = std::mem::replace(&mut connection.sending, Sending::Nothing);
         let id = connection.id;
         match (&connection.stage, result) {
-            (Stage::Open, Ok(())) => self.shard.on_sent(now, id, buffer),
-            (Stage::Draining { is_refusal: true }, Ok(())) => self.drain(now, slot),
-            (Stage::Draining { is_refusal: false }, Ok(())) => {
-                self.shard.on_sent(now, id, buffer);
-                self.drain(now, slot);
-            }
-            (Stage::Dead, _) => self.release_if_idle(slot),
-            (Stage::Open, Err(errno)) => self.note_failed_send(slot, errno),
+            (Stage::Dead, _) => return self.release_if_idle(slot),
+            (Stage::Open, Err(errno)) => return self.note_failed_send(slot, errno),
             (_, Err(errno)) => {
                 self.on_broken(now, slot, errno);
-                self.release_if_idle(slot);
+                return self.release_if_idle(slot);
             }
-            (Stage::Handshake(_) | Stage::Departing(_) | Stage::Lingering, Ok(())) => {
-                unreachable!("nothing is sent before CONNECT or after the end")
-            }
+            (_, Ok(())) if sending == Sending::Output => self.shard.on_sent(now, id, buffer),
+            (Stage::Open, Ok(())) => self.late.push(id),
+            (_, Ok(())) => {}
+        }
+        let connection = self.connections.at(slot);
+        match connection.stage {
+            Stage::Open if connection.link.is_none() => {}
+            Stage::Open | Stage::Handshake(_) => connection.send_other(now, &mut self.io),
+            Stage::Departing(_) => self.leave_if_idle(slot),
+            Stage::Draining { .. } | Stage::Refusing(_) => self.drain(now, slot),
+            Stage::Lingering | Stage::Dead => unreachable!("nothing is sent after the end"),
         }
     }
 
@@ -333,35 +274,44 @@ impl Worker {
         if !matches!(connection.stage, Stage::Open) {
             return; // The peer was faster.
         }
-        connection.stage = Stage::Draining { is_refusal: false };
-        connection.is_paused = false;
-        connection.receive(&mut self.io.ring);
-        if !connection.is_sending {
+        // Where the layers have ended nothing can be sent any more, and the shard is to forget what it has.
+        let layers_end = connection.layers_end();
+        if let Some(how) = layers_end {
+            self.shard.on_closed(now, id, how);
+        }
+        connection.stage = Stage::Draining { is_known: layers_end.is_none() };
+        connection.go_on_reading(&mut self.io.ring);
+        if !connection.is_sending() {
             self.drain(now, id.index);
         }
     }
 
-    /// Sends what is left of a connection that is closing, and then lingers.
-    fn drain(&mut self, now: Moment, slot: u32) {
+    /// Sends what is left of a connection that is closing, ends its layers, and then lingers.
+    pub(super) fn drain(&mut self, now: Moment, slot: u32) {
         let connection = self.connections.at(slot);
-        let output = match connection.stage {
-            Stage::Draining { is_refusal: false } => self.shard.take_output(connection.id),
-            _ => None,
-        };
-        match output {
-            Some(output) => connection.send(now, output, &mut self.io),
-            None => {
-                connection.linger(now, &mut self.io);
-                let id = connection.id;
-                self.release_if_dead(id);
-            }
+        if let Stage::Draining { is_known: true } = connection.stage
+            && let Some(output) = self.shard.take_output(connection.id)
+        {
+            return connection.send_output(now, output, &mut self.io);
         }
+        connection.send_other(now, &mut self.io);
+        let code = match (&connection.stage, self.life) {
+            (Stage::Refusing(_), _) => CloseCode::Policy,
+            (_, Life::Starting | Life::Running) => CloseCode::Normal,
+            _ => CloseCode::Away,
+        };
+        if connection.is_sending() || connection.say_goodbye(now, code, &mut self.io) {
+            return;
+        }
+        connection.linger(now, &mut self.io);
+        let id = connection.id;
+        self.release_if_dead(id);
     }
 
     fn on_write_deadline(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         connection.has_write_timer = false;
-        if !connection.is_sending || matches!(connection.stage, Stage::Dead) {
+        if !connection.is_sending() || matches!(connection.stage, Stage::Dead) {
             return; // The next send arms it again.
         }
         let due = connection.progress_at + self.io.write_timeout;
@@ -383,7 +333,7 @@ impl Worker {
     }
 
     /// Ends a connection that the shard does not know, or no longer.
-    fn end(&mut self, slot: u32) {
+    pub(super) fn end(&mut self, slot: u32) {
         self.die(slot);
         self.release_if_idle(slot);
     }
@@ -410,6 +360,7 @@ impl Worker {
     fn release_if_idle(&mut self, slot: u32) {
         if self.connections.at(slot).is_idle() {
             let connection = self.connections.remove(slot);
+            self.exchanges.remove(&connection.id);
             self.io.ring.close(connection.socket);
         }
     }

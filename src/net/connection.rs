@@ -1,9 +1,9 @@
 //! The Network Connections of one shard, and what the ring is doing for each of them.
 //!
 //! ```text
-//! Handshake ──CONNECT, home here──▶ Open ──the shard closes──▶ Draining ──all sent──▶ Lingering
-//!     │  └─CONNECT, home elsewhere─▶ Departing ─▶ (the peer's Open)     FIN or LINGER_MAX │
-//!     └──not a client: Draining                                                           ▼
+//! Handshake ──let in, home here──▶ Open ──the shard closes──▶ Draining ──all sent──▶ Lingering
+//!     │  └─let in, home elsewhere─▶ Departing ─▶ (the peer's Open)     FIN or LINGER_MAX │
+//!     └──not let in──▶ Refusing ──all sent──▶ Lingering                                   ▼
 //! every stage but Departing ──the peer or the network ends it──▶ Dead ──nothing in flight──▶ closed
 //! ```
 //!
@@ -18,9 +18,11 @@ use rustix::net::{Shutdown, shutdown};
 
 use super::admission::Ticket;
 use super::handshake::{Handover, Handshake};
+use super::link::{Link, Scratch};
 use super::ring::{Ended, Ring};
-use crate::shard::ConnectionId;
-use crate::timer::{Moment, Wheel};
+use super::transport::CloseCode;
+use crate::shard::{Closed, ConnectionId};
+use crate::timer::{Moment, TimerId, Wheel};
 
 /// How long the peer's FIN is waited for after ours; without the wait, closing a socket that holds
 /// unread bytes would reset it, and the peer could lose what we sent last.
@@ -33,9 +35,11 @@ pub(crate) enum Stage {
     Open,
     /// The last output is being sent.
     Draining {
-        /// It is the answer to a connection that is turned away, which the shard does not know.
-        is_refusal: bool,
+        /// The shard still has some of it.
+        is_known: bool,
     },
+    /// Its client is not let in, and is told so.
+    Refusing(Box<Handshake>),
     Lingering,
     Dead,
 }
@@ -58,16 +62,28 @@ pub(crate) enum Receiving {
     Ending,
 }
 
+/// What is being sent on a connection: one thing at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sending {
+    Nothing,
+    /// Output of the shard, which has its buffer back afterwards.
+    Output,
+    /// What the shard does not know of: from before it was open, or what its layers have to say.
+    Other,
+}
+
 /// One Network Connection.
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) socket: OwnedFd,
     pub(crate) ticket: Ticket,
     pub(crate) stage: Stage,
+    /// What lies between the socket and MQTT; None for plain TCP.
+    pub(crate) link: Option<Box<Link>>,
     pub(crate) receiving: Receiving,
-    /// The shard wants no bytes for now.
+    /// No bytes are wanted for now.
     pub(crate) is_paused: bool,
-    pub(crate) is_sending: bool,
+    pub(crate) sending: Sending,
     /// How the peer's half ended, once it has: nothing more is received.
     pub(crate) ended: Option<Ended>,
     /// Why nothing can be sent any more.
@@ -80,8 +96,8 @@ pub(crate) struct Connection {
 /// What a deadline of the shell is about.
 #[derive(Debug)]
 pub(crate) enum Deadline {
-    /// `limits.connect_timeout` is over.
-    Connect(ConnectionId),
+    /// The time that a part of the way in may take is over.
+    Handshake(ConnectionId),
     /// [`LINGER_MAX`] is over.
     Linger(ConnectionId),
     /// `limits.write_timeout` may be over.
@@ -106,7 +122,14 @@ struct Slot {
 
 impl Connections {
     /// Adds a connection that nothing is in flight for.
-    pub(crate) fn insert(&mut self, now: Moment, socket: OwnedFd, ticket: Ticket, stage: Stage) -> ConnectionId {
+    pub(crate) fn insert(
+        &mut self,
+        now: Moment,
+        socket: OwnedFd,
+        ticket: Ticket,
+        link: Option<Box<Link>>,
+        stage: Stage,
+    ) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, connection: None });
             (self.slots.len() - 1) as u32
@@ -118,9 +141,10 @@ impl Connections {
             socket,
             ticket,
             stage,
+            link,
             receiving: Receiving::Off,
             is_paused: false,
-            is_sending: false,
+            sending: Sending::Nothing,
             ended: None,
             send_failed: None,
             has_write_timer: false,
@@ -140,6 +164,21 @@ impl Connections {
     /// The connection with this name, if it still exists.
     pub(crate) fn get(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.slots.get_mut(id.index as usize)?.connection.as_mut().filter(|connection| connection.id == id)
+    }
+
+    /// A connection, and another one where that still exists.
+    pub(crate) fn pair(
+        &mut self,
+        id: ConnectionId,
+        other: Option<ConnectionId>,
+    ) -> Option<(&mut Connection, Option<&mut Connection>)> {
+        let Some(other) = other.filter(|other| self.get(*other).is_some()) else {
+            return self.get(id).map(|connection| (connection, None));
+        };
+        let indexes = [id.index as usize, other.index as usize];
+        let [one, two] = self.slots.get_disjoint_mut(indexes).ok()?;
+        let connection = one.connection.as_mut().filter(|connection| connection.id == id)?;
+        Some((connection, two.connection.as_mut()))
     }
 
     /// Takes a connection out; nothing is in flight for it.
@@ -179,12 +218,33 @@ impl Connection {
 
     /// Nothing of it is in flight in the ring.
     pub(crate) fn is_idle(&self) -> bool {
-        self.receiving == Receiving::Off && !self.is_sending
+        self.receiving == Receiving::Off && !self.is_sending()
+    }
+
+    /// Whether something is being sent, so that what comes next has to wait.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending != Sending::Nothing
+    }
+
+    /// Whether there is, or will be, nothing more to read: its peer or its layers have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended.is_some() || self.layers_end().is_some()
+    }
+
+    /// Whether its layers are away.
+    pub(crate) fn is_waiting_for_layers(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.is_waiting())
+    }
+
+    /// How its layers ended, once they have.
+    pub(crate) fn layers_end(&self) -> Option<Closed> {
+        self.link.as_ref()?.end()
     }
 
     /// Begins to receive, unless it does, may not, or there is nothing more to come.
     pub(crate) fn receive(&mut self, ring: &mut Ring) {
-        if self.receiving == Receiving::Off && !self.is_paused && self.ended.is_none() {
+        let may_receive = !self.is_paused && !self.link.as_ref().is_some_and(|link| link.is_full());
+        if self.receiving == Receiving::Off && may_receive && self.ended.is_none() {
             ring.receive(self.socket.as_fd(), self.slot());
             self.receiving = Receiving::Armed;
         }
@@ -198,11 +258,61 @@ impl Connection {
         }
     }
 
-    /// Sends an output, and watches that it gets on.
-    pub(crate) fn send(&mut self, now: Moment, buffer: Vec<u8>, io: &mut Io) {
-        assert!(!self.is_sending, "one send at a time");
+    /// Reads nothing more until it is told to [`go on`](Self::go_on_reading).
+    pub(crate) fn pause(&mut self, ring: &mut Ring) {
+        self.is_paused = true;
+        self.end_receive(ring);
+    }
+
+    /// Reads again.
+    pub(crate) fn go_on_reading(&mut self, ring: &mut Ring) {
+        self.is_paused = false;
+        self.receive(ring);
+    }
+
+    /// Sends an output of the shard, through the layers where it has some.
+    pub(crate) fn send_output(&mut self, now: Moment, output: Vec<u8>, io: &mut Io) {
+        let buffer = match &mut self.link {
+            None => output,
+            Some(link) => link.wrap(output, &mut io.scratch),
+        };
+        self.send(now, Sending::Output, buffer, io);
+    }
+
+    /// Sends what the shard does not know of, if there is something and nothing else is being sent: what is left to say from before the
+    /// connection was open, and what its layers have to say.
+    pub(crate) fn send_other(&mut self, now: Moment, io: &mut Io) {
+        if self.is_sending() {
+            return; // It is looked again when that is done.
+        }
+        let unsent = match &mut self.stage {
+            Stage::Handshake(handshake) | Stage::Refusing(handshake) => std::mem::take(&mut handshake.unsent),
+            _ => Vec::new(),
+        };
+        let buffer = match &mut self.link {
+            Some(link) if unsent.is_empty() => link.take_outgoing().unwrap_or_default(),
+            Some(link) => link.wrap(unsent, &mut io.scratch),
+            None => unsent,
+        };
+        if !buffer.is_empty() {
+            self.send(now, Sending::Other, buffer, io);
+        }
+    }
+
+    /// Sends the end of its layers, if that was not done; whether there was something to send.
+    pub(crate) fn say_goodbye(&mut self, now: Moment, code: CloseCode, io: &mut Io) -> bool {
+        let goodbye = self.link.as_mut().and_then(|link| link.take_goodbye(code));
+        if let Some(goodbye) = goodbye {
+            self.send(now, Sending::Other, goodbye, io);
+        }
+        self.is_sending()
+    }
+
+    /// Sends a buffer, and watches that it gets on.
+    fn send(&mut self, now: Moment, sending: Sending, buffer: Vec<u8>, io: &mut Io) {
+        assert!(!self.is_sending(), "one send at a time");
         io.ring.send(self.socket.as_fd(), self.slot(), buffer);
-        self.is_sending = true;
+        self.sending = sending;
         self.progress_at = now;
         if !self.has_write_timer {
             self.has_write_timer = true;
@@ -240,4 +350,15 @@ pub(crate) struct Io {
     pub(crate) ring: Ring,
     pub(crate) deadlines: Wheel<Deadline>,
     pub(crate) write_timeout: Duration,
+    pub(crate) scratch: Scratch,
+}
+
+impl Io {
+    /// Gives a part of the way in its own time, in place of the part before it.
+    pub(crate) fn restart(&mut self, deadline: &mut Option<TimerId>, when: Moment, id: ConnectionId) {
+        let next = self.deadlines.arm(when, Deadline::Handshake(id));
+        if let Some(before) = deadline.replace(next) {
+            self.deadlines.cancel(before);
+        }
+    }
 }

@@ -50,11 +50,13 @@ impl Worker {
     /// A connection has ended, unless it is gone already.
     pub(super) fn on_end(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
-        match (connection.ended, connection.send_failed) {
-            (Some(Ended::Failed(errno)), _) => self.on_broken(now, id.index, errno),
-            (Some(_), _) => self.on_fin(now, id.index),
-            (None, Some(errno)) => self.break_off(now, id, errno),
-            (None, None) => {}
+        let layers_end = connection.layers_end().filter(|_| matches!(connection.stage, Stage::Open));
+        match (connection.ended, layers_end, connection.send_failed) {
+            (Some(Ended::Failed(errno)), _, _) => self.on_broken(now, id.index, errno),
+            (_, Some(how), None) => self.on_layers_end(now, id, how),
+            (Some(_), _, _) => self.on_fin(now, id.index),
+            (None, _, Some(errno)) => self.break_off(now, id, errno),
+            (None, None, None) => {}
         }
         self.release_if_dead(id);
     }
@@ -71,6 +73,16 @@ impl Worker {
         self.release_if_dead(id);
     }
 
+    /// The layers of an open connection have ended, in order or not: it ends, once what they have to say to that is sent.
+    fn on_layers_end(&mut self, now: Moment, id: ConnectionId, how: Closed) {
+        self.shard.on_closed(now, id, how);
+        let connection = self.connections.at(id.index);
+        connection.stage = Stage::Draining { is_known: false };
+        if !connection.is_sending() {
+            self.drain(now, id.index);
+        }
+    }
+
     fn on_fin(&mut self, now: Moment, slot: u32) {
         let connection = self.connections.at(slot);
         match connection.stage {
@@ -78,10 +90,12 @@ impl Worker {
                 self.shard.on_closed(now, connection.id, Closed::Fin);
                 connection.die(&mut self.io.ring);
             }
+            // It is looked at again when what has arrived before has been: a client need not wait for CONNACK, nor stay.
+            Stage::Handshake(ref handshake) if handshake.is_asking() || connection.is_waiting_for_layers() => {}
             Stage::Handshake(_) | Stage::Lingering => self.die(slot),
             // What is being sent goes on; the peer may have closed its half only. A connection on its way meets its
             // end again where it is at home.
-            Stage::Draining { .. } | Stage::Departing(_) | Stage::Dead => {}
+            Stage::Draining { .. } | Stage::Refusing(_) | Stage::Departing(_) | Stage::Dead => {}
         }
     }
 
@@ -90,7 +104,7 @@ impl Worker {
         let closed = if errno == Errno::CONNRESET { Closed::Reset } else { Closed::Error };
         let connection = self.connections.at(slot);
         // A draining connection is told, too: the shard then forgets the output that it still has.
-        if matches!(connection.stage, Stage::Open | Stage::Draining { is_refusal: false }) {
+        if matches!(connection.stage, Stage::Open | Stage::Draining { is_known: true }) {
             self.shard.on_closed(now, connection.id, closed);
         }
         self.die(slot);

@@ -5,13 +5,34 @@
 
 use std::sync::Arc;
 
+use super::authentication::Step;
+use super::transport::{Broken, Layers};
 use crate::security::Rights;
-use crate::shard::Pressure;
+use crate::shard::{ConnectionId, Pressure};
 
 /// Something that a thread without a shard has for one. See [`Mesh::deliver`](super::mesh::Mesh::deliver).
 pub(crate) enum Errand {
+    /// The layers of a connection come back, one step further.
+    Layers(Box<Returned>),
+    /// It is known what becomes of a client that authenticates.
+    Authenticated {
+        /// Its connection.
+        connection: ConnectionId,
+        /// What comes next for it.
+        step: Step,
+    },
     /// The rights that are in force from now on.
     Rights(Arc<Rights>),
     /// How short memory is from now on.
     Pressure(Pressure),
+}
+
+/// Layers that were away for a costly step of their handshake.
+pub(crate) struct Returned {
+    /// Whose they are.
+    pub(crate) connection: ConnectionId,
+    pub(crate) layers: Box<Layers>,
+    /// MQTT bytes that came behind the handshake.
+    pub(crate) mqtt: Vec<u8>,
+    pub(crate) result: Result<(), Broken>,
 }

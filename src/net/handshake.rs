@@ -1,35 +1,72 @@
-//! From the first byte to a complete CONNECT, on whichever shard accepted the connection.
+//! From the first byte to a complete CONNECT, and to who the client is, on whichever shard accepted the connection.
 //!
-//! Nothing here belongs to a Session yet: the bytes are collected, bounded by the largest packet
-//! and by a deadline, until the Client Identifier tells which shard is home.
+//! Nothing here belongs to a Session yet: the bytes are collected, bounded by the largest packet and by a deadline for each part,
+//! until the Client Identifier tells which shard is home. What is decided here is decided by pure functions; `entry` carries it out.
 
 use std::os::fd::OwnedFd;
 
 use super::admission::Ticket;
-use crate::codec::{Connack, Packet, ReasonCode, encode};
+use super::authentication::Exchange;
+use super::link::Link;
+use crate::codec::{self, Auth, Connack, Packet, ProtocolVersion, ReasonCode, encode};
 use crate::config::Config;
 use crate::shard::handshake::{Refusal, first_packet};
-use crate::shard::{Origin, ShardId, home_of};
+use crate::shard::{Arrival, Origin, ShardId, home_of};
 use crate::timer::TimerId;
 
-/// A connection that has not sent its CONNECT yet.
+/// A connection whose client is not let in yet.
 pub(crate) struct Handshake {
-    /// What has arrived so far.
+    pub(crate) progress: Progress,
+    /// MQTT that has arrived so far.
     pub(crate) bytes: Vec<u8>,
+    /// MQTT that is to be sent as soon as nothing else is being sent.
+    pub(crate) unsent: Vec<u8>,
     pub(crate) origin: Origin,
+    /// When this part of it must be over.
     pub(crate) deadline: Option<TimerId>,
     /// The broker is full: CONNECT is answered with "server busy".
     pub(crate) is_surplus: bool,
 }
 
+impl Handshake {
+    /// Whether the answer of an authenticator is awaited.
+    pub(crate) fn is_asking(&self) -> bool {
+        matches!(self.progress, Progress::Asked)
+    }
+}
+
+/// How far a connection has come on its way in.
+///
+/// ```text
+/// Layers ──all shaken hands──▶ Connect ──complete──▶ Asked ──more is needed──▶ Challenged
+///  (TLS, WebSocket, PROXY)        │                  │ │ ▲                        │
+///                                 │ nobody to ask    │ │ └──────────AUTH──────────┘
+///                                 ▼                  ▼ └─refused─▶ Refused ──security.failure_delay──▶ told so
+///                         Open, or Departing for its home
+/// ```
+pub(crate) enum Progress {
+    /// Its layers shake hands, within `limits.handshake_timeout`.
+    Layers,
+    /// CONNECT is awaited, for `limits.connect_timeout`.
+    Connect,
+    /// The authenticators are asked who the client is; for all of that there is `limits.connect_timeout` again.
+    Asked,
+    /// The client was sent AUTH, and is to answer it. [MQTT-4.12.0-2]
+    Challenged(Box<Exchange>),
+    /// The client is refused, and hears so a little later.
+    Refused,
+}
+
 /// A connection on its way to its home: the socket and everything read from it, CONNECT included.
 pub(crate) struct Handover {
-    /// None while the accepting shard's receive has not ended.
+    /// None while something is in flight for it on the accepting shard.
     pub(crate) socket: Option<OwnedFd>,
     /// As the socket.
     pub(crate) ticket: Option<Ticket>,
+    /// As the socket, where it has one.
+    pub(crate) link: Option<Box<Link>>,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) origin: Origin,
+    pub(crate) arrival: Arrival,
     pub(crate) home: ShardId,
 }
 
@@ -45,10 +82,8 @@ pub(crate) struct Homes {
 pub(crate) enum Verdict {
     /// CONNECT is not complete.
     More,
-    /// A client of this shard.
-    Welcome,
-    /// A client of another one.
-    MoveTo(ShardId),
+    /// A client, at home on this shard.
+    Client(ShardId),
     /// Not a client: send this, then close.
     Refuse(Vec<u8>, Cause),
 }
@@ -67,18 +102,65 @@ pub(crate) fn judge(bytes: &[u8], listener: u16, is_surplus: bool, homes: &Homes
     match first_packet(bytes, config, listener) {
         Ok(None) => Verdict::More,
         Ok(Some((connect, _))) if is_surplus => {
-            let mut reply = Vec::new();
-            let busy = Connack::new(false, ReasonCode::ServerBusy);
-            encode(&Packet::Connack(Box::new(busy)), connect.version, &mut reply);
-            Verdict::Refuse(reply, Cause::TooManyConnections)
+            Verdict::Refuse(connack(connect.version, ReasonCode::ServerBusy), Cause::TooManyConnections)
         }
         // Without an identifier of its own a client gets one that is at home here.
-        Ok(Some((connect, _))) if connect.client_id.is_empty() => Verdict::Welcome,
-        Ok(Some((connect, _))) => {
-            let home = home_of(connect.client_id, &homes.hasher, homes.shards);
-            if home == homes.here { Verdict::Welcome } else { Verdict::MoveTo(home) }
-        }
+        Ok(Some((connect, _))) if connect.client_id.is_empty() => Verdict::Client(homes.here),
+        Ok(Some((connect, _))) => Verdict::Client(home_of(connect.client_id, &homes.hasher, homes.shards)),
         Err(Refusal { reply, .. }) => Verdict::Refuse(reply, Cause::FirstPacket),
+    }
+}
+
+/// A CONNACK that refuses; nothing where the version has no code for the reason. [v3.1.1 MQTT-3.2.2-6]
+pub(crate) fn connack(version: ProtocolVersion, reason: ReasonCode) -> Vec<u8> {
+    let mut reply = Vec::new();
+    if version.has_reason_codes() || reason.connack_return_code_3x().is_some() {
+        encode(&Packet::Connack(Box::new(Connack::new(false, reason))), version, &mut reply);
+    }
+    reply
+}
+
+/// The AUTH that asks a client to go on with its authentication. [MQTT-4.12.0-2]
+pub(crate) fn challenge(method: &str, data: &[u8], out: &mut Vec<u8>) {
+    let auth = Auth {
+        reason: ReasonCode::ContinueAuthentication,
+        authentication_method: Some(method), // [MQTT-4.12.0-5]
+        authentication_data: (!data.is_empty()).then_some(data),
+        ..Auth::default()
+    };
+    encode(&Packet::Auth(auth), ProtocolVersion::V5, out);
+}
+
+/// What a client does when it was asked to go on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Its packet is not complete.
+    More,
+    /// It goes on with this data, in a packet of so many bytes.
+    Auth(Vec<u8>, usize),
+    /// It has given up.
+    Disconnect,
+    /// Anything else may not come before CONNACK. [MQTT-3.1.2-30]
+    Wrong(ReasonCode),
+}
+
+/// Reads what a client answers to [`challenge`]. Its method must be that of its CONNECT, and its Reason Code that of ours.
+/// [MQTT-4.12.0-3], [MQTT-4.12.0-5]
+pub(crate) fn answer(bytes: &[u8], packet_bytes_max: usize, method: &str) -> Answer {
+    let length = match codec::packet_length(bytes, packet_bytes_max) {
+        Ok(Some(length)) if length <= bytes.len() => length,
+        Ok(_) => return Answer::More,
+        Err(error) => return Answer::Wrong(error.reason_code()),
+    };
+    match codec::decode(&bytes[..length], ProtocolVersion::V5) {
+        Ok(Packet::Auth(auth))
+            if auth.reason == ReasonCode::ContinueAuthentication && auth.authentication_method == Some(method) =>
+        {
+            Answer::Auth(auth.authentication_data.unwrap_or_default().to_vec(), length)
+        }
+        Ok(Packet::Disconnect(_)) => Answer::Disconnect,
+        Ok(_) => Answer::Wrong(ReasonCode::ProtocolError),
+        Err(error) => Answer::Wrong(error.reason_code()),
     }
 }
 
@@ -107,19 +189,18 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_welcome_on_exactly_one_shard_and_the_others_name_it() {
+    fn all_shards_name_the_same_home() {
         let bytes = connect("lamp");
         let home = home_of("lamp", &home_hasher(1), SHARDS);
         for here in 0..SHARDS {
-            let expected = if here == home.index() { Verdict::Welcome } else { Verdict::MoveTo(home) };
-            assert_eq!(verdict(&bytes, false, here), expected);
+            assert_eq!(verdict(&bytes, false, here), Verdict::Client(home));
         }
     }
 
     #[test]
     fn a_client_without_an_identifier_stays_where_it_arrived() {
         for here in 0..SHARDS {
-            assert_eq!(verdict(&connect(""), false, here), Verdict::Welcome);
+            assert_eq!(verdict(&connect(""), false, here), Verdict::Client(ShardId::new(here)));
         }
     }
 

@@ -7,6 +7,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+use crate::timer::Moment;
 
 /// How long a panic waits for its line to be written.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -51,4 +52,22 @@ pub fn abort_on_panic() {
         std::thread::sleep(LAST_WORDS); // The log's thread writes meanwhile; a log that is stuck does not keep us.
         std::process::abort();
     }));
+}
+
+/// Keeps a line that many connections could cause from filling the log.
+#[derive(Default)]
+pub(crate) struct Seldom(Option<Moment>);
+
+impl Seldom {
+    /// Between two such lines. What is left out is in the counters.
+    const EVERY: Duration = Duration::from_secs(10);
+
+    /// Whether the line may be written now.
+    pub(crate) fn is_time(&mut self, now: Moment) -> bool {
+        let is_time = self.0.is_none_or(|then| now.duration_since(then) >= Self::EVERY);
+        if is_time {
+            self.0 = Some(now);
+        }
+        is_time
+    }
 }

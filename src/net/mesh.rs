@@ -154,7 +154,7 @@ impl Port {
     }
 
     /// What all shards share.
-    pub(crate) fn mesh(&self) -> &Mesh {
+    pub(crate) fn mesh(&self) -> &Arc<Mesh> {
         &self.mesh
     }
 

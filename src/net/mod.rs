@@ -5,53 +5,60 @@
 //!
 //! **Invariant**: nothing here knows what a packet means, except that the first one is a CONNECT with a Client Identifier.
 
-#[allow(dead_code, reason = "the shell does not authenticate yet")]
 mod admission;
 mod arrivals;
-#[allow(dead_code, reason = "the shell does not ask yet")]
 mod authentication;
+mod bind;
 mod bucket;
 mod clock;
 mod connection;
 mod counters;
 mod data;
+mod doors;
 mod endings;
+mod entry;
 mod errand;
 mod executor;
 mod handshake;
 mod journal;
+mod link;
 mod listener;
 pub mod logging;
 mod memory;
 mod mesh;
-#[allow(dead_code, reason = "the shell does not ask yet")]
 mod offload;
+mod re_authentication;
+mod reload;
 mod ring;
 mod signals;
-#[allow(dead_code, reason = "the shell does not authenticate yet")]
 mod sources;
 mod startup;
-#[allow(dead_code, reason = "the worker drives it from its next change on")]
 mod transport;
 mod worker;
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+pub use bind::Endpoint;
 pub use startup::StartError;
 
 use crate::config::{Config, Durability};
-use crate::shard::ShardId;
+use crate::shard::{ShardId, first_packet_bytes_max};
 use crate::timer::Moment;
 use admission::Gate;
+use authentication::Authentication;
 use clock::Clock;
 use data::Data;
+use doors::Doors;
+use errand::Errand;
 use executor::Report;
 use mesh::Mesh;
+use offload::Offload;
+use reload::Reloader;
 use signals::Signals;
+use transport::Entrance;
 use worker::Plan;
 
 /// How often it is looked whether a signal has come while the shards begin.
@@ -62,6 +69,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// Why it could not start.
 pub fn run(config: Config) -> Result<(), StartError> {
+    let begin = SystemTime::now();
     let mut signals = Signals::register()?;
     startup::check_system()?;
     let processors = startup::processors()?;
@@ -69,15 +77,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
-    let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
-    let mut listeners = Vec::new();
-    for listener in &config.listeners {
-        let mut bound = listener::bind_patiently(listener.address, shards)?;
-        for (of_shard, socket) in sockets.iter_mut().zip(std::mem::take(&mut bound.sockets)) {
-            of_shard.push(socket);
-        }
-        listeners.push((bound, listener.backlog as i32));
-    }
+    let entrances = entrances(&config)?;
+    let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
             tracing::warn!("durability is \"memory\": sessions, retained messages and wills end with this process");
@@ -93,10 +94,14 @@ pub fn run(config: Config) -> Result<(), StartError> {
     };
     let mesh = Mesh::new(shards, config.limits.mesh_messages_max as usize)
         .map_err(|error| StartError::System { what: "cannot create the eventfds of the shards", error })?;
+    let clock = Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before));
     let plan = Arc::new(Plan {
+        entrances,
+        authentication: authentication(&config, clock, &mesh)?,
+        handshakes: Arc::new(pool("handshake", config.security.handshake_threads, &config)?),
         gate: Arc::new(Gate::new(connections_max, &config)),
         mesh: Arc::clone(&mesh),
-        clock: Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before)),
+        clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),
         config: Arc::new(config),
     });
@@ -116,19 +121,48 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if let Some(data) = &mut data {
         data.settle()?;
     }
-    for (bound, backlog) in listeners {
-        let address = bound.listen(backlog)?;
-        tracing::info!(%address, "listening for MQTT over TCP");
-    }
+    let _files = doors.open(&plan.config)?;
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
     mesh.open();
+    if let Err(error) = bind::notify("READY=1") {
+        tracing::warn!("cannot tell systemd that the broker is ready: {error}");
+    }
+    let interval = plan.config.security.reload_interval;
+    let reloader = Reloader::start(Vec::new(), interval, begin)
+        .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
-    let reports = signals.serve(&mesh, plan.config.shutdown_timeout, threads)?;
+    let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");
-    log_totals(&reports, &plan.gate);
+    log_totals(&reports, &plan);
     Ok(())
+}
+
+/// How the connections of each listener begin.
+fn entrances(config: &Config) -> Result<Vec<Arc<Entrance>>, StartError> {
+    let listeners = config.listeners.iter().enumerate();
+    let open = |(index, listener)| {
+        let packet_bytes_max = first_packet_bytes_max(config, index as u16);
+        Entrance::new(listener, packet_bytes_max)
+            .map(Arc::new)
+            .map_err(|error| StartError::Listener { listener: index, problem: error.to_string() })
+    };
+    listeners.map(open).collect()
+}
+
+/// The authenticators, with threads for their checks.
+fn authentication(config: &Config, clock: Clock, mesh: &Arc<Mesh>) -> Result<Authentication, StartError> {
+    let mesh = Arc::clone(mesh);
+    let deliver = move |shard, connection, step| mesh.deliver(shard, Errand::Authenticated { connection, step });
+    let checks = pool("check", config.security.check_threads, config)?;
+    Authentication::new(config, clock, checks, Arc::new(deliver))
+}
+
+/// Threads for work that takes long.
+fn pool(name: &str, threads: u32, config: &Config) -> Result<Offload, StartError> {
+    Offload::new(name, threads as usize, config.security.checks_waiting_max as usize)
+        .map_err(|error| StartError::System { what: "cannot start threads beside the shards", error })
 }
 
 /// Waits until one more shard could accept connections.
@@ -144,16 +178,29 @@ fn await_one(readiness: &Receiver<Result<(), StartError>>, signals: &mut Signals
 }
 
 /// The last line of the log.
-fn log_totals(reports: &[Report], gate: &Gate) {
+fn log_totals(reports: &[Report], plan: &Plan) {
     let mut counters = counters::Counters::default();
     reports.iter().for_each(|(of_shard, _)| counters.add(of_shard));
-    let at_gate = gate.counters();
+    let at_gate = plan.gate.counters();
+    let checks = plan.authentication.totals();
     let sum = |of: fn(&crate::shard::Stats) -> u64| reports.iter().map(|(_, stats)| of(stats)).sum::<u64>();
     tracing::info!(
         accepted = counters.accepted,
         turned_away = counters.turned_away + counters.shed,
         bad_first_packets = counters.bad_first_packets,
+        tls_faults = counters.layer_faults.tls,
+        websocket_faults = counters.layer_faults.websocket,
+        http_faults = counters.layer_faults.http,
+        proxy_faults = counters.layer_faults.proxy,
+        handshakes_refused = counters.handshakes_refused,
+        handshake_timeouts = counters.handshake_timeouts,
         connect_timeouts = counters.connect_timeouts,
+        authentication_timeouts = counters.authentication_timeouts,
+        authentications_granted = checks.granted,
+        authentications_remembered = checks.remembered,
+        authentications_refused = counters.authentications_refused,
+        authentications_busy = checks.busy,
+        authentications_unavailable = checks.unavailable,
         write_timeouts = counters.write_timeouts,
         turned_away_banned = at_gate.banned.load(Ordering::Relaxed),
         turned_away_source_connections = at_gate.source_connections.load(Ordering::Relaxed),

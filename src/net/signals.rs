@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: files are read again.
 
 use std::process::exit;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -6,10 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use glommio::ExecutorJoinHandle;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::bind::notify;
 use super::executor::Report;
 use super::mesh::Mesh;
+use super::reload::Reloader;
 use super::startup::StartError;
 
 /// The shards keep to `shutdown_timeout` themselves; one that hangs is given so much more.
@@ -28,29 +30,30 @@ impl Signals {
     /// # Errors
     /// [`StartError::System`] when the handlers cannot be installed.
     pub(super) fn register() -> Result<Self, StartError> {
-        match signal_hook::iterator::Signals::new([SIGTERM, SIGINT]) {
+        match signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]) {
             Ok(signals) => Ok(Self(signals)),
             Err(error) => Err(StartError::System { what: "cannot receive signals", error }),
         }
     }
 
     /// Ends the process if a signal asks for it. Before the listeners open there is nobody to say goodbye to, and what a crash would leave
-    /// behind is as good.
+    /// behind is as good. A hangup means nothing yet: what is read is new.
     pub(super) fn end_if_asked(&mut self) {
-        if self.0.pending().next().is_some() {
+        if self.0.pending().any(|signal| signal != SIGHUP) {
             tracing::info!("a signal: ending before the start is complete");
             thread::sleep(LAST_WORDS);
             exit(0);
         }
     }
 
-    /// Waits until all shards have ended, and stops them at the first signal.
+    /// Waits until all shards have ended, and stops them at the first signal that asks for it.
     ///
     /// # Errors
     /// [`StartError::Executor`] when a shard could not even begin.
     pub(super) fn serve(
         mut self,
         mesh: &Mesh,
+        reloader: &Reloader,
         shutdown_timeout: Duration,
         threads: Vec<ExecutorJoinHandle<Option<Report>>>,
     ) -> Result<Vec<Report>, StartError> {
@@ -63,12 +66,17 @@ impl Signals {
             ends
         });
         let mut watchdog = Some(stop);
-        for _ in self.0.forever() {
+        for signal in self.0.forever() {
+            if signal == SIGHUP {
+                reloader.reload_all();
+                continue;
+            }
             let Some(stop) = watchdog.take() else {
                 tracing::warn!("a second signal: ending at once");
                 exit(CUT_SHORT);
             };
             tracing::info!("a signal: stopping cleanly, a second one ends at once");
+            let _ = notify("STOPPING=1"); // Whoever does not hear it waits for the end anyway.
             mesh.stop();
             thread::spawn(move || watch(&stop, shutdown_timeout + GRACE));
         }

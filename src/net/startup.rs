@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::admission::SURPLUS_MAX;
+use super::bind::Endpoint;
 use super::journal;
 use super::ring::Ring;
 use crate::journal::JournalError;
@@ -33,15 +33,22 @@ const NOFILE_CEILING: u64 = 1 << 20;
 pub enum StartError {
     /// Another process listens there.
     AddressInUse {
-        /// The address that was asked for.
-        address: SocketAddr,
+        /// The place that was asked for.
+        at: Endpoint,
     },
     /// Listening failed otherwise.
     Listen {
-        /// The address that was asked for.
-        address: SocketAddr,
+        /// The place that was asked for.
+        at: Endpoint,
         /// What the system said.
         error: io::Error,
+    },
+    /// What a listener needs cannot be used: a setting, a certificate, a key.
+    Listener {
+        /// Its place among the listeners.
+        listener: usize,
+        /// What is wrong with which setting or file.
+        problem: String,
     },
     /// The kernel is older than the socket ring needs.
     KernelTooOld {
@@ -92,6 +99,13 @@ pub enum StartError {
     DataDirectory(DirectoryError),
     /// What the journals say cannot be used.
     Journal(JournalError),
+    /// An authenticator cannot do its work.
+    Authenticator {
+        /// Its name in the configuration.
+        name: String,
+        /// What is wrong, with file and line.
+        reason: String,
+    },
     /// Signals cannot be received, or another basic facility is missing.
     System {
         /// What was tried.
@@ -126,6 +140,7 @@ impl StartError {
                 _ => 11,
             },
             Self::MemoryLimitTooLow { .. } => 13,
+            Self::Listener { .. } | Self::Authenticator { .. } => 2,
             Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }
@@ -148,12 +163,18 @@ impl std::error::Error for StartError {}
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AddressInUse { address } => write!(
+            Self::AddressInUse { at: at @ Endpoint::Address(_) } => write!(
                 f,
-                "cannot listen on {address}: address in use, another process listens there. Stop it (`ss -ltnp` shows it), or give \
+                "cannot listen on {at}: address in use, another process listens there. Stop it (`ss -ltnp` shows it), or give \
                  another address with --listen or [[listeners]] address"
             ),
-            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::AddressInUse { at } => write!(
+                f,
+                "cannot listen on {at}: another process listens there. Stop it (`ss -lxp` shows it), or give another path with \
+                 [[listeners]] path"
+            ),
+            Self::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
+            Self::Listener { listener, problem } => write!(f, "cannot use listeners.{listener}: {problem}"),
             Self::KernelTooOld { release } => {
                 let (major, minor) = KERNEL_MIN;
                 write!(f, "Linux {release} is too old: WillowMQ needs {major}.{minor} or newer for its io_uring")
@@ -190,6 +211,7 @@ impl fmt::Display for StartError {
             ),
             Self::DataDirectory(error) => write!(f, "{error}. {}", advice(&error.problem)),
             Self::Journal(error) => write!(f, "{error}. Nothing was changed"),
+            Self::Authenticator { name, reason } => write!(f, "authenticator {name}: {reason}"),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
     }

@@ -1,21 +1,27 @@
 //! One shard at work: the state machine, its ring and its connections, and the turn that moves bytes between them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use super::admission::Gate;
+use super::authentication::{Authentication, Exchange};
 use super::clock::Clock;
 use super::connection::{Accepting, Connections, Deadline, Io, Stage};
 use super::counters::Counters;
+use super::entry::asks;
 use super::errand::Errand;
 use super::handshake::{Handover, Homes};
 use super::journal::{Beginning, Journal};
+use super::link::Scratch;
 use super::listener::Listener;
+use super::logging::Seldom;
 use super::mesh::{Letter, Mesh, Port};
+use super::offload::Offload;
 use super::ring::{Completion, FileDone, Ring, Wait};
 use super::startup::StartError;
+use super::transport::Entrance;
 use crate::config::Config;
 use crate::shard::{ConnectionId, Event, Reading, Shard, ShardId, home_hasher};
 use crate::timer::{Moment, Wheel};
@@ -40,6 +46,11 @@ pub(crate) struct Plan {
     pub(crate) gate: Arc<Gate>,
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
+    /// How the connections of each listener begin.
+    pub(crate) entrances: Vec<Arc<Entrance>>,
+    pub(crate) authentication: Authentication,
+    /// Threads for TLS handshakes.
+    pub(crate) handshakes: Arc<Offload>,
 }
 
 /// Where the thread spends the time until the next turn.
@@ -86,6 +97,8 @@ pub(crate) struct Worker {
     pub(super) config: Arc<Config>,
     pub(super) gate: Arc<Gate>,
     pub(super) counters: Counters,
+    /// Connections that were sending something else when their output came.
+    pub(super) late: Vec<ConnectionId>,
     /// Receives that ended by themselves and are to be armed again at the end of the turn.
     pub(super) unarmed: Vec<u32>,
     pub(super) life: Life,
@@ -95,8 +108,19 @@ pub(crate) struct Worker {
     ready: Option<Sender<Result<(), StartError>>>,
     /// What this shard has taken over from other journals is not in its own yet.
     is_moving: bool,
-    /// When the want of descriptors was last logged.
-    pub(super) exhausted_at: Option<Moment>,
+    /// The want of descriptors is logged now and then.
+    pub(super) exhausted: Seldom,
+    /// So is what strangers do.
+    pub(super) complaints: Seldom,
+    /// How the connections of each listener begin.
+    pub(super) entrances: Vec<Arc<Entrance>>,
+    /// Whether somebody is asked who the clients of each listener are.
+    pub(super) asks: Vec<bool>,
+    pub(super) authentication: Authentication,
+    /// Threads for TLS handshakes.
+    pub(super) handshakes: Arc<Offload>,
+    /// Where clients stand that re-authenticate on an open connection.
+    pub(super) exchanges: HashMap<ConnectionId, Box<Exchange>>,
     port: Port,
     clock: Clock,
     /// Connections that wait for room in the lane to their home.
@@ -130,7 +154,7 @@ impl Worker {
         beginning: Option<Beginning>,
         ready: Sender<Result<(), StartError>>,
     ) -> Result<Self, StartError> {
-        let Plan { config, mesh, gate, clock, seed } = plan;
+        let Plan { config, mesh, gate, clock, seed, entrances, authentication, handshakes } = plan;
         let now = clock.now();
         let shards = mesh.shards();
         let port = Port::new(Arc::clone(mesh), id.index());
@@ -158,7 +182,7 @@ impl Worker {
         Ok(Self {
             shard,
             connections: Connections::default(),
-            io: Io { ring, deadlines: Wheel::new(now), write_timeout },
+            io: Io { ring, deadlines: Wheel::new(now), write_timeout, scratch: Scratch::default() },
             listeners,
             homes: Homes { here: id, shards, hasher: home_hasher(*seed) },
             config: Arc::clone(config),
@@ -169,7 +193,14 @@ impl Worker {
             journal,
             ready: Some(ready),
             is_moving,
-            exhausted_at: None,
+            exhausted: Seldom::default(),
+            complaints: Seldom::default(),
+            entrances: entrances.clone(),
+            asks: asks(config),
+            authentication: authentication.clone(),
+            handshakes: Arc::clone(handshakes),
+            exchanges: HashMap::new(),
+            late: Vec::new(),
             port,
             clock: *clock,
             departures: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -252,6 +283,11 @@ impl Worker {
         }
     }
 
+    /// What all shards share.
+    pub(super) fn mesh(&self) -> &Arc<Mesh> {
+        self.port.mesh()
+    }
+
     /// What it has counted, for the last line of the log.
     pub(crate) fn report(&self) -> (Counters, crate::shard::Stats) {
         (self.counters.clone(), self.shard.stats().clone())
@@ -319,7 +355,7 @@ impl Worker {
         while let Some(completion) = self.io.ring.next_completion() {
             self.take_if_of(now, older, completion);
         }
-        if self.connections.get(older).is_some_and(|connection| connection.ended.is_some()) {
+        if self.connections.get(older).is_some_and(|connection| connection.is_over()) {
             return self.on_end(now, older); // All that it sent was handed over before its end.
         }
         // What the ring has not received lies in the socket, and stays there until the next `enter`.
@@ -329,8 +365,11 @@ impl Worker {
             if !matches!(connection.stage, Stage::Open) {
                 return;
             }
+            if connection.layers_end().is_some() {
+                return self.on_end(now, older);
+            }
             match rustix::net::recv(&connection.socket, &mut buffer[..], rustix::net::RecvFlags::DONTWAIT) {
-                Ok((length, _)) if length > 0 => self.shard.receive(now, older, &buffer[..length]),
+                Ok((length, _)) if length > 0 => self.receive_open(now, older.index, &buffer[..length]),
                 Ok(_) | Err(_) => return, // The end, or nothing more: either is seen again in its turn.
             }
         }
@@ -370,6 +409,8 @@ impl Worker {
 
     fn on_errand(&mut self, now: Moment, errand: Errand) {
         match errand {
+            Errand::Layers(returned) => self.on_returned(now, *returned),
+            Errand::Authenticated { connection, step } => self.on_authenticated(now, connection, step),
             Errand::Rights(rights) => self.shard.set_rights(rights),
             Errand::Pressure(pressure) => self.shard.set_pressure(now, pressure),
         }
@@ -377,6 +418,9 @@ impl Worker {
 
     /// Carries out what the shard has left in its buffers. The order is a rule: records, messages, closes, reading, outputs.
     fn carry_out(&mut self, now: Moment) {
+        while let Some((id, request)) = self.shard.next_authentication() {
+            self.re_authenticate(now, id, request);
+        }
         self.shard.end_turn(now);
         if let Some(journal) = &mut self.journal {
             journal.end_turn(now, &mut self.shard, &mut self.io.ring);
@@ -389,14 +433,10 @@ impl Worker {
             self.set_reading(id, reading);
         }
         while let Some(id) = self.shard.next_output() {
-            if let Some(connection) = self.connections.get(id)
-                && matches!(connection.stage, Stage::Open)
-                && !connection.is_sending
-                && connection.send_failed.is_none()
-                && let Some(output) = self.shard.take_output(id)
-            {
-                connection.send(now, output, &mut self.io);
-            }
+            self.send_output(now, id);
+        }
+        while let Some(id) = self.late.pop() {
+            self.send_output(now, id);
         }
         for slot in std::mem::take(&mut self.unarmed) {
             self.connections.rearm(slot, &mut self.io.ring);
@@ -404,6 +444,18 @@ impl Worker {
         self.port.wake_peers(&mut self.io.ring);
         while let Some(event) = self.shard.next_event() {
             log_event(self.homes.here, &event);
+        }
+    }
+
+    fn send_output(&mut self, now: Moment, id: ConnectionId) {
+        if let Some(connection) = self.connections.get(id)
+            && matches!(connection.stage, Stage::Open)
+            && !connection.is_sending()
+            && connection.send_failed.is_none()
+            && connection.layers_end().is_none()
+            && let Some(output) = self.shard.take_output(id)
+        {
+            connection.send_output(now, output, &mut self.io);
         }
     }
 
@@ -431,10 +483,9 @@ impl Worker {
         if !matches!(connection.stage, Stage::Open) {
             return; // It is read until its end now.
         }
-        connection.is_paused = reading == Reading::Pause;
         match reading {
-            Reading::Pause => connection.end_receive(&mut self.io.ring),
-            Reading::Resume => connection.receive(&mut self.io.ring),
+            Reading::Pause => connection.pause(&mut self.io.ring),
+            Reading::Resume => connection.go_on_reading(&mut self.io.ring),
         }
     }
 

@@ -9,6 +9,7 @@
 //!                      └─ Refused ──▶ DISCONNECT
 //! ```
 
+use super::connection::Origin;
 use super::wills::WillFate;
 use super::{Fault, Shard, Timer};
 use crate::codec::{self, Auth, Packet, PacketKind, ReasonCode};
@@ -108,6 +109,13 @@ impl Shard {
             }
         }
         None
+    }
+
+    /// The client of an open connection: its Client Identifier, where it comes from, and who it was found to be.
+    pub fn client_of(&self, id: ConnectionId) -> Option<(&str, Origin, &Identity)> {
+        let connection = self.connections.get(id)?;
+        let session = self.sessions.get(connection.session)?;
+        Some((&session.client_id, connection.origin, &session.identity))
     }
 
     /// What [`Self::next_authentication`] asked for is known. Nothing happens where the connection has ended meanwhile.

@@ -15,6 +15,7 @@ mod flow_control;
 mod harness;
 mod journal;
 mod keep_alive;
+mod memory;
 mod ping_disconnect_auth;
 mod properties;
 mod publish;

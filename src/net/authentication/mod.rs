@@ -7,9 +7,21 @@
 //! What costs little is answered at once, on the shard. The rest goes to threads beside the shards ([`Offload`]), and the answer
 //! comes back as an errand.
 
+mod authenticator;
+mod breaker;
+mod cache;
+mod http;
+mod loaded;
+mod scram;
+#[cfg(test)]
+mod tests;
+mod users;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::clock::Clock;
 use super::offload::Offload;
@@ -17,10 +29,13 @@ use super::startup::StartError;
 pub(crate) use super::transport::PeerCertificate;
 use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::config::Config;
-use crate::security::Identity;
+use crate::security::{Granted, Identity};
 use crate::session::ConnectionId;
 use crate::shard::Enhanced;
 use crate::timer::Moment;
+use authenticator::{Authenticator, Kind, Place, check_client_id};
+use cache::{Cache, Key};
+pub(crate) use scram::Exchange;
 
 /// Takes a step to the shard whose connection waits for it.
 pub(crate) type Deliver = Arc<dyn Fn(usize, ConnectionId, Step) + Send + Sync>;
@@ -99,6 +114,32 @@ pub(crate) struct Refused {
     pub(crate) why: &'static str,
 }
 
+impl Refused {
+    /// Credentials that are not right.
+    const WRONG: Self =
+        Self { reason: ReasonCode::BadUserNameOrPassword, is_failure: true, why: "wrong User Name or Password" };
+    /// Nobody knows the client, and it did not say anything that could be right or wrong.
+    const NO_CREDENTIALS: Self =
+        Self { reason: ReasonCode::NotAuthorized, is_failure: false, why: "credentials are needed here" };
+    /// A service that would know does not answer.
+    const UNAVAILABLE: Self = Self {
+        reason: ReasonCode::ServerUnavailable,
+        is_failure: false,
+        why: "the authentication service is not available",
+    };
+    /// There are too many checks already.
+    const BUSY: Self = Self { reason: ReasonCode::ServerBusy, is_failure: false, why: "too many checks are waiting" };
+    /// The Authentication Method is none of the listener's. [MQTT-4.12.0-1]
+    const METHOD: Self = Self {
+        reason: ReasonCode::BadAuthenticationMethod,
+        is_failure: false,
+        why: "the Authentication Method is not known here",
+    };
+    /// Whoever re-authenticates must remain who it was.
+    const SOMEBODY_ELSE: Self =
+        Self { reason: ReasonCode::NotAuthorized, is_failure: true, why: "it re-authenticates as somebody else" };
+}
+
 /// What a client is let in with.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
@@ -110,17 +151,59 @@ pub(crate) struct Grant {
     pub(crate) enhanced: Option<Enhanced>,
 }
 
-/// An enhanced authentication under way.
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    credentials: Credentials,
+/// What an authenticator says.
+enum Answer {
+    /// It knows the client, and the credentials are right.
+    Yes(Arc<Proof>),
+    /// It knows the client, or should, and the credentials are not right.
+    No(Refused),
+    /// Let somebody else answer.
+    NotMine,
 }
 
-impl Exchange {
-    /// Its Authentication Method, which every AUTH must name. [MQTT-4.12.0-5]
-    pub(crate) fn method(&self) -> &str {
-        self.credentials.enhanced.as_ref().map_or("", |(method, _)| method)
+/// What an authenticator has found out. It may be remembered.
+#[derive(Debug, Default)]
+struct Proof {
+    username: Option<Arc<str>>,
+    /// What the Client Identifier must fit.
+    client_id: Option<Box<str>>,
+    /// Facts beside those of the connection.
+    fields: Vec<(Box<str>, Box<str>)>,
+    granted: Option<Arc<Granted>>,
+    valid_until: Option<Moment>,
+}
+
+impl Proof {
+    fn of_user(username: &str) -> Self {
+        Self { username: Some(username.into()), ..Self::default() }
     }
+}
+
+/// What has been decided so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Clients that proved who they are.
+    pub(crate) granted: u64,
+    /// Of those, how many without a check, as the same credentials had been found right before.
+    pub(crate) remembered: u64,
+    /// Anonymous clients.
+    pub(crate) anonymous: u64,
+    /// Clients with wrong credentials, or with none.
+    pub(crate) refused: u64,
+    /// Clients that were refused because too many checks were waiting.
+    pub(crate) busy: u64,
+    /// Clients that were refused because a service did not answer.
+    pub(crate) unavailable: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    granted: AtomicU64,
+    remembered: AtomicU64,
+    anonymous: AtomicU64,
+    refused: AtomicU64,
+    busy: AtomicU64,
+    unavailable: AtomicU64,
 }
 
 /// All authenticators of the broker. A clone is the same.
@@ -130,9 +213,30 @@ pub(crate) struct Authentication {
 }
 
 struct Inner {
-    _clock: Clock,
-    _checks: Offload,
-    _deliver: Deliver,
+    clock: Clock,
+    checks: Offload,
+    deliver: Deliver,
+    authenticators: Vec<Authenticator>,
+    listeners: Vec<Listener>,
+    cache: Cache,
+    cache_time: Duration,
+    counters: Counters,
+}
+
+/// What concerns us about a listener.
+struct Listener {
+    name: String,
+    is_anonymous: bool,
+    /// Whom it asks, in this order, by their places in [`Inner::authenticators`].
+    chain: Vec<usize>,
+}
+
+/// A client on its way through the chain.
+struct Check {
+    asker: Asker,
+    credentials: Credentials,
+    /// How many have said that it is none of theirs.
+    asked: usize,
 }
 
 impl Authentication {
@@ -141,39 +245,230 @@ impl Authentication {
     /// # Errors
     /// What is wrong with a file that an authenticator needs.
     pub(crate) fn new(config: &Config, clock: Clock, checks: Offload, deliver: Deliver) -> Result<Self, StartError> {
-        let _ = config;
-        Ok(Self { inner: Arc::new(Inner { _clock: clock, _checks: checks, _deliver: deliver }) })
+        let waiting_max = config.security.checks_waiting_max as usize;
+        let authenticators = config.authenticators.iter().map(|settings| {
+            Authenticator::new(settings, waiting_max)
+                .map_err(|reason| StartError::Authenticator { name: settings.name.clone(), reason })
+        });
+        let inner = Inner {
+            clock,
+            checks,
+            deliver,
+            authenticators: authenticators.collect::<Result<_, _>>()?,
+            listeners: config.listeners.iter().map(|listener| Listener::new(listener, config)).collect(),
+            cache: Cache::new(config.security.cache_entries_max as usize),
+            cache_time: config.security.cache_time,
+            counters: Counters::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Begins with the credentials of a CONNECT, or of an AUTH that re-authenticates.
     pub(crate) fn begin(&self, asker: Asker, credentials: Credentials) -> Step {
-        let _ = (asker, &self.inner);
-        match credentials.enhanced {
-            Some(_) => Step::Refused(Refused {
-                reason: ReasonCode::BadAuthenticationMethod, // [MQTT-4.12.0-1]
-                is_failure: false,
-                why: "unknown authentication method",
-            }),
-            None => Step::Granted(Box::new(Grant { identity: Identity::default(), valid_until: None, enhanced: None })),
-        }
+        let step = match credentials.enhanced {
+            Some(_) => self.inner.begin_exchange(credentials),
+            None => self.inner.go_through(Check { asker, credentials, asked: 0 }, Place::Shard),
+        };
+        self.inner.counters.note(&step);
+        step
     }
 
     /// Goes on with the data of the client's next AUTH.
-    pub(crate) fn go_on(&self, asker: Asker, exchange: Box<Exchange>, data: &[u8]) -> Step {
-        let _ = (asker, exchange, data);
-        Step::Refused(Refused { reason: ReasonCode::NotAuthorized, is_failure: true, why: "the exchange is over" })
+    pub(crate) fn go_on(&self, _asker: Asker, exchange: Box<Exchange>, data: &[u8]) -> Step {
+        let step = self.inner.finish_exchange(*exchange, data);
+        self.inner.counters.note(&step);
+        step
     }
 
     /// Files whose content matters.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        Vec::new()
+        self.inner.authenticators.iter().filter_map(Authenticator::file).collect()
     }
 
-    /// Reads the files again; whether anything changed. What cannot be used leaves the old in force.
+    /// Reads the files again; whether anything changed. What cannot be used leaves the old in force, and the rest is used all the same.
     ///
     /// # Errors
     /// What is wrong, with file and line.
     pub(crate) fn reload(&self) -> Result<bool, String> {
-        Ok(false)
+        let (mut has_changed, mut errors) = (false, Vec::new());
+        for authenticator in &self.inner.authenticators {
+            match authenticator.reload() {
+                Ok(of_this_one) => has_changed |= of_this_one,
+                Err(error) => errors.push(format!("authenticator {}: {error}", authenticator.name)),
+            }
+        }
+        if errors.is_empty() { Ok(has_changed) } else { Err(errors.join("; ")) }
     }
+
+    /// What has been decided so far.
+    pub(crate) fn totals(&self) -> Totals {
+        let counters = &self.inner.counters;
+        let [granted, remembered, anonymous, refused, busy, unavailable] = [
+            &counters.granted,
+            &counters.remembered,
+            &counters.anonymous,
+            &counters.refused,
+            &counters.busy,
+            &counters.unavailable,
+        ]
+        .map(|counter| counter.load(Ordering::Relaxed));
+        Totals { granted, remembered, anonymous, refused, busy, unavailable }
+    }
+}
+
+impl Listener {
+    fn new(listener: &crate::config::Listener, config: &Config) -> Self {
+        let place = |name: &String| config.authenticators.iter().position(|authenticator| authenticator.name == *name);
+        let chain = match &listener.authenticators {
+            Some(names) => names.iter().filter_map(place).collect(), // Config has checked the names.
+            None => (0..config.authenticators.len()).collect(),
+        };
+        Self { name: http::listener_name(listener), is_anonymous: listener.anonymous, chain }
+    }
+}
+
+impl Inner {
+    /// Asks the rest of the chain, as far as it can be asked `here`. What has to be asked elsewhere goes there, and its answer is
+    /// delivered.
+    fn go_through(self: &Arc<Self>, mut check: Check, here: Place) -> Step {
+        let listener = &self.listeners[usize::from(check.credentials.listener)];
+        while let Some(&number) = listener.chain.get(check.asked) {
+            let authenticator = &self.authenticators[number];
+            let place = authenticator.place(number, &check.credentials);
+            let key = (place != Place::Shard).then(|| self.key(number, &check.credentials));
+            let now = self.clock.now();
+            // Looked up again when its turn has come: many clients may wait with the same credentials.
+            if let Some(proof) = key.as_ref().and_then(|key| self.cache.get(key, now)) {
+                self.counters.remembered.fetch_add(1, Ordering::Relaxed);
+                return self.grant(&proof, &check.credentials, now);
+            }
+            if place != Place::Shard && place != here {
+                return self.send_to(place, check);
+            }
+            let clock = || self.clock.now();
+            let (answer, cache_for) = authenticator.ask(&check.credentials, &listener.name, self.cache_time, &clock);
+            match answer {
+                Answer::Yes(proof) => {
+                    let now = self.clock.now();
+                    if let Some(key) = key.filter(|_| !cache_for.is_zero()) {
+                        let until = now + cache_for;
+                        self.cache.insert(
+                            key,
+                            Arc::clone(&proof),
+                            proof.valid_until.map_or(until, |end| end.min(until)),
+                        );
+                    }
+                    return self.grant(&proof, &check.credentials, now);
+                }
+                Answer::No(refused) => return Step::Refused(refused),
+                Answer::NotMine => check.asked += 1,
+            }
+        }
+        self.end_of_chain(listener, &check.credentials)
+    }
+
+    /// Nobody knows the client. What it claimed and could not prove is refused, and never taken for nothing.
+    fn end_of_chain(&self, listener: &Listener, credentials: &Credentials) -> Step {
+        let asks_certificates =
+            || listener.chain.iter().any(|&number| matches!(self.authenticators[number].kind, Kind::Certificate(_)));
+        let claims_something = credentials.username.is_some()
+            || credentials.password.is_some()
+            || credentials.certificate.is_some() && asks_certificates();
+        // Where nobody is ever asked, everybody is anonymous, whatever they say.
+        if listener.is_anonymous && (!claims_something || listener.chain.is_empty()) {
+            self.counters.anonymous.fetch_add(1, Ordering::Relaxed);
+            return self.grant(&Proof::default(), credentials, self.clock.now());
+        }
+        Step::Refused(if claims_something { Refused::WRONG } else { Refused::NO_CREDENTIALS })
+    }
+
+    fn send_to(self: &Arc<Self>, place: Place, check: Check) -> Step {
+        let threads = match place {
+            Place::Service(number) => match &self.authenticators[number].kind {
+                Kind::Http(service) if service.is_available(self.clock.now()) => &service.threads,
+                _ => return Step::Refused(Refused::UNAVAILABLE),
+            },
+            _ => &self.checks,
+        };
+        let source = check.credentials.source.map(|source| source.ip());
+        let inner = Arc::clone(self);
+        let job = move || {
+            let asker = check.asker;
+            let step = inner.go_through(check, place);
+            if !matches!(step, Step::Waiting) {
+                inner.counters.note(&step);
+                (inner.deliver)(asker.shard, asker.connection, step);
+            }
+        };
+        match threads.submit_for(source, job) {
+            Ok(()) => Step::Waiting,
+            Err(_busy) => Step::Refused(Refused::BUSY),
+        }
+    }
+
+    fn key(&self, number: usize, credentials: &Credentials) -> Key {
+        let authenticator = &self.authenticators[number];
+        let (number, generation) = ((number as u64).to_le_bytes(), authenticator.generation().to_le_bytes());
+        let mut scratch = Vec::new();
+        let of_client = authenticator.depends_on(credentials, &mut scratch);
+        self.cache.key([&number[..], &generation].into_iter().chain(of_client))
+    }
+
+    /// Lets a client in, if the proof covers its Client Identifier and its past.
+    fn grant(&self, proof: &Proof, credentials: &Credentials, now: Moment) -> Step {
+        if let Err(refused) = check_client_id(proof, &credentials.client_id) {
+            return Step::Refused(refused);
+        }
+        if proof.valid_until.is_some_and(|end| end <= now) {
+            return Step::Refused(Refused::WRONG);
+        }
+        let identity = Identity {
+            username: proof.username.clone(),
+            fields: fields(proof, credentials),
+            granted: proof.granted.clone(),
+        };
+        if credentials.previous.as_ref().is_some_and(|previous| previous.username != identity.username) {
+            return Step::Refused(Refused::SOMEBODY_ELSE);
+        }
+        Step::Granted(Box::new(Grant { identity, valid_until: proof.valid_until, enhanced: None }))
+    }
+}
+
+impl Counters {
+    fn note(&self, step: &Step) {
+        let counter = match step {
+            Step::Granted(grant) if grant.identity.username.is_none() => return, // Anonymous, or nameless to a service.
+            Step::Granted(_) => &self.granted,
+            Step::Refused(refused) => match refused.reason {
+                ReasonCode::ServerBusy => &self.busy,
+                ReasonCode::ServerUnavailable => &self.unavailable,
+                _ => &self.refused,
+            },
+            Step::Waiting | Step::Continue { .. } => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// All facts about a client, in the order of their names.
+fn fields(proof: &Proof, credentials: &Credentials) -> Arc<[(Box<str>, Box<str>)]> {
+    let mut fields = proof.fields.clone();
+    if let Some(certificate) = &credentials.certificate {
+        fields.extend(certificate.fields.iter().cloned());
+    }
+    if let Some(process) = credentials.process {
+        let PeerProcess { uid, gid, pid } = process;
+        let of_process = [("peer.uid", uid.to_string()), ("peer.gid", gid.to_string()), ("peer.pid", pid.to_string())];
+        fields.extend(of_process.map(|(name, value)| (name.into(), value.into())));
+    }
+    fields.sort();
+    fields.dedup_by(|(later, _), (earlier, _)| later == earlier);
+    fields.into()
+}
+
+/// Bytes that nobody could foresee.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has random bytes");
+    bytes
 }

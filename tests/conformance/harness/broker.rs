@@ -132,6 +132,22 @@ impl Broker {
         self.log.lock().unwrap().clone()
     }
 
+    /// Memory that the process holds for itself, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the broker lives");
+        let pages: Vec<u64> = statm.split(' ').map_while(|number| number.parse().ok()).collect();
+        (pages[1] - pages[2]) * rustix::param::page_size() as u64 // Resident, without what is mapped from files.
+    }
+
+    /// Waits until the log has a line with these words.
+    pub(crate) fn await_log(&self, words: &str, patience: Duration) {
+        let end = Instant::now() + patience;
+        while !self.log().contains(words) {
+            assert!(Instant::now() < end, "nothing of {words:?} in the log");
+            thread::sleep(Duration::from_millis(5)); // It comes through a pipe and a thread.
+        }
+    }
+
     /// Where the listener of the harness is, beside one that the settings of the test have.
     pub(crate) fn last_address(&self) -> SocketAddr {
         let end = Instant::now() + PATIENCE;

@@ -1,0 +1,496 @@
+//! The way in: what a connection goes through before its client has a Session, and where it ends up then.
+//!
+//! Three things are found out, each within its own time: what is spoken below MQTT, what the client wants (its CONNECT), and who it
+//! is. What costs little is done here at once. The handshake of TLS and the check of a password are not: they go to threads beside
+//! the shards, and the connection waits for an [`Errand`](super::errand::Errand).
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::admission::Ticket;
+use super::authentication::{Asker, Credentials, Grant, PeerProcess, Refused, Step};
+use super::connection::{Deadline, Stage};
+use super::errand::{Errand, Returned};
+use super::handshake::{Answer, Cause, Handover, Handshake, Progress, Verdict, answer, challenge, connack, judge};
+use super::link::{Link, Passage};
+use super::transport::{Broken, Layers};
+use super::worker::Worker;
+use crate::codec::{ProtocolVersion, ReasonCode};
+use crate::config::{Config, Listener, ListenerKind};
+use crate::shard::handshake::first_packet;
+use crate::shard::{Arrival, ConnectionId, Origin, ShardId};
+use crate::timer::Moment;
+
+/// What may wait behind a CONNECT whose client is being authenticated, beyond the largest packet. Above it the connection is not read.
+const BEHIND_CONNECT_MAX: usize = 64 * 1024;
+
+impl Worker {
+    /// Begins with a connection that there is room for.
+    pub(super) fn begin(&mut self, now: Moment, origin: Origin, ticket: Ticket, socket: OwnedFd) {
+        let entrance = &self.entrances[usize::from(origin.listener)];
+        if !entrance.trusts(origin.peer.map(|peer| peer.ip())) {
+            self.counters.layer_faults.proxy += 1;
+            return; // Dropped, and so closed.
+        }
+        let link = entrance.layers().map(|layers| Box::new(Link::new(layers)));
+        let limits = &self.config.limits;
+        let (progress, time) = match link {
+            None => (Progress::Connect, limits.connect_timeout),
+            Some(_) => (Progress::Layers, limits.handshake_timeout),
+        };
+        let is_surplus = ticket.is_surplus;
+        let (bytes, unsent, deadline) = (Vec::new(), Vec::new(), None);
+        let handshake = Box::new(Handshake { progress, bytes, unsent, origin, deadline, is_surplus });
+        let id = self.connections.insert(now, socket, ticket, link, Stage::Handshake(handshake));
+        let deadline = self.io.deadlines.arm(now + time, Deadline::Handshake(id));
+        let connection = self.connections.at(id.index);
+        if let Stage::Handshake(handshake) = &mut connection.stage {
+            handshake.deadline = Some(deadline);
+        }
+        connection.receive(&mut self.io.ring);
+    }
+
+    /// A part of the way in has taken too long; or a client that was refused has waited long enough to hear it.
+    pub(super) fn on_handshake_deadline(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let Stage::Handshake(handshake) = &mut connection.stage else { return };
+        handshake.deadline = None;
+        match handshake.progress {
+            Progress::Layers => self.counters.handshake_timeouts += 1,
+            Progress::Connect => self.counters.connect_timeouts += 1,
+            Progress::Asked | Progress::Challenged(_) => self.counters.authentication_timeouts += 1,
+            Progress::Refused => return self.turn_away(now, id.index),
+        }
+        self.end(id.index);
+    }
+
+    /// Goes on with what has arrived, as far as possible.
+    pub(super) fn go_in(&mut self, now: Moment, slot: u32) {
+        if !self.pass_layers(now, slot) {
+            return;
+        }
+        let connection = self.connections.at(slot);
+        let Stage::Handshake(handshake) = &connection.stage else { return };
+        match handshake.progress {
+            Progress::Connect => self.on_first_bytes(now, slot),
+            Progress::Challenged(_) => self.on_answer(now, slot),
+            Progress::Layers | Progress::Asked | Progress::Refused => {}
+        }
+        self.bound_what_waits(slot);
+    }
+
+    /// Does not read a connection behind whose CONNECT too much waits already.
+    fn bound_what_waits(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if let Stage::Handshake(handshake) = &connection.stage
+            && matches!(handshake.progress, Progress::Asked | Progress::Challenged(_))
+            && handshake.bytes.len() > self.config.limits.packet_bytes_max + BEHIND_CONNECT_MAX
+        {
+            connection.pause(&mut self.io.ring);
+        }
+    }
+
+    /// Lets what has arrived go through the layers, where there are some. False: it goes no further for now.
+    fn pass_layers(&mut self, now: Moment, slot: u32) -> bool {
+        let connection = self.connections.at(slot);
+        let Some(link) = &mut connection.link else { return true };
+        let Stage::Handshake(handshake) = &mut connection.stage else { return false };
+        match link.pass(&mut handshake.bytes) {
+            Passage::Through(result) => self.on_passed(now, slot, result),
+            Passage::Waiting => {
+                if link.is_full() {
+                    connection.end_receive(&mut self.io.ring);
+                }
+                false
+            }
+            Passage::Costly(layers, bytes) => {
+                self.compute(now, slot, layers, bytes);
+                false
+            }
+        }
+    }
+
+    /// Has a step of a TLS handshake computed beside the shard.
+    fn compute(&mut self, now: Moment, slot: u32, mut layers: Box<Layers>, bytes: Vec<u8>) {
+        let connection = self.connections.at(slot);
+        let Stage::Handshake(handshake) = &connection.stage else { return };
+        // Behind a proxy all come from one address until it is known better.
+        let is_proxied = self.config.listeners[usize::from(handshake.origin.listener)].proxy_protocol;
+        let source = layers.source().or_else(|| handshake.origin.peer.filter(|_| !is_proxied));
+        let (shard, connection) = (self.homes.here.index(), connection.id);
+        let mesh = Arc::clone(self.mesh());
+        let job = move || {
+            let mut mqtt = Vec::new();
+            let result = layers.receive(&bytes, &mut mqtt);
+            mesh.deliver(shard, Errand::Layers(Box::new(Returned { connection, layers, mqtt, result })));
+        };
+        if self.handshakes.submit_for(source.map(|source| source.ip()), job).is_err() {
+            self.counters.handshakes_refused += 1;
+            if self.complaints.is_time(now) {
+                let (shard, refused) = (self.homes.here.index(), self.counters.handshakes_refused);
+                tracing::warn!(shard, refused, "too many TLS handshakes wait, closing connections");
+            }
+            self.end(slot);
+        }
+    }
+
+    /// The layers of a connection come back. Where it has ended meanwhile they are dropped.
+    pub(super) fn on_returned(&mut self, now: Moment, returned: Returned) {
+        let Returned { connection: id, layers, mut mqtt, result } = returned;
+        let Some(connection) = self.connections.get(id) else { return };
+        let (Stage::Handshake(handshake), Some(link)) = (&mut connection.stage, &mut connection.link) else { return };
+        link.come_back(layers, &result);
+        handshake.bytes.append(&mut mqtt);
+        if self.on_passed(now, id.index, result) {
+            self.go_in(now, id.index);
+        }
+        self.resume_entry(id);
+    }
+
+    /// A connection that waited has got on: it is read again where that had to stop, and its end is looked at where that had to wait.
+    fn resume_entry(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if connection.ended.is_some() {
+            self.endings.push_back(id);
+        }
+        match &connection.stage {
+            Stage::Handshake(handshake) if !matches!(handshake.progress, Progress::Refused) => {
+                connection.go_on_reading(&mut self.io.ring);
+                self.bound_what_waits(id.index);
+            }
+            _ => {}
+        }
+    }
+
+    /// Something has gone through the layers. False: the connection does not go on.
+    fn on_passed(&mut self, now: Moment, slot: u32, result: Result<(), Broken>) -> bool {
+        if let Err(broken) = result {
+            self.note_broken(now, slot, &broken);
+            self.turn_away(now, slot);
+            return false;
+        }
+        let connection = self.connections.at(slot);
+        connection.send_other(now, &mut self.io);
+        let (Stage::Handshake(handshake), Some(link)) = (&mut connection.stage, &connection.link) else { return false };
+        if !matches!(handshake.progress, Progress::Layers) {
+            return true;
+        }
+        let Some(layers) = link.layers().filter(|layers| layers.is_complete()) else { return false };
+        let source = layers.source();
+        handshake.progress = Progress::Connect;
+        self.io.restart(&mut handshake.deadline, now + self.config.limits.connect_timeout, connection.id);
+        let is_proxied = self.config.listeners[usize::from(handshake.origin.listener)].proxy_protocol;
+        if !is_proxied {
+            return true;
+        }
+        // A proxy that speaks for itself, to see whether we are there, says no address.
+        handshake.origin.peer = source.or(handshake.origin.peer);
+        let recognised = match source {
+            Some(source) => self.gate.recognise(&mut connection.ticket, source.ip(), now),
+            None => Ok(()),
+        };
+        if recognised.is_err() {
+            self.end(slot);
+        }
+        recognised.is_ok()
+    }
+
+    /// Counts how layers ended, and tells about it now and then.
+    pub(super) fn note_broken(&mut self, now: Moment, slot: u32, broken: &Broken) {
+        if !self.counters.layer_faults.count(broken) {
+            return;
+        }
+        if self.complaints.is_time(now) {
+            let peer = match &self.connections.at(slot).stage {
+                Stage::Handshake(handshake) => handshake.origin.peer,
+                _ => None,
+            };
+            let (shard, failed) = (self.homes.here.index(), self.counters.layer_faults.total());
+            tracing::info!(shard, failed, peer = %Peer(peer), "a connection was ended: {broken}");
+        }
+    }
+
+    /// Looks whether CONNECT is complete.
+    fn on_first_bytes(&mut self, now: Moment, slot: u32) {
+        let connection = self.connections.at(slot);
+        let Stage::Handshake(handshake) = &mut connection.stage else { return };
+        match judge(&handshake.bytes, handshake.origin.listener, handshake.is_surplus, &self.homes, &self.config) {
+            Verdict::More => {}
+            Verdict::Client(home) if !self.asks[usize::from(handshake.origin.listener)] => {
+                let arrival = Arrival { origin: handshake.origin, ..Arrival::default() };
+                self.let_in(now, slot, home, arrival);
+            }
+            Verdict::Client(_) => self.ask(now, slot),
+            Verdict::Refuse(reply, cause) => {
+                if cause == Cause::FirstPacket {
+                    self.counters.bad_first_packets += 1;
+                }
+                handshake.unsent.extend(reply);
+                self.turn_away(now, slot);
+            }
+        }
+    }
+
+    /// Asks the authenticators who the client is.
+    fn ask(&mut self, now: Moment, slot: u32) {
+        let connection = self.connections.at(slot);
+        let Stage::Handshake(handshake) = &mut connection.stage else { return };
+        handshake.progress = Progress::Asked;
+        self.io.restart(&mut handshake.deadline, now + self.config.limits.connect_timeout, connection.id);
+        let origin = handshake.origin;
+        let process = process_of(&self.config, origin.listener, &connection.socket);
+        let certificate = connection.link.as_ref().and_then(|link| link.layers()?.certificate());
+        let Ok(Some((connect, _))) = first_packet(&handshake.bytes, &self.config, handshake.origin.listener) else {
+            return;
+        };
+        if self.gate.is_banned(&connection.ticket, now) {
+            // It came in before that.
+            handshake.unsent.extend(connack(connect.version, ReasonCode::Banned));
+            self.counters.authentications_refused += 1;
+            return self.turn_away(now, slot);
+        }
+        let credentials = Credentials {
+            listener: origin.listener,
+            source: origin.peer,
+            version: connect.version,
+            client_id: connect.client_id.into(),
+            username: connect.username.map(Into::into),
+            password: connect.password.map(Into::into),
+            certificate,
+            process,
+            enhanced: connect
+                .authentication_method
+                .map(|method| (method.into(), connect.authentication_data.unwrap_or_default().to_vec())),
+            previous: None,
+        };
+        let asker = Asker { shard: self.homes.here.index(), connection: connection.id };
+        let step = self.authentication.begin(asker, credentials);
+        self.on_step(now, asker.connection, step);
+    }
+
+    /// It is known what comes next for a client that authenticates before it is let in.
+    pub(super) fn on_step(&mut self, now: Moment, id: ConnectionId, step: Step) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let Stage::Handshake(handshake) = &mut connection.stage else { return };
+        match step {
+            Step::Waiting => {} // An errand will follow.
+            Step::Granted(grant) => self.on_granted(now, id.index, *grant),
+            Step::Continue { data, exchange } => {
+                challenge(exchange.method(), &data, &mut handshake.unsent);
+                handshake.progress = Progress::Challenged(exchange);
+                connection.send_other(now, &mut self.io);
+                self.on_answer(now, id.index); // A client may know the question beforehand.
+            }
+            Step::Refused(refused) => self.on_refused(now, id.index, refused),
+        }
+    }
+
+    fn on_granted(&mut self, now: Moment, slot: u32, grant: Grant) {
+        let connection = self.connections.at(slot);
+        let Stage::Handshake(handshake) = &connection.stage else { return };
+        let Verdict::Client(home) =
+            judge(&handshake.bytes, handshake.origin.listener, false, &self.homes, &self.config)
+        else {
+            return;
+        };
+        let Grant { identity, valid_until, enhanced } = grant;
+        let arrival = Arrival { origin: handshake.origin, identity, valid_until, enhanced };
+        self.let_in(now, slot, home, arrival);
+    }
+
+    /// The client is not who it says. It hears so later, that guessing takes time; meanwhile it is not read.
+    fn on_refused(&mut self, now: Moment, slot: u32, refused: Refused) {
+        let connection = self.connections.at(slot);
+        let Stage::Handshake(handshake) = &mut connection.stage else { return };
+        let version = match first_packet(&handshake.bytes, &self.config, handshake.origin.listener) {
+            Ok(Some((connect, _))) => connect.version,
+            _ => ProtocolVersion::V5,
+        };
+        handshake.unsent.extend(connack(version, refused.reason));
+        handshake.bytes = Vec::new();
+        handshake.progress = Progress::Refused;
+        let peer = handshake.origin.peer;
+        let delay = match refused.is_failure {
+            true => self.gate.note_failure(&connection.ticket, now),
+            false => std::time::Duration::ZERO,
+        };
+        self.counters.authentications_refused += 1;
+        if delay.is_zero() {
+            self.turn_away(now, slot);
+        } else {
+            self.io.restart(&mut handshake.deadline, now + delay, connection.id);
+            connection.pause(&mut self.io.ring);
+        }
+        if self.complaints.is_time(now) {
+            let (shard, refused_total) = (self.homes.here.index(), self.counters.authentications_refused);
+            let (reason, why) = (refused.reason, refused.why);
+            tracing::warn!(shard, refused_total, peer = %Peer(peer), "a client was refused: {reason}, {why}");
+        }
+    }
+
+    /// Looks whether the client has answered what it was asked.
+    fn on_answer(&mut self, now: Moment, slot: u32) {
+        let connection = self.connections.at(slot);
+        let Stage::Handshake(handshake) = &mut connection.stage else { return };
+        let Progress::Challenged(exchange) = &handshake.progress else { return };
+        let Ok(Some((_, length))) = first_packet(&handshake.bytes, &self.config, handshake.origin.listener) else {
+            return;
+        };
+        match answer(&handshake.bytes[length..], self.config.limits.packet_bytes_max, exchange.method()) {
+            Answer::More => {}
+            Answer::Auth(data, of_packet) => {
+                handshake.bytes.drain(length..length + of_packet);
+                let Progress::Challenged(exchange) = std::mem::replace(&mut handshake.progress, Progress::Asked) else {
+                    return;
+                };
+                let asker = Asker { shard: self.homes.here.index(), connection: connection.id };
+                let step = self.authentication.go_on(asker, exchange, &data);
+                self.on_step(now, asker.connection, step);
+                self.resume_entry(asker.connection);
+            }
+            Answer::Disconnect => self.end(slot),
+            Answer::Wrong(reason) => {
+                self.counters.bad_first_packets += 1;
+                handshake.unsent.extend(connack(ProtocolVersion::V5, reason));
+                self.turn_away(now, slot);
+            }
+        }
+    }
+
+    /// Ends a connection that is not let in, once it is sent what is left to say.
+    fn turn_away(&mut self, now: Moment, slot: u32) {
+        let connection = self.connections.at(slot);
+        match std::mem::replace(&mut connection.stage, Stage::Dead) {
+            Stage::Handshake(mut handshake) => {
+                if let Some(deadline) = handshake.deadline.take() {
+                    self.io.deadlines.cancel(deadline);
+                }
+                handshake.bytes = Vec::new();
+                connection.stage = Stage::Refusing(handshake);
+            }
+            other => connection.stage = other,
+        }
+        connection.go_on_reading(&mut self.io.ring);
+        if !connection.is_sending() {
+            self.drain(now, slot);
+        }
+    }
+
+    /// A client is let in: here, or where it is at home.
+    fn let_in(&mut self, now: Moment, slot: u32, home: ShardId, arrival: Arrival) {
+        let connection = self.connections.at(slot);
+        let Stage::Handshake(handshake) = &mut connection.stage else { return };
+        if let Some(deadline) = handshake.deadline.take() {
+            self.io.deadlines.cancel(deadline);
+        }
+        let bytes = std::mem::take(&mut handshake.bytes);
+        let id = connection.id;
+        if home == self.homes.here {
+            connection.stage = Stage::Open;
+            connection.go_on_reading(&mut self.io.ring);
+            self.open(now, id, &bytes, arrival);
+        } else {
+            let handover = Handover { socket: None, ticket: None, link: None, bytes, arrival, home };
+            connection.stage = Stage::Departing(Box::new(handover));
+            connection.end_receive(&mut self.io.ring);
+            self.leave_if_idle(slot);
+        }
+    }
+
+    /// Sends a connection home once nothing is in flight for it here.
+    pub(super) fn leave_if_idle(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if !connection.is_idle() {
+            return;
+        }
+        let connection = self.connections.remove(slot);
+        if let Stage::Departing(mut handover) = connection.stage {
+            handover.socket = Some(connection.socket);
+            handover.ticket = Some(connection.ticket);
+            handover.link = connection.link;
+            self.depart(handover);
+        }
+    }
+
+    /// A connection has come home.
+    pub(super) fn welcome(&mut self, now: Moment, handover: Handover) {
+        let Handover { socket, ticket, link, bytes, arrival, .. } = handover;
+        let (socket, ticket) = socket.zip(ticket).expect("the socket travels with the connection, and its ticket");
+        if !self.is_running(now) {
+            return; // Dropped, and so closed.
+        }
+        let id = self.connections.insert(now, socket, ticket, link, Stage::Open);
+        self.open(now, id, &bytes, arrival);
+        self.receive_open(now, id.index, &[]); // What came meanwhile waits in front of the layers.
+        self.connections.at(id.index).receive(&mut self.io.ring);
+    }
+
+    /// Opens a connection whose CONNECT is the beginning of `bytes`.
+    fn open(&mut self, now: Moment, id: ConnectionId, bytes: &[u8], arrival: Arrival) {
+        match first_packet(bytes, &self.config, arrival.origin.listener) {
+            Ok(Some((connect, length))) => {
+                let older = self.shard.connection_of(connect.client_id);
+                if let Some(older) = older {
+                    self.catch_up(now, older);
+                }
+                if !self.enter_identity(id, older, &arrival) {
+                    return self.close_unopened(now, id, connack(connect.version, ReasonCode::QuotaExceeded));
+                }
+                self.shard.open(now, id, &connect, arrival);
+                self.connections.at(id.index).ticket.end_probation();
+                if length < bytes.len() {
+                    self.shard.receive(now, id, &bytes[length..]);
+                }
+            }
+            other => unreachable!("a connection is opened after its CONNECT was decoded, not with {other:?}"),
+        }
+    }
+
+    /// Counts the connection among those of its user, where their number is limited; whether there was room.
+    fn enter_identity(&mut self, id: ConnectionId, older: Option<ConnectionId>, arrival: &Arrival) -> bool {
+        let Some(user) = &arrival.identity.username else { return true };
+        let Some((connection, older)) = self.connections.pair(id, older) else { return true };
+        self.gate.enter_identity(&mut connection.ticket, user, older.map(|older| &mut older.ticket))
+    }
+
+    /// Refuses a connection that the shard has not heard of yet, after all.
+    fn close_unopened(&mut self, now: Moment, id: ConnectionId, reply: Vec<u8>) {
+        let connection = self.connections.at(id.index);
+        let (bytes, origin) = (Vec::new(), Origin::default());
+        let (progress, deadline, is_surplus) = (Progress::Refused, None, false);
+        let refused = Handshake { progress, bytes, unsent: reply, origin, deadline, is_surplus };
+        connection.stage = Stage::Refusing(Box::new(refused));
+        if !connection.is_sending() {
+            self.drain(now, id.index);
+        }
+    }
+}
+
+/// Whether somebody is asked who the clients of a listener are. It is the same for each of them, so it is found out once.
+pub(super) fn asks(config: &Config) -> Vec<bool> {
+    let is_asked =
+        |listener: &Listener| !listener.anonymous || !listener.authenticators_of(&config.authenticators).is_empty();
+    config.listeners.iter().map(is_asked).collect()
+}
+
+/// The process at the other end of a Unix socket.
+pub(super) fn process_of(config: &Config, listener: u16, socket: &OwnedFd) -> Option<PeerProcess> {
+    if config.listeners[usize::from(listener)].kind != ListenerKind::Unix {
+        return None;
+    }
+    let process = rustix::net::sockopt::socket_peercred(socket).ok()?;
+    Some(PeerProcess { uid: process.uid.as_raw(), gid: process.gid.as_raw(), pid: process.pid.as_raw_nonzero().get() })
+}
+
+/// An address for the log.
+struct Peer(Option<SocketAddr>);
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unknown"),
+        }
+    }
+}
