@@ -153,7 +153,7 @@ impl Attacker {
     }
 }
 
-/// What an error of a connection says about its end.
+/// What an error of a connection says about its end. The others, such as a time-out, are of connections that never were.
 fn told(error: Option<Errno>) -> Ending {
     match error {
         Some(Errno::CONNRESET | Errno::PIPE) => Ending::Reset,

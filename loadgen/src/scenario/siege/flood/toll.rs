@@ -42,7 +42,7 @@ impl Toll {
 
     pub(super) fn end(&mut self, attacker: &Attacker, ending: Ending) {
         let counts = &mut self.by_attack[attacker.attack as usize];
-        counts.accepted += u64::from(attacker.is_accepted || ending == Ending::Closed);
+        counts.accepted += u64::from(attacker.is_accepted || matches!(ending, Ending::Closed | Ending::Reset));
         counts.answered += u64::from(attacker.is_answered);
         match ending {
             Ending::Refused => counts.refused += 1,
