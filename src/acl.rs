@@ -81,8 +81,7 @@ pub(crate) fn run(action: &Action, security: &Security) -> Result<u8, String> {
         Action::Check { source } => {
             let (file, format) = source.file(security).ok_or("there is no rights file: name one with --file")?;
             let rights = read(file, format)?;
-            let rules = rights.rules().len();
-            println!("{}: {rules} {}", file.display(), if rules == 1 { "rule" } else { "rules" });
+            println!("{}: {}", file.display(), count(rights.rules().len()));
             Ok(0)
         }
         Action::Explain { source, user, client, field, what, topic } => {
@@ -116,6 +115,15 @@ fn read(file: &Path, format: RightsFormat) -> Result<Rights, String> {
         RightsFormat::Mosquitto => Rights::parse_mosquitto(&text, &name),
     };
     rights.map_err(|error| error.to_string())
+}
+
+/// How many rules there are, and what it means where there are none.
+fn count(rules: usize) -> String {
+    match rules {
+        0 => "no rules, so nothing is allowed".to_owned(),
+        1 => "1 rule".to_owned(),
+        many => format!("{many} rules"),
+    }
 }
 
 fn identity(user: Option<&str>, fields: &[(String, String)]) -> Identity {
