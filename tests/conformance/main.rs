@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod admission;
+mod authentication;
 mod configuration;
 mod connect;
 mod endings;
@@ -15,6 +16,7 @@ mod flow_control;
 mod harness;
 mod journal;
 mod keep_alive;
+mod layers;
 mod ping_disconnect_auth;
 mod properties;
 mod publish;

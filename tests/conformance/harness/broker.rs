@@ -132,6 +132,18 @@ impl Broker {
         self.log.lock().unwrap().clone()
     }
 
+    /// The address of a listener, by its place: the one that all brokers have is the last.
+    pub(crate) fn address_of(&self, listener: usize) -> SocketAddr {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(address) = self.log().lines().filter_map(address_in).nth(listener) {
+                return address;
+            }
+            assert!(Instant::now() < end, "there is no such listener");
+            thread::sleep(Duration::from_millis(5)); // The log comes through a pipe and a thread.
+        }
+    }
+
     /// Where the listener of the harness is, beside one that the settings of the test have.
     pub(crate) fn last_address(&self) -> SocketAddr {
         let end = Instant::now() + PATIENCE;

@@ -4,6 +4,7 @@ use super::parse::{
     self, CONNACK, DISCONNECT, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Packet, SUBACK, UNSUBACK,
 };
 use super::property::Property;
+use super::stream::{Stream, Way};
 use super::wire::{self, Connect, Publish};
 use super::{A_MOMENT, PATIENCE, unique};
 use socket2::{Domain, Socket, Type};
@@ -13,7 +14,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 pub(crate) struct Client {
-    stream: TcpStream,
+    pub(crate) stream: Stream,
     version: u8,
     /// Bytes of a packet that is not complete yet.
     buffer: Vec<u8>,
@@ -43,8 +44,17 @@ impl Client {
         Self::over(socket.into(), version)
     }
 
+    /// As [`Client::open`], but through TLS or WebSocket.
+    pub(crate) fn dial(address: SocketAddr, way: Way, version: u8) -> Self {
+        Self::on(Stream::dial(address, way), version)
+    }
+
     fn over(stream: TcpStream, version: u8) -> Self {
         stream.set_nodelay(true).unwrap();
+        Self::on(Stream::plain(stream), version)
+    }
+
+    pub(crate) fn on(stream: Stream, version: u8) -> Self {
         let (buffer, earlier, connack) = (Vec::new(), VecDeque::new(), Packet::default());
         Self { stream, version, buffer, earlier, packet_id: 0, connack }
     }
@@ -76,7 +86,15 @@ impl Client {
                     return Arrival::Nothing;
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Arrival::Closed,
+                // In TLS an end may come without a word, or with an alert.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::InvalidData
+                    ) =>
+                {
+                    return Arrival::Closed;
+                }
                 Err(error) => panic!("reading: {error}"),
             }
         }
@@ -321,7 +339,7 @@ impl Client {
 
     /// The Network Connection ends without a DISCONNECT, by RST.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads whether a session was there from the CONNACK.
