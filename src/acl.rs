@@ -1,10 +1,10 @@
 //! `willowmq acl`: what clients may do, and why.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use willowmq::config::{RightsFormat, Security};
+use willowmq::net::read_rights;
 use willowmq::security::rights::Explanation;
 use willowmq::security::{self, Identity, Rights, Who};
 use willowmq::topic::{Subscribed, TopicName};
@@ -80,13 +80,14 @@ pub(crate) fn run(action: &Action, security: &Security) -> Result<u8, String> {
     match action {
         Action::Check { source } => {
             let (file, format) = source.file(security).ok_or("there is no rights file: name one with --file")?;
-            let rights = read(file, format)?;
-            println!("{}: {} rules", file.display(), rights.rules().len());
+            let rights = read_rights(file, format)?;
+            let rules = rights.rules().len();
+            println!("{}: {rules} {}", file.display(), if rules == 1 { "rule" } else { "rules" });
             Ok(0)
         }
         Action::Explain { source, user, client, field, what, topic } => {
             let rights = match source.file(security) {
-                Some((file, format)) => read(file, format)?,
+                Some((file, format)) => read_rights(file, format)?,
                 None => Rights::default(),
             };
             let identity = identity(user.as_deref(), field);
@@ -105,16 +106,6 @@ impl Source {
         let given = self.file.as_deref().map(|file| (file, format));
         given.or_else(|| Some((security.rights_file.as_deref()?, security.rights_format)))
     }
-}
-
-fn read(file: &Path, format: RightsFormat) -> Result<Rights, String> {
-    let name = file.display().to_string();
-    let text = fs::read_to_string(file).map_err(|error| format!("cannot read {name}: {error}"))?;
-    let rights = match format {
-        RightsFormat::Willow => Rights::parse(&text, &name),
-        RightsFormat::Mosquitto => Rights::parse_mosquitto(&text, &name),
-    };
-    rights.map_err(|error| error.to_string())
 }
 
 fn identity(user: Option<&str>, fields: &[(String, String)]) -> Identity {

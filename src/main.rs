@@ -2,6 +2,7 @@
 
 mod acl;
 mod maintenance;
+mod passwd;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ struct Arguments {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "WILLOWMQ_CONFIG", global = true)]
     config: Option<PathBuf>,
-    /// Check the configuration, then exit
+    /// Check the configuration and the files that it names, then exit
     #[arg(long)]
     check_config: bool,
     /// Print the settings in force with their explanations, then exit
@@ -63,6 +64,11 @@ enum Command {
         #[command(subcommand)]
         action: maintenance::Action,
     },
+    /// Look after a password file
+    Passwd {
+        #[command(subcommand)]
+        action: passwd::Action,
+    },
     /// Tell what clients may do, and check rights files
     Acl {
         #[command(subcommand)]
@@ -84,6 +90,12 @@ fn main() -> ExitCode {
                 Err((error, code)) => fail(&error, code),
             };
         }
+        Some(Command::Passwd { action }) => {
+            return match passwd::run(action) {
+                Ok(code) => ExitCode::from(code),
+                Err(error) => fail(&error, CONFIG_ERROR),
+            };
+        }
         Some(Command::Acl { action }) => {
             return match acl::run(action, &config.security) {
                 Ok(code) => ExitCode::from(code),
@@ -99,6 +111,11 @@ fn main() -> ExitCode {
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
         return fail(&format!("cannot print the configuration: {error}"), FAILURE); // `head` may stop early.
+    }
+    if arguments.check_config
+        && let Err(error) = net::check(&config)
+    {
+        return fail(&error.to_string(), error.exit_code());
     }
     if arguments.print_config || arguments.check_config {
         return ExitCode::SUCCESS;

@@ -33,6 +33,7 @@ enum Scenario {
     Retained(scenario::retained::Retained),
     Offline(scenario::offline::Offline),
     Soak(scenario::soak::Soak),
+    Siege(Box<scenario::siege::Siege>),
     /// Print the JSON Schema of what `--json` writes
     Schema,
 }
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Scenario::Retained(retained) => retained.run(&common),
         Scenario::Offline(offline) => offline.run(&common),
         Scenario::Soak(soak) => soak.run(&common),
+        Scenario::Siege(siege) => siege.run(&common),
         Scenario::Schema => print_schema(),
     };
     match passed {

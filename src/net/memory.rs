@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::admission::Gate;
 use super::errand::Errand;
@@ -22,10 +22,14 @@ const THRESHOLDS: [(Pressure, u64); 3] =
     [(Pressure::RefuseConnections, 900), (Pressure::ShedQos0, 950), (Pressure::PausePublishers, 980)];
 /// A pressure ends when the use is so far below where it begins: memory that comes and goes by a little changes nothing.
 const SLACK: u64 = 20;
+/// It does not end sooner than that, either: under a flood it would come and go with each look.
+const HOLD: Duration = Duration::from_millis(500);
 /// No broker grows faster, in bytes a second: memory bandwidth is not much more. The room that is left says when to look again.
 const GROWTH_MAX: u64 = 2 << 30;
 /// How often it is looked at least, and at most.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// What the allocator has no smaller pieces beside, but gives back at once.
+const LARGE_PIECE: usize = 32 << 20;
 /// What a broker without clients uses, and what is to be left for them.
 const NEEDED: u64 = 32 << 20;
 /// What each shard adds to it: 8 MiB as it begins, and 4 MiB of its ring's buffers once they were all in use.
@@ -36,17 +40,40 @@ const NEEDED_PER_SHARD: u64 = 14 << 20;
 struct Gauge {
     limit: u64,
     pressure: Pressure,
+    /// When the use last was as the pressure says, or more.
+    held_at: Duration,
+    /// What was used at the last look.
+    used: u64,
 }
 
 impl Gauge {
-    /// Notes what is used now; the pressure, if it has changed.
-    fn observe(&mut self, used: u64) -> Option<Pressure> {
+    fn new(limit: u64) -> Self {
+        Self { limit, pressure: Pressure::None, held_at: Duration::ZERO, used: 0 }
+    }
+
+    /// Notes what is used at `now`, a time since the first look; the pressure, if it has changed.
+    fn observe(&mut self, now: Duration, used: u64) -> Option<Pressure> {
+        // If it goes on like that, so much will be used when we look again: a flood is not stopped at the moment when we see it.
+        let growth = if self.used == 0 { 0 } else { used.saturating_sub(self.used) };
+        self.used = used;
+        let pressure = self.pressure_at(used + growth);
+        if pressure >= self.pressure {
+            self.held_at = now;
+        }
+        let changes = pressure > self.pressure || now.saturating_sub(self.held_at) >= HOLD;
+        if !changes || pressure == self.pressure {
+            return None;
+        }
+        (self.pressure, self.held_at) = (pressure, now);
+        Some(pressure)
+    }
+
+    fn pressure_at(&self, used: u64) -> Pressure {
         let is_under = |&&(pressure, begin): &&(Pressure, u64)| {
             let slack = if pressure <= self.pressure { SLACK } else { 0 };
             used >= part(self.limit, begin - slack)
         };
-        let pressure = THRESHOLDS.iter().rev().find(is_under).map_or(Pressure::None, |&(pressure, _)| pressure);
-        (std::mem::replace(&mut self.pressure, pressure) != pressure).then_some(pressure)
+        THRESHOLDS.iter().rev().find(is_under).map_or(Pressure::None, |&(pressure, _)| pressure)
     }
 
     /// When to look again: before the next pressure could have been passed.
@@ -94,7 +121,7 @@ pub(crate) fn watch(
 }
 
 fn look_on(limit: u64, gate: &Gate, mesh: &Mesh, stop: &Receiver<()>) {
-    let mut gauge = Gauge { limit, pressure: Pressure::None };
+    let (start, mut gauge) = (Instant::now(), Gauge::new(limit));
     let mut wait = Duration::ZERO;
     while stop.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         // What could be read at the start can be read later, unless descriptors are short for a moment.
@@ -103,13 +130,23 @@ fn look_on(limit: u64, gate: &Gate, mesh: &Mesh, stop: &Receiver<()>) {
             continue;
         };
         gate.counters().memory_peak_bytes.fetch_max(used, Ordering::Relaxed);
-        if let Some(pressure) = gauge.observe(used) {
+        if let Some(pressure) = gauge.observe(start.elapsed(), used) {
             gate.set_pressure(pressure);
             (0..mesh.shards()).for_each(|shard| mesh.deliver(shard, Errand::Pressure(pressure)));
             log(pressure, used, limit);
         }
+        if gauge.pressure > Pressure::None {
+            remind_allocator();
+        }
         wait = gauge.look_again_in(used);
     }
+}
+
+/// Has the allocator give back to the kernel what is free. It does so a second after it became free, but only looks whether that is over
+/// when somebody gives back a large piece; in a broker whose clients have taken all that waited for them, nobody may for hours.
+fn remind_allocator() {
+    // Nothing is written to it, so it takes addresses and no memory.
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE_PIECE)));
 }
 
 fn log(pressure: Pressure, used: u64, limit: u64) {
@@ -179,8 +216,8 @@ mod tests {
 
     #[test]
     fn pressure_rises_with_the_use_and_falls_a_little_later() {
-        let mut gauge = Gauge { limit: 1000, pressure: Pressure::None };
-        for (used, expected) in [
+        let mut gauge = Gauge::new(1000);
+        for (second, (used, expected)) in [
             (899, None),
             (900, Some(Pressure::RefuseConnections)),
             (949, None),
@@ -194,25 +231,46 @@ mod tests {
             (960, None),
             (959, Some(Pressure::ShedQos0)),
             (0, Some(Pressure::None)),
-        ] {
-            assert_eq!(gauge.observe(used), expected, "{used}");
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            gauge.used = used; // It has stood there for a while.
+            assert_eq!(gauge.observe(secs(second), used), expected, "{used}");
         }
     }
 
     #[test]
     fn use_that_swings_around_a_threshold_changes_nothing_more() {
-        let mut gauge = Gauge { limit: 1000, pressure: Pressure::None };
-        let changes = (0..100).filter_map(|swing| gauge.observe(if swing % 2 == 0 { 902 } else { 895 }));
+        let mut gauge = Gauge::new(1000);
+        let changes = (0..100).filter_map(|swing| gauge.observe(secs(swing), if swing % 2 == 0 { 902 } else { 895 }));
         assert_eq!(changes.count(), 1);
     }
 
     #[test]
+    fn a_flood_is_met_before_it_is_there_and_its_end_is_waited_for() {
+        let mut gauge = Gauge::new(1000);
+        let millis = Duration::from_millis;
+        assert_eq!(gauge.observe(millis(0), 800), None);
+        assert_eq!(gauge.observe(millis(10), 890), Some(Pressure::PausePublishers));
+        assert_eq!(gauge.observe(millis(20), 890), None, "it may go on");
+        assert_eq!(gauge.observe(millis(509), 890), None);
+        assert_eq!(gauge.observe(millis(510), 890), Some(Pressure::RefuseConnections));
+        assert_eq!(gauge.observe(millis(1009), 100), None);
+        assert_eq!(gauge.observe(millis(1010), 100), Some(Pressure::None));
+    }
+
+    fn secs(seconds: usize) -> Duration {
+        Duration::from_secs(seconds as u64)
+    }
+
+    #[test]
     fn the_less_is_left_the_sooner_it_is_looked_again() {
-        let gauge = Gauge { limit: 1024 * MIB, pressure: Pressure::None };
+        let gauge = Gauge::new(1024 * MIB);
         let waits = [0, 800 * MIB, 920 * MIB, 2000 * MIB].map(|used| gauge.look_again_in(used));
         assert!(waits.is_sorted_by(|sooner, later| sooner >= later), "{waits:?}");
         assert_eq!((waits[0], waits[3]), (Duration::from_micros(449_999), LOOK_EVERY.0), "{waits:?}");
-        assert_eq!(Gauge { limit: 1 << 40, ..gauge }.look_again_in(0), LOOK_EVERY.1);
+        assert_eq!(Gauge::new(1 << 40).look_again_in(0), LOOK_EVERY.1);
     }
 
     /// Files of a made-up machine with 16 GiB.

@@ -30,6 +30,7 @@ mod offload;
 mod re_authentication;
 mod reload;
 mod ring;
+mod safeguards;
 mod signals;
 mod sources;
 mod startup;
@@ -42,6 +43,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
 pub use bind::Endpoint;
+pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
 use crate::config::{Config, Durability};
@@ -78,6 +80,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let entrances = entrances(&config)?;
+    let rights = safeguards::rights(&config.security)?;
     let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
@@ -103,6 +106,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         mesh: Arc::clone(&mesh),
         clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),
+        rights,
         config: Arc::new(config),
     });
 
@@ -129,7 +133,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
     let interval = plan.config.security.reload_interval;
-    let reloader = Reloader::start(Vec::new(), interval, begin)
+    let reloader = Reloader::start(safeguards::watched(&plan.config, &mesh), interval, begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;

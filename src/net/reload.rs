@@ -23,8 +23,8 @@ pub(crate) struct Watched {
     /// What they are, for the log: "rights", "certificates of listener 1".
     pub(crate) name: String,
     pub(crate) files: Vec<PathBuf>,
-    /// Loads them and puts them into force, all or nothing. An error names file and line.
-    pub(crate) load: Box<dyn FnMut() -> Result<(), String> + Send>,
+    /// Loads them and puts them into force, all or nothing; says whether that changed anything. An error names file and line.
+    pub(crate) load: Box<dyn FnMut() -> Result<bool, String> + Send>,
 }
 
 /// The thread that watches. It ends when this is dropped.
@@ -124,11 +124,12 @@ impl Set {
         }
     }
 
-    fn load(&mut self) -> Result<(), String> {
+    fn load(&mut self) -> Result<bool, String> {
         let what = &self.watched.name;
         let result = (self.watched.load)();
         match &result {
-            Ok(()) => tracing::info!(what, "reloaded"),
+            Ok(true) => tracing::info!(what, "reloaded"),
+            Ok(false) => tracing::debug!(what, "read again, nothing has changed"),
             Err(error) => tracing::error!(what, "not reloaded, what was loaded before stays in force: {error}"),
         }
         result
@@ -243,7 +244,7 @@ mod tests {
             let texts: Vec<_> = of_load.iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect();
             let is_broken = texts.iter().any(|text| text == "broken");
             sender.send(texts.join("+")).unwrap();
-            if is_broken { Err("it is broken".to_owned()) } else { Ok(()) }
+            if is_broken { Err("it is broken".to_owned()) } else { Ok(true) }
         };
         (Watched { name: "test".to_owned(), files: files.to_vec(), load: Box::new(load) }, loads)
     }

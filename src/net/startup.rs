@@ -50,6 +50,11 @@ pub enum StartError {
         /// What is wrong with which setting or file.
         problem: String,
     },
+    /// The rights file cannot be used.
+    Rights {
+        /// What is wrong, with file and line.
+        problem: String,
+    },
     /// The kernel is older than the socket ring needs.
     KernelTooOld {
         /// As `uname -r` says it.
@@ -121,6 +126,7 @@ impl StartError {
         match self {
             Self::AddressInUse { .. } => 3,
             Self::Listen { .. } => 4,
+            Self::Rights { .. } => 13,
             Self::KernelTooOld { .. } => 5,
             Self::RingDisabled { .. } => 6,
             Self::MemlockTooLow { .. } => 7,
@@ -175,6 +181,7 @@ impl fmt::Display for StartError {
             ),
             Self::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
             Self::Listener { listener, problem } => write!(f, "cannot use listeners.{listener}: {problem}"),
+            Self::Rights { problem } => write!(f, "cannot use the rights file: {problem}"),
             Self::KernelTooOld { release } => {
                 let (major, minor) = KERNEL_MIN;
                 write!(f, "Linux {release} is too old: WillowMQ needs {major}.{minor} or newer for its io_uring")

@@ -23,6 +23,7 @@ use super::ring::{Completion, FileDone, Ring, Wait};
 use super::startup::StartError;
 use super::transport::Entrance;
 use crate::config::Config;
+use crate::security::Rights;
 use crate::shard::{ConnectionId, Event, Reading, Shard, ShardId, home_hasher};
 use crate::timer::{Moment, Wheel};
 
@@ -51,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) authentication: Authentication,
     /// Threads for TLS handshakes.
     pub(crate) handshakes: Arc<Offload>,
+    /// What clients may do, until the rights file changes.
+    pub(crate) rights: Arc<Rights>,
 }
 
 /// Where the thread spends the time until the next turn.
@@ -154,7 +157,7 @@ impl Worker {
         beginning: Option<Beginning>,
         ready: Sender<Result<(), StartError>>,
     ) -> Result<Self, StartError> {
-        let Plan { config, mesh, gate, clock, seed, entrances, authentication, handshakes } = plan;
+        let Plan { config, mesh, gate, clock, seed, entrances, authentication, handshakes, rights } = plan;
         let now = clock.now();
         let shards = mesh.shards();
         let port = Port::new(Arc::clone(mesh), id.index());
@@ -175,6 +178,7 @@ impl Worker {
                 (Some(journal), shard)
             }
         };
+        shard.set_rights(Arc::clone(rights));
         if is_moving {
             shard.begin_checkpoint();
         }

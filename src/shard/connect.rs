@@ -190,12 +190,13 @@ impl Shard {
         if self.stop.is_asked {
             return Some(ReasonCode::ServerUnavailable);
         }
-        if self.pressure >= Pressure::RefuseConnections {
+        let known = self.sessions.find(client_id).and_then(|index| self.sessions.get(index));
+        // What waits for a client may be what fills the memory, and only the client itself can take it.
+        if self.pressure >= Pressure::RefuseConnections && known.is_none() {
             self.stats.connects_refused_memory += 1;
             return Some(ReasonCode::ServerBusy);
         }
         let sessions_max = (self.config.sessions.sessions_max as usize).div_ceil(self.peers.shards());
-        let known = self.sessions.find(client_id).and_then(|index| self.sessions.get(index));
         let is_full = self.sessions.len() >= sessions_max && known.is_none();
         // Without the journal nothing new can be kept, and what is kept cannot be forgotten.
         let is_kept = known.is_some_and(|session| session.number.is_some() && !session.has_ended);

@@ -16,7 +16,7 @@ pub enum Pressure {
     /// There is enough.
     #[default]
     None,
-    /// CONNECTs are refused with 0x89 Server busy (0x03 for 3.x).
+    /// CONNECTs without an existing Session are refused with 0x89 Server busy (0x03 for 3.x).
     RefuseConnections,
     /// QoS 0 messages are dropped, wills excepted.
     ShedQos0,

@@ -100,6 +100,8 @@ pub struct WillStats {
     pub denied: u64,
     /// Wills that did not overwrite a newer retained message. (`wills.stale_guard`)
     pub stale: u64,
+    /// Storms: bursts above `wills.storm_threshold_per_second`.
+    pub storms: u64,
     /// Gauge: wills whose connection is open.
     pub armed_now: u64,
     /// Gauge: wills that wait for their due time.

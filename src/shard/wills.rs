@@ -264,7 +264,7 @@ impl Shard {
         storm.lateness_max = storm.lateness_max.max(lateness);
     }
 
-    /// Reports a burst of wills that has ended, where it was a storm: more than a thousand falling due within a second.
+    /// Reports a burst of wills that has ended, where it was a storm: more than `wills.storm_threshold_per_second`.
     pub(super) fn end_storm(&mut self, now: Moment) {
         if !self.wills.due.is_empty() || self.wills.storm_ends().is_none_or(|ends| ends > now) {
             return;
@@ -273,6 +273,7 @@ impl Shard {
             let lasted = storm.last.duration_since(storm.since);
             let seconds = lasted.as_secs().max(1);
             if storm.wills / seconds > u64::from(self.config.wills.storm_threshold_per_second) {
+                self.stats.wills.storms += 1;
                 self.events.push_back(storm_event(&storm, lasted));
             }
         }

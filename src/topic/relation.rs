@@ -13,6 +13,8 @@ pub fn covers<P: AsRef<str>, F: AsRef<str>>(
 ) -> bool {
     let (mut pattern, mut filter) = (pattern.into_iter(), filter.into_iter());
     let mut is_first = true;
+    // The levels so far are the empty string, which is no Topic Name. [MQTT-4.7.3-1]
+    let mut is_empty = true;
     loop {
         let (wide, narrow) = (pattern.next(), filter.next());
         match (wide.as_ref().map(P::as_ref), narrow.as_ref().map(F::as_ref)) {
@@ -20,10 +22,10 @@ pub fn covers<P: AsRef<str>, F: AsRef<str>>(
             // Leading wildcards do not see the server's own topics. [MQTT-4.7.2-1]
             (Some("#" | "+"), Some(level)) if is_first && level.starts_with('$') => return false,
             (Some("#"), _) => return true, // The parent level too. (§4.7.1.2)
-            // Every Topic Name has a first level, so `+/#` is all that `#` is.
-            (Some("+"), Some("#")) => return is_first && pattern.next().is_some_and(|next| next.as_ref() == "#"),
-            (Some("+"), Some(_)) => {}
-            (Some(wide), Some(narrow)) if wide == narrow => {}
+            // The parent level is the one difference between `+/#` and `#`, and here it is no Topic Name.
+            (Some("+"), Some("#")) => return is_empty && pattern.next().is_some_and(|next| next.as_ref() == "#"),
+            (Some("+"), Some(level)) => is_empty = is_first && level.is_empty(),
+            (Some(level), Some(narrow)) if level == narrow => is_empty = is_first && level.is_empty(),
             _ => return false,
         }
         is_first = false;
@@ -39,6 +41,8 @@ pub fn overlaps<L: AsRef<str>, R: AsRef<str>>(
 ) -> bool {
     let (mut left, mut right) = (left.into_iter(), right.into_iter());
     let mut is_first = true;
+    // The levels so far can only be the empty string, which is no Topic Name. [MQTT-4.7.3-1]
+    let mut is_empty = true;
     loop {
         let (one, other) = (left.next(), right.next());
         match (one.as_ref().map(L::as_ref), other.as_ref().map(R::as_ref)) {
@@ -46,9 +50,10 @@ pub fn overlaps<L: AsRef<str>, R: AsRef<str>>(
             (Some("#" | "+"), Some(level)) | (Some(level), Some("#" | "+")) if is_first && level.starts_with('$') => {
                 return false; // [MQTT-4.7.2-1]
             }
+            (Some("#"), None) | (None, Some("#")) => return !is_empty, // The parent level. (§4.7.1.2)
             (Some("#"), _) | (_, Some("#")) => return true,
-            (Some("+"), Some(_)) | (Some(_), Some("+")) => {}
-            (Some(one), Some(other)) if one == other => {}
+            (Some("+"), Some(level)) | (Some(level), Some("+")) => is_empty = is_first && level.is_empty(),
+            (Some(level), Some(other)) if level == other => is_empty = is_first && level.is_empty(),
             _ => return false,
         }
         is_first = false;
@@ -87,6 +92,7 @@ mod tests {
             ("#", "a/+"),
             ("#", "+/a"),
             ("+/#", "#"),
+            ("/+/#", "/#"),
             ("$SYS/#", "$SYS/+/x"),
         ] {
             assert!(filter(wide).covers(&filter(narrow)), "{wide} covers {narrow}");
@@ -112,7 +118,9 @@ mod tests {
         {
             assert!(filter(one).overlaps(&filter(other)) && filter(other).overlaps(&filter(one)), "{one} {other}");
         }
-        for (one, other) in [("a/+", "a"), ("a/b", "a/c"), ("#", "$SYS/#"), ("+/x", "$SYS/x"), ("a/+/c", "a/+")] {
+        for (one, other) in
+            [("a/+", "a"), ("a/b", "a/c"), ("#", "$SYS/#"), ("+/x", "$SYS/x"), ("a/+/c", "a/+"), ("+", "/#")]
+        {
             assert!(!filter(one).overlaps(&filter(other)) && !filter(other).overlaps(&filter(one)), "{one} {other}");
         }
     }

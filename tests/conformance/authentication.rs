@@ -53,7 +53,7 @@ fn with_password(version: u8, password: &[u8]) -> Connect {
 impl Broker {
     /// A client at the open listener, which is the second.
     fn guest(&self) -> Client {
-        let mut guest = Client::open(self.address_of(1), 5);
+        let mut guest = Client::open(self.addresses[1], 5);
         assert_eq!(guest.try_connect(&Connect::v5(&unique("guest"))), Some(0));
         guest
     }

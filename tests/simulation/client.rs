@@ -1,6 +1,6 @@
 //! What a simulated client remembers, and how it is told to connect.
 
-use willowmq::codec::{PacketId, ProtocolVersion, QoS, ReasonCode};
+use willowmq::codec::{Connack, PacketId, ProtocolVersion, QoS, ReasonCode};
 use willowmq::shard::{ConnectionId, ShardId};
 use willowmq::timer::Moment;
 
@@ -22,6 +22,29 @@ pub(crate) struct Received {
     pub(crate) user_properties: Vec<(String, String)>,
 }
 
+/// Properties of a CONNACK.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) receive_maximum: Option<u16>,
+    pub(crate) maximum_packet_size: Option<u32>,
+    pub(crate) server_keep_alive: Option<u16>,
+    pub(crate) session_expiry_interval: Option<u32>,
+    pub(crate) authentication: Option<(String, Vec<u8>)>,
+}
+
+impl Told {
+    pub(crate) fn of(connack: &Connack<'_>) -> Self {
+        let data = connack.authentication_data.unwrap_or_default();
+        Self {
+            receive_maximum: connack.receive_maximum,
+            maximum_packet_size: connack.maximum_packet_size,
+            server_keep_alive: connack.server_keep_alive,
+            session_expiry_interval: connack.session_expiry_interval,
+            authentication: connack.authentication_method.map(|method| (method.to_owned(), data.to_vec())),
+        }
+    }
+}
+
 /// One simulated client, over all its connections.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -35,6 +58,10 @@ pub(crate) struct Client {
     /// It reads, and acknowledges nothing.
     pub(crate) withholds_acks: bool,
     pub(crate) connack: Option<(bool, ReasonCode)>,
+    /// What CONNACK told beside its Reason Code.
+    pub(crate) told: Told,
+    /// The AUTH packets received: Reason Code, Authentication Method and Data.
+    pub(crate) auths: Vec<(ReasonCode, String, Vec<u8>)>,
     pub(crate) disconnected_with: Option<ReasonCode>,
     pub(crate) received: Vec<Received>,
     pub(crate) suback: Vec<ReasonCode>,
@@ -55,6 +82,8 @@ impl Client {
             is_stuck: false,
             withholds_acks: false,
             connack: None,
+            told: Told::default(),
+            auths: Vec::new(),
             disconnected_with: None,
             received: Vec::new(),
             suback: Vec::new(),

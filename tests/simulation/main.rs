@@ -4,7 +4,11 @@
 mod client;
 mod crash;
 mod simulation;
+mod stories_authentication;
+mod stories_limits;
+mod stories_pressure;
 mod stories_retained;
+mod stories_rights;
 mod stories_sessions;
 mod stories_wills;
 mod wire;

@@ -1,6 +1,6 @@
 //! The simulated owner of a set of shards.
 
-use crate::client::{Client, ClientHandle, Received, Will};
+use crate::client::{Client, ClientHandle, Received, Told, Will};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,10 @@ use willowmq::codec::{
     Unsubscribe, UnsubscribeFilters, UserProperties,
 };
 use willowmq::config::Config;
-use willowmq::shard::{self, Arrival, Closed, ConnectionId, PeerMessage, Reading, Shard, ShardId};
+use willowmq::security::Identity;
+use willowmq::shard::{
+    self, Arrival, Closed, ConnectionId, Enhanced, Event, PeerMessage, Pressure, Reading, Shard, ShardId, Stats,
+};
 use willowmq::timer::Moment;
 
 /// SplitMix64: small, and the same everywhere.
@@ -44,6 +47,8 @@ pub(crate) struct Simulation {
     pub(crate) now: Moment,
     pub(crate) random: Random,
     pub(crate) clients: Vec<Client>,
+    /// What the shards had for the log.
+    pub(crate) events: Vec<Event>,
     channels: Vec<VecDeque<PeerMessage>>,
     owners: Vec<Vec<Option<ClientHandle>>>,
     generation: u32,
@@ -63,6 +68,7 @@ impl Simulation {
             now: Moment::ZERO,
             random: Random::new(seed),
             clients: Vec::new(),
+            events: Vec::new(),
             channels: (0..shards * shards).map(|_| VecDeque::new()).collect(),
             owners: vec![Vec::new(); shards],
             generation: 0,
@@ -85,6 +91,8 @@ impl Simulation {
             packet_bytes_max: None,
             alias_maximum: 0,
             will: None,
+            identity: Identity::default(),
+            arrival: Arrival::default(),
         }
     }
 
@@ -226,6 +234,19 @@ impl Simulation {
         self.clients[client.0].connection.is_some()
     }
 
+    /// A counter, over all shards.
+    pub(crate) fn count(&self, counter: impl Fn(&Stats) -> u64) -> u64 {
+        self.shards.iter().map(|shard| counter(shard.stats())).sum()
+    }
+
+    /// Memory is so short from now on.
+    pub(crate) fn set_pressure(&mut self, pressure: Pressure) {
+        for shard in &mut self.shards {
+            shard.set_pressure(self.now, pressure);
+        }
+        self.settle();
+    }
+
     // How it runs.
 
     /// Turns shards in any order until nothing is under way.
@@ -262,7 +283,8 @@ impl Simulation {
             }
         }
         self.shards[at].advance(now);
-        is_active |= self.shards[at].publish_due_wills(now, 3) > 0;
+        self.shards[at].publish_due_wills(now, 3);
+        is_active |= self.shards[at].has_due_wills();
         self.shards[at].end_turn(now);
         is_active |= self.shards[at].next_deadline().is_some_and(|deadline| deadline <= now);
         for to in 0..count {
@@ -282,7 +304,7 @@ impl Simulation {
         while let Some(id) = self.shards[at].next_output() {
             is_active |= self.deliver_output(at, id);
         }
-        while self.shards[at].next_event().is_some() {}
+        self.events.extend(std::iter::from_fn(|| self.shards[at].next_event()));
         is_active
     }
 
@@ -343,7 +365,14 @@ impl Simulation {
         let client = &mut self.clients[handle.0];
         let reply = |packet: Packet<'_>, replies: &mut Vec<u8>| codec::encode(&packet, client.version, replies);
         match packet {
-            Packet::Connack(connack) => client.connack = Some((connack.session_present, connack.reason)),
+            Packet::Connack(connack) => {
+                client.connack = Some((connack.session_present, connack.reason));
+                client.told = Told::of(connack);
+            }
+            Packet::Auth(auth) => {
+                let method = auth.authentication_method.unwrap_or_default().to_owned();
+                client.auths.push((auth.reason, method, auth.authentication_data.unwrap_or_default().to_vec()));
+            }
             Packet::Suback(suback) => client.suback.extend(suback.reasons.iter()),
             Packet::Publish(publish) => {
                 let is_news = match (publish.qos, publish.packet_id) {
@@ -385,7 +414,7 @@ impl Simulation {
         }
     }
 
-    fn open(&mut self, name: &str, version: ProtocolVersion, bytes: &[u8]) -> ClientHandle {
+    fn open(&mut self, name: &str, version: ProtocolVersion, bytes: &[u8], arrival: Arrival) -> ClientHandle {
         let home = shard::home_of(name, &self.hasher, self.shards.len());
         let known = self.clients.iter().position(|client| client.name == name);
         let handle = ClientHandle(known.unwrap_or(self.clients.len()));
@@ -407,7 +436,7 @@ impl Simulation {
         client.inbox.clear();
         client.acknowledged.clear();
         let Ok(Packet::Connect(connect)) = codec::decode(bytes, version) else { panic!("the builder made a CONNECT") };
-        self.shards[home.index()].open(self.now, id, &connect, Arrival::default());
+        self.shards[home.index()].open(self.now, id, &connect, arrival);
         handle
     }
 }
@@ -439,6 +468,8 @@ pub(crate) struct Connecting<'a> {
     packet_bytes_max: Option<u32>,
     alias_maximum: u16,
     will: Option<Will>,
+    identity: Identity,
+    arrival: Arrival,
 }
 
 impl Connecting<'_> {
@@ -482,6 +513,35 @@ impl Connecting<'_> {
         self
     }
 
+    /// The client has proven this User Name.
+    pub(crate) fn user(self, name: &str) -> Self {
+        self.identity(Identity::of_user(name))
+    }
+
+    /// This is known of the client.
+    pub(crate) fn identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// It comes in by this listener.
+    pub(crate) fn listener(mut self, listener: u16) -> Self {
+        self.arrival.origin.listener = listener;
+        self
+    }
+
+    /// Its credentials end at this time.
+    pub(crate) fn valid_until(mut self, until: Moment) -> Self {
+        self.arrival.valid_until = Some(until);
+        self
+    }
+
+    /// It has gone through an enhanced authentication, which gives it this at last.
+    pub(crate) fn enhanced(mut self, method: &str, data: &[u8]) -> Self {
+        self.arrival.enhanced = Some(Enhanced { method: method.into(), data: data.to_vec() });
+        self
+    }
+
     /// Sends the CONNECT, and lets nothing happen yet.
     pub(crate) fn only(&mut self) -> ClientHandle {
         let mut connect = Connect::new(self.version, &self.name);
@@ -491,6 +551,7 @@ impl Connecting<'_> {
         connect.topic_alias_maximum = self.alias_maximum;
         connect.maximum_packet_size = self.packet_bytes_max;
         connect.session_expiry_interval = self.session_expiry;
+        connect.authentication_method = self.arrival.enhanced.as_ref().map(|enhanced| &*enhanced.method);
         let properties = self.will.as_ref().map(|will| {
             let add =
                 |properties: ForwardedBuilder, (name, value): &(String, String)| properties.user_property(name, value);
@@ -507,7 +568,8 @@ impl Connecting<'_> {
         });
         let mut bytes = Vec::new();
         codec::encode(&Packet::Connect(Box::new(connect)), self.version, &mut bytes);
-        self.simulation.open(&self.name, self.version, &bytes)
+        let arrival = Arrival { identity: self.identity.clone(), ..self.arrival.clone() };
+        self.simulation.open(&self.name, self.version, &bytes, arrival)
     }
 
     /// The CONNECT is accepted.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, anyhow, bail};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, Command};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::options::Common;
 
@@ -61,13 +63,32 @@ pub(super) fn prepare(program: &Command, args: &mut Vec<String>, duration: Optio
     Ok(())
 }
 
+/// What `args`, which go with a broker and not with a scenario, say of the broker at `address`.
+///
+/// # Errors
+///
+/// When they are none, or say what is not theirs to say.
+pub(super) fn of_broker(args: &[String], address: SocketAddr) -> Result<Common> {
+    let command = Common::augment_args(Command::new("args"));
+    let words = std::iter::once("args".to_owned()).chain(args.iter().cloned());
+    let matches = command.try_get_matches_from(words).map_err(|error| first_line(&error))?;
+    if let Some(id) = GIVEN.iter().find(|id| is_given(&matches, id)) {
+        bail!("--{id} is set by compare");
+    }
+    let mut common = Common::from_arg_matches(&matches).map_err(|error| first_line(&error))?;
+    common.broker = address.to_string();
+    Ok(common)
+}
+
+fn first_line(error: &clap::Error) -> anyhow::Error {
+    let text = error.to_string();
+    anyhow!("{}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+}
+
 /// The subcommand that `args` call.
 fn subcommand(program: &Command, args: &[String]) -> Result<String> {
     let words = std::iter::once(program.get_name().to_owned()).chain(args.iter().cloned());
-    let matches = program.clone().try_get_matches_from(words).map_err(|error| {
-        let text = error.to_string();
-        anyhow::anyhow!("{}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
-    })?;
+    let matches = program.clone().try_get_matches_from(words).map_err(|error| first_line(&error))?;
     let (name, _) = matches.subcommand().context("args name no scenario")?;
     if name == "compare" {
         bail!("a comparison cannot compare comparisons");
@@ -123,6 +144,20 @@ mod tests {
             (&["-q", "storm"], "--quiet is set by compare"),
         ] {
             let error = prepared(args, None).unwrap_err().to_string();
+            assert!(error.contains(expected), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_goes_with_a_broker_says_how_to_reach_it() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 8883));
+        let of = |args: &[&str]| of_broker(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>(), address);
+        let common = of(&["--transport", "wss", "--insecure", "--username", "load"]).unwrap();
+        assert_eq!((common.broker.as_str(), common.username.as_deref()), ("127.0.0.1:8883", Some("load")));
+        for (args, expected) in
+            [(&["--pid", "1"][..], "--pid is set by compare"), (&["publish"], "publish"), (&["--x"], "--x")]
+        {
+            let error = of(args).unwrap_err().to_string();
             assert!(error.contains(expected), "{args:?}: {error}");
         }
     }

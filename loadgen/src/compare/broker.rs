@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::arguments;
 use super::interrupt::Interrupt;
 use super::plan::BrokerPlan;
 use super::process_group::{GRACE, POLL, ProcessGroup};
-use super::ready;
+use super::ready::Door;
 
 /// How long a broker may take until it accepts connections.
 pub(super) const START: Duration = Duration::from_secs(15);
@@ -30,7 +31,9 @@ const TAIL_LINES: usize = 10;
 pub(super) struct Broker {
     // Fields end in this order: the processes first, then the files they use.
     group: ProcessGroup,
-    address: SocketAddr,
+    door: Door,
+    /// What the load generator has to say to it.
+    args: Vec<String>,
     directory: Directory,
 }
 
@@ -52,15 +55,22 @@ impl Broker {
         let words: Vec<_> = plan.command.iter().map(|word| fill(word)).collect();
         let mut command = command(&words)?;
         command.envs(plan.env.iter().map(|(name, value)| (name, fill(value))));
+        let args: Vec<_> = plan.args.iter().map(|word| fill(word)).collect();
+        let door = Door::new(&arguments::of_broker(&args, address)?).context("args")?;
         let group = start(&mut command, &directory.path("output"))?;
-        let mut broker = Self { group, address, directory };
+        let mut broker = Self { group, door, args, directory };
         broker.wait_until_ready(patience, interrupt)?;
         Ok(broker)
     }
 
     /// Where it listens.
     pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        self.door.address()
+    }
+
+    /// What the load generator has to say to it.
+    pub(super) fn args(&self) -> &[String] {
+        &self.args
     }
 
     /// The process that was started, which may be the parent of the broker.
@@ -86,7 +96,7 @@ impl Broker {
         let begin = Instant::now();
         loop {
             // Asked first: whoever answers once the broker has ended is somebody else.
-            let answer = ready::ask(self.address);
+            let answer = self.door.ask();
             if let Some(obituary) = self.obituary() {
                 bail!(obituary);
             }
@@ -94,7 +104,7 @@ impl Broker {
             match answer {
                 Ok(()) => return Ok(()),
                 Err(error) if begin.elapsed() >= patience => {
-                    let address = self.address;
+                    let address = self.address();
                     bail!("not ready at {address} after {patience:?}: {error:#}{}", self.last_words())
                 }
                 Err(_) => sleep(POLL),

@@ -32,6 +32,7 @@ pub use plan::{BrokerPlan, Plan, ScenarioPlan};
 pub use results::{ComparedBroker, ComparedFigure, ComparedScenario, Comparison, Run, SCHEMA, Spread};
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -116,8 +117,19 @@ impl Compare {
             arguments::prepare(program, &mut scenario.args, self.duration)
                 .with_context(|| format!("scenario {}", scenario.name))?;
         }
+        plan.brokers.iter().try_for_each(|broker| check_args(program, broker, &plan.scenarios))?;
         Ok(plan)
     }
+}
+
+/// Checks what goes with `broker`, by itself and with each of the `scenarios`.
+fn check_args(program: &Command, broker: &BrokerPlan, scenarios: &[ScenarioPlan]) -> Result<()> {
+    let context = || format!("args of broker {}", broker.name);
+    arguments::of_broker(&broker.args, SocketAddr::from(([127, 0, 0, 1], 0))).with_context(context)?;
+    scenarios.iter().try_for_each(|scenario| {
+        let mut both = [&scenario.args[..], &broker.args].concat();
+        arguments::prepare(program, &mut both, None).with_context(|| format!("{} in {}", context(), scenario.name))
+    })
 }
 
 fn compare(rounds: &Rounds<'_>, baseline: &str) -> Result<Comparison> {
@@ -135,7 +147,8 @@ fn empty(rounds: &Rounds<'_>, baseline: &str) -> Result<Comparison> {
     let compared_broker = |broker: &BrokerPlan| {
         let version = broker.version_command.as_deref().map(broker::version).transpose();
         let version = version.with_context(|| format!("version_command of {}", broker.name))?;
-        Ok(ComparedBroker { name: broker.name.clone(), command: broker.command.clone(), version })
+        let [command, arguments] = [&broker.command, &broker.args].map(Vec::clone);
+        Ok(ComparedBroker { name: broker.name.clone(), command, arguments, version })
     };
     let compared_scenario = |scenario: &ScenarioPlan| ComparedScenario {
         name: scenario.name.clone(),

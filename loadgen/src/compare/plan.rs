@@ -41,6 +41,9 @@ pub struct BrokerPlan {
     /// Contents of files in the directory of the run, by their name.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+    /// What this program has to say to it, whatever the scenario: a transport, or a User Name.
+    #[serde(default)]
+    pub args: Vec<String>,
     /// What prints the version.
     pub version_command: Option<Vec<String>>,
 }
@@ -65,7 +68,8 @@ impl FromStr for BrokerPlan {
         let (name, command) = text.split_once('=').ok_or("expected NAME=COMMAND")?;
         let command = words(command).ok_or("a quote is not closed")?;
         let [env, files] = [BTreeMap::new(), BTreeMap::new()];
-        Ok(Self { name: name.trim().to_owned(), command, env, files, version_command: None })
+        let args = Vec::new();
+        Ok(Self { name: name.trim().to_owned(), command, env, files, args, version_command: None })
     }
 }
 
@@ -217,6 +221,7 @@ mod tests {
         assert_eq!((plan.rounds, plan.brokers.len(), plan.scenarios.len()), (Some(3), 2, 2));
         let mosquitto = &plan.brokers[1];
         assert!(mosquitto.files["mosquitto.conf"].contains("listener {port} {host}"));
+        assert_eq!(mosquitto.args, ["--username", "load"]);
         assert!(mosquitto.version_command.is_some() && mosquitto.env["TZ"] == "UTC");
         assert_eq!(plan.scenarios[0].figures.as_ref().unwrap().len(), 2);
     }

@@ -42,6 +42,9 @@ pub struct ComparedBroker {
     pub name: String,
     /// How it is started, placeholders and all.
     pub command: Vec<String>,
+    /// What the load generator was told beside, in every scenario.
+    #[serde(default)]
+    pub arguments: Vec<String>,
     /// What it says its version is, if the plan has a command that tells.
     pub version: Option<String>,
 }

@@ -91,6 +91,7 @@ impl Rounds<'_> {
             .args(["--quiet".into(), format!("--label={label}"), format!("--json={}", json.display())])
             .args(self.cpus.iter().map(|cpu| format!("--cpu={cpu}")))
             .args(&scenario.args)
+            .args(broker.args())
             .stdout(Stdio::null())
             .stderr(File::create(&output)?);
         let mut group =

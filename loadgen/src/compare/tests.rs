@@ -14,7 +14,8 @@ pub(super) fn report(value: f64) -> Report {
 
 /// A comparison of the brokers a and b, a being the baseline, in one scenario with `runs`: two to a round.
 pub(super) fn comparison(runs: &[(&str, Option<Report>)]) -> Comparison {
-    let broker = |name: &str| ComparedBroker { name: name.into(), command: vec!["sh".into()], version: None };
+    let broker =
+        |name: &str| ComparedBroker { name: name.into(), command: vec!["sh".into()], arguments: vec![], version: None };
     let run = |(index, (broker, report)): (usize, &(&str, Option<Report>))| Run {
         broker: (*broker).into(),
         round: index as u32 / 2 + 1,

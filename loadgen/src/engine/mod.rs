@@ -20,6 +20,7 @@ mod transport;
 pub use limits::{allow_descriptors, check_ports, raise_descriptors};
 pub use link::Stage;
 pub use packets::{Event, Message};
+pub(crate) use socket::{connect as begin_to_connect, reset_on_close};
 pub use sources::Sources;
 pub use time::{Clock, Time};
 pub use transport::{Broken, Layers, TlsSettings, Transport, TransportKind};

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::bind_option::set_bind_address_no_port;
 
 /// Begins to connect to `target`; the socket is writable once it is done, or has an error to tell.
-pub(super) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
+pub(crate) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if let Some(source) = source {
@@ -25,7 +25,7 @@ pub(super) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<
 }
 
 /// Makes the close of `socket` a reset instead of an orderly end.
-pub(super) fn reset_on_close(socket: &Socket) -> io::Result<()> {
+pub(crate) fn reset_on_close(socket: &Socket) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
 }
 

@@ -30,7 +30,7 @@ pub struct Report {
     pub schema: String,
     /// Version of the load generator.
     pub generator_version: String,
-    /// The subcommand: `storm`, `connect`, `publish`, `retained`, `offline`, `churn` or `soak`.
+    /// The subcommand: `storm`, `connect`, `publish`, `retained`, `offline`, `churn`, `soak` or `siege`.
     pub scenario: String,
     /// What the run is called in tables and plots: `--label`, or else the broker's address.
     pub label: String,

@@ -5,5 +5,6 @@ pub mod connect;
 pub mod offline;
 pub mod publish;
 pub mod retained;
+pub mod siege;
 pub mod soak;
 pub mod storm;

@@ -82,6 +82,11 @@ impl Broker {
         self.clients.get(&connection).map_or(ProtocolVersion::V5, |client| client.version)
     }
 
+    /// Whether `connection` has been accepted.
+    pub(crate) fn knows(&self, connection: ConnectionId) -> bool {
+        self.clients.contains_key(&connection)
+    }
+
     /// Does what a packet asks for.
     pub(crate) fn on_packet(&mut self, connection: ConnectionId, packet: &Packet<'_>, now: Instant) {
         if self.faults.stall.strikes() {
@@ -116,7 +121,8 @@ impl Broker {
 
     fn on_connect(&mut self, connection: ConnectionId, connect: &Connect<'_>, now: Instant) {
         let version = connect.version;
-        if self.faults.refuse_connect.strikes() {
+        let is_stranger = self.faults.has_passwords && connect.username != Some("good");
+        if self.faults.refuse_connect.strikes() || is_stranger {
             let connack = Connack::new(false, ReasonCode::NotAuthorized);
             encode(&Packet::Connack(Box::new(connack)), version, self.out.entry(connection).or_default());
             self.closes.push((connection, false));

@@ -95,7 +95,7 @@ pub(crate) struct Layers {
 }
 
 enum Socket {
-    Shaking(MidHandshake<ServerHandshake<Pipe, Judge>>),
+    Shaking(Box<MidHandshake<ServerHandshake<Pipe, Judge>>>),
     Open(Box<WebSocket<Pipe>>),
     Refused,
 }
@@ -107,7 +107,7 @@ fn accept(pipe: Pipe, fault: Option<Wrong>) -> Socket {
 fn shaken(result: Result<WebSocket<Pipe>, HandshakeError<ServerHandshake<Pipe, Judge>>>) -> Socket {
     match result {
         Ok(socket) => Socket::Open(Box::new(socket)),
-        Err(HandshakeError::Interrupted(shaking)) => Socket::Shaking(shaking),
+        Err(HandshakeError::Interrupted(shaking)) => Socket::Shaking(Box::new(shaking)),
         Err(HandshakeError::Failure(_)) => Socket::Refused,
     }
 }

@@ -115,6 +115,8 @@ pub(crate) struct Faults {
     pub(crate) stall: Fault,
     /// The whole broker ends.
     pub(crate) die: Fault,
+    /// Nothing goes wrong: only the user `good` gets in.
+    pub(crate) has_passwords: bool,
     /// Nothing goes wrong: CONNACK names low limits.
     pub(crate) low_limits: Option<Limits>,
 }

@@ -17,6 +17,7 @@ mod options;
 mod publish;
 mod retained;
 mod run;
+mod siege;
 mod storm;
 mod storm_faults;
 mod transport;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use socket2::SockRef;
-use willowmq::codec::{decode, packet_length};
+use willowmq::codec::{Packet, decode, packet_length};
 use willowmq_loadgen::engine::raise_descriptors;
 
 use crate::broker::{Broker, ConnectionId};
@@ -196,6 +196,9 @@ impl Server {
             let Some(length) = length.filter(|length| *length <= connection.input.len()) else { return };
             let packet: Vec<u8> = connection.input.drain(..length).collect();
             let Ok(packet) = decode(&packet, self.broker.version(id)) else { return self.close(id, false) };
+            if !self.broker.knows(id) && !matches!(packet, Packet::Connect(_)) {
+                return self.close(id, false); // [MQTT-3.1.0-1]
+            }
             self.broker.on_packet(id, &packet, Instant::now());
             self.close_those_asked_for();
         }

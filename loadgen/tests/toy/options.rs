@@ -124,6 +124,25 @@ fn of_storm() {
 }
 
 #[test]
+fn of_siege() {
+    all_are_told(&[
+        ("siege --clients 0", "--clients"),
+        ("siege --fraction 0", "--fraction 0 of 12000 clients is none"),
+        ("siege --clients 4 --fraction 10%", "--fraction 0.1 of 4 clients is none"),
+        ("siege --before 0", "--before"),
+        ("siege --duration 0", "--duration"),
+        ("siege --flood-rate 0", "--flood-rate"),
+        ("siege --flood-open 0", "--flood-open"),
+        ("siege --flood-open 4000000000", "open files"),
+        ("siege --strangers 127.0.1.9-127.0.1.1", "--strangers"),
+        ("siege --clients 10 --strangers ::1", "--strangers and the broker's address"),
+        ("siege --mix noise=1", "`noise` is none of garbage, half-open"),
+        ("siege --mix garbage=0", "at least one"),
+        ("siege --background 0", "--background"),
+    ]);
+}
+
+#[test]
 fn of_offline() {
     let state = std::env::temp_dir().join(format!("loadgen-test-{}.state", std::process::id()));
     std::fs::write(&state, "{}").unwrap();

@@ -58,21 +58,20 @@ fn every_scenario_passes_over_every_transport() {
 #[test]
 fn faults_are_found_behind_every_entrance() {
     let certificate = Certificate::new("faults");
-    for (options, entrance) in ways(&certificate) {
-        let story = |faults: Faults, arguments: &str, violated: &[&str]| {
-            let outcome = run_behind(entrance.clone(), faults, &format!("{arguments} {options} --patience 700ms"));
-            assert_eq!((outcome.code, outcome.violated()), (Some(1), violated.iter().map(|it| (*it).into()).collect()));
-        };
-        let publish = "publish --publishers 2 --rate 100 --qos 1 --duration 300ms --warmup 0";
-        story(Faults { drop_message: once(5), ..CORRECT() }, publish, &["lost"]);
-        story(Faults { flip_last_byte: once(5), ..CORRECT() }, publish, &["lost", "altered"]);
-        story(Faults { drop_will: once(5), ..CORRECT() }, "storm --clients 20", &["wills_lost"]);
-        story(
-            Faults { reset_connection: once(5), ..CORRECT() },
-            "connect --clients 20 --idle 100ms",
-            &["disconnected"],
-        );
-    }
+    let publish = "publish --publishers 2 --rate 100 --qos 1 --duration 300ms --warmup 0";
+    let faults = [
+        (Faults { drop_message: once(5), ..CORRECT() }, publish, &["lost"][..]),
+        (Faults { flip_last_byte: once(5), ..CORRECT() }, publish, &["lost", "altered"]),
+        (Faults { drop_will: once(5), ..CORRECT() }, "storm --clients 20", &["wills_lost"]),
+        (Faults { reset_connection: once(5), ..CORRECT() }, "connect --clients 20 --idle 100ms", &["disconnected"]),
+    ];
+    let ways = ways(&certificate);
+    let stories: Vec<_> = ways.iter().flat_map(|way| faults.iter().map(move |fault| (way, fault))).collect();
+    at_once(&stories, |((options, entrance), (faults, arguments, violated))| {
+        let outcome = run_behind(entrance.clone(), *faults, &format!("{arguments} {options} --patience 2s"));
+        let is_right = outcome.code == Some(1) && outcome.violated() == *violated;
+        (!is_right).then(|| format!("{arguments} {options}, expected {violated:?}: {}", outcome.shown()))
+    });
 }
 
 #[test]

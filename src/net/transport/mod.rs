@@ -15,6 +15,8 @@
 mod certificate;
 mod error;
 mod proxy;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod websocket;
 
@@ -117,7 +119,12 @@ impl Layers {
             return Err(Broken::Closed);
         }
         let result = self.peel(bytes, mqtt);
-        self.is_over = result.is_err();
+        match &result {
+            Ok(()) => {}
+            // An alert is the last word of TLS; and before a PROXY header there is none.
+            Err(Broken::Tls(_) | Broken::Proxy(_)) => self.is_over = true,
+            Err(Broken::Closed | Broken::WebSocket(_) | Broken::Http(_)) => self.finish(),
+        }
         result
     }
 
@@ -138,12 +145,8 @@ impl Layers {
             }
         };
         let Some(tls) = &mut self.tls else { return inner(bytes) };
-        let was_handshaking = tls.is_handshaking();
         let result = tls.receive(bytes, &mut inner);
-        if was_handshaking
-            && !tls.is_handshaking()
-            && let Some(certificate) = tls.certificate()?
-        {
+        if let Some(certificate) = tls.take_certificate() {
             self.certificate = Some(Arc::new(certificate));
         }
         result
@@ -161,9 +164,13 @@ impl Layers {
             && self.websocket.as_ref().is_none_or(WebSocket::is_open)
     }
 
-    /// Appends to `out` what the socket is to be sent for these MQTT bytes, after what the layers themselves have to send.
+    /// Appends to `out` what the socket is to be sent for these MQTT bytes, after what the layers themselves have to send. After the end
+    /// it is only the latter.
     pub(crate) fn wrap(&mut self, mqtt: &[u8], out: &mut Vec<u8>) {
         self.take_outgoing(out);
+        if self.is_over {
+            return;
+        }
         match (&mut self.websocket, &mut self.tls) {
             (None, None) => out.extend_from_slice(mqtt),
             (None, Some(tls)) => tls.wrap(&[mqtt], out),
@@ -183,6 +190,9 @@ impl Layers {
 
     /// Appends what the layers themselves have to send: handshakes, answers to pings, alerts, close frames. Returns whether there was
     /// anything.
+    ///
+    /// Until it is taken it does not grow, whatever the peer sends: of many pings the newest is answered. So a peer that does not read
+    /// is best left with it, while it is still being sent something.
     pub(crate) fn take_outgoing(&mut self, out: &mut Vec<u8>) -> bool {
         let before = out.len();
         let of_websocket = self.websocket.as_mut().map(WebSocket::take_outgoing).unwrap_or_default();
@@ -198,11 +208,16 @@ impl Layers {
         if let Some(websocket) = &mut self.websocket {
             websocket.close(code);
         }
+        self.finish();
+    }
+
+    /// Ends the TLS session after what the WebSocket has to say.
+    fn finish(&mut self) {
+        self.is_over = true;
         if let Some(tls) = &mut self.tls {
             let of_websocket = self.websocket.as_mut().map(WebSocket::take_outgoing).unwrap_or_default();
             tls.close(&of_websocket);
         }
-        self.is_over = true;
     }
 
     /// Where the connection comes from by its PROXY header; `None` where there was none, or it does not say.

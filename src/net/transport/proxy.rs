@@ -22,6 +22,8 @@ const V1_BEGINNING: &[u8] = b"PROXY ";
 
 /// Bits of the type-length-value `PP2_TYPE_SSL`: the client has shown a certificate in this connection, or in the TLS session it belongs to.
 const CLIENT_CERTIFICATE: u8 = 0x02 | 0x04;
+/// What stands before the value of an entry in a header of version 2: its type and length.
+const ENTRY_FIXED_BYTES: usize = 3;
 /// What stands in `PP2_TYPE_SSL` before the values in it: the bits, and what came out of the verification.
 const SSL_FIXED_BYTES: usize = 5;
 
@@ -154,6 +156,7 @@ fn parse(header: &[u8]) -> Result<Origin, ProxyFault> {
         return Ok(Origin { source: v1_source(&header.addresses), common_name: None });
     }
     let header = v2::Header::try_from(header).map_err(|error| ProxyFault::Malformed(error.to_string()))?;
+    check_sum(&header)?;
     if header.command == Command::Local {
         return Ok(Origin::default()); // The sender itself, looking whether we are there.
     }
@@ -174,6 +177,26 @@ fn v1_source(addresses: &v1::Addresses) -> Option<SocketAddr> {
         v1::Addresses::Tcp6(pair) => Some((pair.source_address, pair.source_port).into()),
         v1::Addresses::Unknown => None,
     }
+}
+
+/// Whoever reads the checksum has to verify it, where there is one (§2.2.4).
+fn check_sum(header: &v2::Header<'_>) -> Result<(), ProxyFault> {
+    let bytes = header.as_bytes();
+    let mut value_at = bytes.len() - header.tlv_bytes().len() + ENTRY_FIXED_BYTES;
+    for entry in header.tlvs() {
+        let entry = entry.map_err(|error| ProxyFault::Malformed(error.to_string()))?;
+        let value_end = value_at + entry.value.len();
+        if entry.kind == u8::from(Type::CRC32C) {
+            // It was computed with zeros in its own place.
+            let sum = crc32c::crc32c_append(crc32c::crc32c(&bytes[..value_at]), &[0; 4]);
+            let sum = crc32c::crc32c_append(sum, &bytes[value_end..]);
+            if *entry.value != sum.to_be_bytes() {
+                return Err(ProxyFault::Malformed("its checksum is wrong".into()));
+            }
+        }
+        value_at = value_end + ENTRY_FIXED_BYTES;
+    }
+    Ok(())
 }
 
 /// The Common Name in a header of version 2, if the sender says that it has verified the certificate.
@@ -226,3 +249,6 @@ impl fmt::Display for ProxyFault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateRevocationListDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ProducesTickets, ServerConfig, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
@@ -157,21 +158,33 @@ fn client_verifier(
     for certificate in files::certificates(path, &contents.client_trust.authorities)? {
         roots.add(certificate).map_err(|error| TransportError::file(path, format!("no authority: {error}")))?;
     }
+    let roots = Arc::new(roots);
+    let lists = files.revocations().zip(&contents.client_trust.revocations);
     let mut revocations = Vec::new();
-    for (path, bytes) in files.revocations().zip(&contents.client_trust.revocations) {
-        revocations.extend(files::revocations(path, bytes)?);
+    for (path, bytes) in lists {
+        let of_file = files::revocations(path, bytes)?;
+        // Each file by itself, so that it is known which one is wrong.
+        verifier_with(&roots, of_file.clone(), asked, provider)
+            .map_err(|problem| TransportError::file(path, problem))?;
+        revocations.extend(of_file);
     }
-    let builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).with_crls(revocations);
+    verifier_with(&roots, revocations, asked, provider).map_err(|problem| TransportError::file(path, problem))
+}
+
+fn verifier_with(
+    roots: &Arc<RootCertStore>,
+    revocations: Vec<CertificateRevocationListDer<'static>>,
+    asked: ClientCertificates,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider));
+    // With lists, each certificate of a chain has to be one that a list speaks for.
+    let builder = builder.with_crls(revocations);
     let builder = match asked {
         ClientCertificates::Optional => builder.allow_unauthenticated(),
         ClientCertificates::None | ClientCertificates::Required => builder,
     };
-    builder.build().map_err(|error| {
-        // Authorities were read above without complaint, so it is one of the lists.
-        let path = files.revocations().next().unwrap_or(path);
-        TransportError::file(path, format!("cannot be used to check client certificates: {error}"))
-    })
+    builder.build().map_err(|error| format!("it cannot be used to check client certificates: {error}"))
 }
 
 /// The certificates that we show, each with its key.

@@ -23,7 +23,10 @@ const LAST_LINE: &str = "WillowMQ has stopped";
 
 pub(crate) struct Broker {
     child: Child,
+    /// Where its first listener is.
     pub(crate) address: SocketAddr,
+    /// Where all its listeners are, in their order.
+    pub(crate) addresses: Vec<SocketAddr>,
     log: Arc<Mutex<String>>,
     folder: PathBuf,
 }
@@ -78,17 +81,27 @@ impl Broker {
 
     /// A broker whose configuration and data are in `folder`.
     pub(crate) fn start_in(folder: PathBuf, shards: u16, settings: &str) -> Self {
+        Self::start_by(folder, shards, settings, command)
+    }
+
+    /// A broker that is to be started by what `command` makes of the path of its configuration.
+    pub(crate) fn start_by(
+        folder: PathBuf,
+        shards: u16,
+        settings: &str,
+        command: impl FnOnce(&Path) -> Command,
+    ) -> Self {
         let data = folder.join(DATA);
         let listener = "[[listeners]]\nkind = \"tcp\"\naddress = \"127.0.0.1:0\"\n";
         let text = format!("shards = {shards}\ndata_dir = {data:?}\n{settings}\n{listener}");
         let mut child = command(&configuration(&folder, &text)).spawn().expect("the broker can be started");
         let log = Arc::new(Mutex::new(String::new()));
         let lines = follow(child.stderr.take().unwrap(), Arc::clone(&log));
-        let Some(address) = listening(&lines) else {
+        let Some(addresses) = listening(&lines, text.matches("[[listeners]]").count()) else {
             let _ = child.kill();
             panic!("the broker does not listen; its log:\n{}", log.lock().unwrap());
         };
-        Self { child, address, log, folder }
+        Self { child, address: *addresses.first().expect("the last listener has an address"), addresses, log, folder }
     }
 
     /// A connection on which nothing has been sent.
@@ -132,29 +145,25 @@ impl Broker {
         self.log.lock().unwrap().clone()
     }
 
-    /// The address of a listener, by its place: the one that all brokers have is the last.
-    pub(crate) fn address_of(&self, listener: usize) -> SocketAddr {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(address) = self.log().lines().filter_map(address_in).nth(listener) {
-                return address;
-            }
-            assert!(Instant::now() < end, "there is no such listener");
-            thread::sleep(Duration::from_millis(5)); // The log comes through a pipe and a thread.
+    /// Memory that the process holds for itself, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the broker lives");
+        let pages: Vec<u64> = statm.split(' ').map_while(|number| number.parse().ok()).collect();
+        (pages[1] - pages[2]) * rustix::param::page_size() as u64 // Resident, without what is mapped from files.
+    }
+
+    /// Waits until the log has a line with these words.
+    pub(crate) fn await_log(&self, words: &str, patience: Duration) {
+        let end = Instant::now() + patience;
+        while !self.log().contains(words) {
+            assert!(Instant::now() < end, "nothing of {words:?} in the log");
+            thread::sleep(Duration::from_millis(5)); // It comes through a pipe and a thread.
         }
     }
 
-    /// Where the listener of the harness is, beside one that the settings of the test have.
+    /// Where the listener of the harness is, beside those that the settings of the test have.
     pub(crate) fn last_address(&self) -> SocketAddr {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let addresses: Vec<_> = self.log().lines().filter_map(address_in).collect();
-            if let [_, .., last] = addresses[..] {
-                return last;
-            }
-            assert!(Instant::now() < end, "there is one listener only");
-            thread::sleep(Duration::from_millis(5)); // The log comes through a pipe and a thread.
-        }
+        *self.addresses.last().expect("it is the last one")
     }
 
     /// A number in the last line of its log, once it has stopped in order.
@@ -207,7 +216,7 @@ impl Drop for Broker {
 }
 
 /// A folder under `target/` for one process.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let name = format!("{}-{}", unique("conformance"), std::process::id());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&folder).unwrap();
@@ -270,14 +279,17 @@ fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>) -> Receiver<String> {
     receiver
 }
 
-fn listening(lines: &Receiver<String>) -> Option<SocketAddr> {
+/// Waits until so many listeners are open; the addresses of those that have one.
+fn listening(lines: &Receiver<String>, count: usize) -> Option<Vec<SocketAddr>> {
     let end = Instant::now() + PATIENCE;
-    while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-        if let Some(address) = address_in(&line) {
-            return Some(address);
-        }
+    let mut addresses = Vec::new();
+    let mut open = 0;
+    while open < count {
+        let line = lines.recv_timeout(end.saturating_duration_since(Instant::now())).ok()?;
+        addresses.extend(address_in(&line));
+        open += usize::from(line.contains("listening for MQTT"));
     }
-    None
+    Some(addresses)
 }
 
 /// The address of a listener, where the line is about one.

@@ -4,13 +4,14 @@ use super::parse::{
     self, CONNACK, DISCONNECT, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Packet, SUBACK, UNSUBACK,
 };
 use super::property::Property;
-use super::stream::{Stream, Way};
+use super::transport::{Kind, Stream};
 use super::wire::{self, Connect, Publish};
 use super::{A_MOMENT, PATIENCE, unique};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(crate) struct Client {
@@ -44,17 +45,34 @@ impl Client {
         Self::over(socket.into(), version)
     }
 
-    /// As [`Client::open`], but through TLS or WebSocket.
-    pub(crate) fn dial(address: SocketAddr, way: Way, version: u8) -> Self {
-        Self::on(Stream::dial(address, way), version)
+    /// As [`Client::open`], but over a Unix socket. A stream is a stream, whatever std calls it.
+    pub(crate) fn open_at(path: &Path, version: u8) -> Self {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.connect(&SockAddr::unix(path).unwrap()).expect("the broker accepts connections");
+        Self::over(socket.into(), version)
     }
 
-    fn over(stream: TcpStream, version: u8) -> Self {
-        stream.set_nodelay(true).unwrap();
-        Self::on(Stream::plain(stream), version)
+    /// Connects over a Unix socket, and fails unless the server accepts.
+    pub(crate) fn connect_at(path: &Path, connect: &Connect) -> Self {
+        let mut client = Self::open_at(path, connect.version);
+        client.send(&connect.encode());
+        client.connack = client.expect(CONNACK);
+        assert_eq!(client.connack.reason, 0, "CONNECT refused: {:?}", client.connack);
+        client
     }
 
-    pub(crate) fn on(stream: Stream, version: u8) -> Self {
+    /// As [`Client::open`], over whatever the listener at `address` speaks.
+    pub(crate) fn open_over(kind: Kind, address: SocketAddr, version: u8) -> Self {
+        Self::of(Stream::connect(kind, address), version)
+    }
+
+    fn over(socket: TcpStream, version: u8) -> Self {
+        Self::of(Stream::Tcp(socket), version)
+    }
+
+    /// A client whose handshakes below MQTT are done.
+    pub(crate) fn of(stream: Stream, version: u8) -> Self {
+        let _ = stream.socket().set_nodelay(true); // A Unix socket has no such thing.
         let (buffer, earlier, connack) = (Vec::new(), VecDeque::new(), Packet::default());
         Self { stream, version, buffer, earlier, packet_id: 0, connack }
     }
@@ -78,7 +96,7 @@ impl Client {
                 return Arrival::Packet(packet);
             }
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            self.stream.set_read_timeout(Some(left)).unwrap();
+            self.stream.socket().set_read_timeout(Some(left)).unwrap();
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Arrival::Closed,
                 Ok(count) => self.buffer.extend(&chunk[..count]),
@@ -86,15 +104,7 @@ impl Client {
                     return Arrival::Nothing;
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                // In TLS an end may come without a word, or with an alert.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::InvalidData
-                    ) =>
-                {
-                    return Arrival::Closed;
-                }
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Arrival::Closed,
                 Err(error) => panic!("reading: {error}"),
             }
         }
@@ -329,17 +339,17 @@ impl Client {
 
     /// The Network Connection ends without a DISCONNECT, by FIN.
     pub(crate) fn cut(self) {
-        self.stream.shutdown(Shutdown::Both).unwrap();
+        self.stream.socket().shutdown(Shutdown::Both).unwrap();
     }
 
     /// Only our half of the Network Connection ends.
     pub(crate) fn finish_sending(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.socket().shutdown(Shutdown::Write).unwrap();
     }
 
     /// The Network Connection ends without a DISCONNECT, by RST.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads whether a session was there from the CONNACK.

@@ -1,11 +1,10 @@
 //! What the tests stand on: the real broker as a process, and a client that shares no code with it.
 
 pub(crate) mod broker;
-pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod parse;
 pub(crate) mod property;
-pub(crate) mod stream;
+pub(crate) mod transport;
 pub(crate) mod wire;
 
 pub(crate) use broker::Broker;

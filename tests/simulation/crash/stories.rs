@@ -5,9 +5,13 @@ use crate::crash::disk::{Crash, Faults};
 use crate::wire::message::{Will, hours, message, millis, secs};
 use crate::wire::network::{Link, Simulation};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 use willowmq::codec::{ProtocolVersion, ReasonCode};
-use willowmq::config::{Config, OnShutdown, RestartGrace};
+use willowmq::config::{Config, OnShutdown, RestartGrace, WillAcl};
+use willowmq::security::{Granted, Identity};
+use willowmq::shard::Arrival;
+use willowmq::topic::TopicFilter;
 
 /// Tells a story on one, two and four shards, in several orders of events.
 fn story(tell: impl Fn(&mut Simulation)) {
@@ -168,6 +172,49 @@ fn an_armed_will_is_discarded_when_its_client_returns_within_the_grace() {
         sim.advance(secs(200));
         let keeper = keeper_returns(sim);
         assert!(sim.texts(keeper).is_empty(), "discarded is for ever");
+    });
+}
+
+/// A client whose token grants this goes down with the broker; what the keeper hears of its will.
+fn after_the_end_of_a_granted_client(granted: Granted) {
+    let is_allowed = granted != Granted::default();
+    let mut config = Config::default();
+    config.wills.acl = WillAcl::Publish;
+    story_with(&config, |sim| {
+        let keeper = keeper(sim, "status/#");
+        sim.disconnect(keeper, ReasonCode::Success);
+        let granted = Some(Arc::new(granted.clone()));
+        sim.arrival.identity = Identity { granted, ..Identity::of_user("lamp") };
+        sim.connect("lamp").session_expiry(hours(1)).keep_alive(secs(10)).will(off()).accepted();
+        sim.arrival = Arrival::default();
+        // A second start reads what the first one has written down anew.
+        sim.crash_and_start(Crash::PowerCut, secs(1));
+        sim.crash_and_start(Crash::Kill, secs(1));
+        let keeper = keeper_returns(sim);
+        sim.advance(secs(60));
+        let denied: u64 = sim.shards.iter().map(|shard| shard.stats().wills.denied).sum();
+        assert_eq!(denied, u64::from(!is_allowed));
+        assert_eq!(sim.used_texts(keeper), if is_allowed { &["off"][..] } else { &[] });
+    });
+}
+
+#[test]
+fn an_armed_will_is_checked_after_a_restart_against_all_that_was_known_of_its_client() {
+    let filter = || vec![TopicFilter::parse("status/+").expect("a Topic Filter")];
+    after_the_end_of_a_granted_client(Granted::default());
+    after_the_end_of_a_granted_client(Granted { publish: filter(), will: filter(), ..Granted::default() });
+}
+
+#[test]
+fn a_session_belongs_to_its_user_after_a_restart_too() {
+    story(|sim| {
+        sim.arrival.identity = Identity::of_user("alice");
+        keeper(sim, "t");
+        sim.crash_and_start(Crash::PowerCut, secs(1));
+        sim.arrival.identity = Identity::of_user("mallory");
+        assert_eq!(sim.connect("keeper").refused(), ReasonCode::ClientIdentifierNotValid);
+        sim.arrival.identity = Identity::of_user("alice");
+        keeper_returns(sim);
     });
 }
 

@@ -71,6 +71,8 @@ pub(crate) struct Simulation {
     pub(crate) shards: Vec<Shard>,
     /// What the shards write down, where they do.
     pub(crate) journals: Option<Journals>,
+    /// What is known of clients that connect from now on.
+    pub(crate) arrival: Arrival,
     /// A control call was made, so the shard's next turn has something to drain.
     is_stirred: Vec<bool>,
     mesh: Vec<VecDeque<PeerMessage>>,
@@ -98,6 +100,7 @@ impl Simulation {
             event: 0,
             shards: (0..shards).map(shard).collect(),
             journals: None,
+            arrival: Arrival::default(),
             is_stirred: vec![false; shards],
             mesh: (0..shards * shards).map(|_| VecDeque::new()).collect(),
             connections: Vec::new(),
@@ -407,7 +410,7 @@ impl Simulation {
         connection.history.on_arrival(self.now, &bytes);
         let first = handshake::first_packet(&bytes, &self.config, 0).expect("decoded before");
         let (connect, length) = first.expect("it was whole before");
-        self.shards[shard].open(self.now, id, &connect, Arrival::default());
+        self.shards[shard].open(self.now, id, &connect, self.arrival.clone());
         if bytes.len() > length {
             self.shards[shard].receive(self.now, id, &bytes[length..]);
         }

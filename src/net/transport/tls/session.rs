@@ -18,6 +18,8 @@ pub(in crate::net::transport) struct Tls {
     connection: Box<ServerConnection>,
     /// How the connection begins, for a clear word to whoever does not speak TLS at all.
     first_byte: Option<u8>,
+    /// What the client has shown, until it is asked for.
+    certificate: Option<PeerCertificate>,
 }
 
 impl Tls {
@@ -27,7 +29,7 @@ impl Tls {
         let mut connection = ServerConnection::new(config).expect("a configuration that was checked when it was made");
         // What waits to be sent is bounded by limits.output_bytes_max before it comes here; what rustls would not take would be lost.
         connection.set_buffer_limit(None);
-        Self { connection: Box::new(connection), first_byte: None }
+        Self { connection: Box::new(connection), first_byte: None, certificate: None }
     }
 
     pub(in crate::net::transport) fn is_handshaking(&self) -> bool {
@@ -41,6 +43,7 @@ impl Tls {
         inner: &mut dyn FnMut(&[u8]) -> Result<(), Broken>,
     ) -> Result<(), Broken> {
         self.first_byte = self.first_byte.or_else(|| bytes.first().copied());
+        let mut was_handshaking = self.is_handshaking();
         while !bytes.is_empty() {
             // It takes a few KiB at a time, and no more than it has room for.
             match self.connection.read_tls(&mut bytes) {
@@ -49,6 +52,11 @@ impl Tls {
                 Err(error) => return Err(self.broken(Error::General(error.to_string()))),
             }
             let state = self.connection.process_new_packets().map_err(|error| self.broken(error));
+            if was_handshaking && !self.is_handshaking() {
+                was_handshaking = false;
+                // Before anything of it is handed on: the client may be turned away for its certificate.
+                self.certificate = self.read_certificate()?;
+            }
             // What came before an error was said all the same.
             let given = self.give(inner);
             let state = state?;
@@ -83,8 +91,12 @@ impl Tls {
         })
     }
 
-    /// The certificate that the client has shown in its handshake, or in the one whose session it resumes.
-    pub(in crate::net::transport) fn certificate(&self) -> Result<Option<PeerCertificate>, Broken> {
+    /// The certificate that the client has shown in its handshake, or in the one whose session it resumes. It is there once.
+    pub(in crate::net::transport) fn take_certificate(&mut self) -> Option<PeerCertificate> {
+        self.certificate.take()
+    }
+
+    fn read_certificate(&self) -> Result<Option<PeerCertificate>, Broken> {
         let Some(leaf) = self.connection.peer_certificates().and_then(<[_]>::first) else { return Ok(None) };
         let unreadable = |_| Broken::Tls(TlsFault::UnreadableCertificate);
         // The chain is not verified again when a session is resumed, and meanwhile time has passed.

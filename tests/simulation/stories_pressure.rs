@@ -1,0 +1,146 @@
+//! What becomes of clients when memory is short, and that nothing that was promised is lost.
+
+use crate::client::{ClientHandle, Will};
+use crate::simulation::Simulation;
+use std::time::Duration;
+use willowmq::codec::{Packet, ProtocolVersion, QoS, ReasonCode};
+use willowmq::config::{Config, OnShutdown};
+use willowmq::shard::{Closed, Pressure};
+
+const SEED: u64 = 0x3E3;
+
+/// Two clients, each of which leaves its name on `t`.
+fn mourned(sim: &mut Simulation) -> (ClientHandle, ClientHandle) {
+    let mut connect = |name: &str| sim.connect(name).will(Will::new("t", name)).accepted();
+    (connect("a"), connect("b"))
+}
+
+#[test]
+fn newcomers_are_refused_as_soon_as_memory_is_short() {
+    let mut sim = Simulation::new(SEED, 2);
+    let a = sim.connect("a").accepted();
+    for pressure in [Pressure::RefuseConnections, Pressure::ShedQos0, Pressure::PausePublishers] {
+        sim.set_pressure(pressure);
+        assert_eq!(sim.connect("b").refused(), ReasonCode::ServerBusy);
+        assert_eq!(sim.connect("c").version(ProtocolVersion::V3_1_1).refused(), ReasonCode::ServerUnavailable, "0x03");
+    }
+    assert_eq!(sim.count(|stats| stats.connects_refused_memory), 6);
+    assert!(sim.is_connected(a));
+    sim.set_pressure(Pressure::None);
+    sim.connect("b").accepted();
+}
+
+#[test]
+fn qos_0_is_dropped_and_counted_and_nothing_else_is() {
+    let mut sim = Simulation::new(SEED, 3);
+    let (low, high) = (sim.connect("low").accepted(), sim.connect("high").accepted());
+    sim.subscribe(low, "#", QoS::AtMostOnce);
+    sim.subscribe(high, "#", QoS::ExactlyOnce);
+    let a = sim.connect("a").will(Will::new("t", "will")).accepted();
+    sim.set_pressure(Pressure::RefuseConnections);
+    sim.publish(a, "t", "1", QoS::AtMostOnce, false);
+    sim.set_pressure(Pressure::ShedQos0);
+    for (payload, qos) in [("2", QoS::AtMostOnce), ("3", QoS::AtLeastOnce), ("4", QoS::ExactlyOnce)] {
+        sim.publish(a, "t", payload, qos, false);
+    }
+    sim.cut(a);
+    assert_eq!(sim.payloads(low), ["1", "will"]);
+    assert_eq!(sim.payloads(high), ["1", "3", "4", "will"]);
+    assert_eq!(sim.count(|stats| stats.dropped_memory), 4, "one for high, and three for low");
+}
+
+#[test]
+fn who_publishes_waits_and_all_of_it_comes_when_there_is_memory_again() {
+    let mut sim = Simulation::new(SEED, 3);
+    let watcher = sim.subscriber("w", "#");
+    let a = sim.connect("a").keep_alive(10).accepted();
+    let quiet = sim.connect("quiet").accepted();
+    sim.set_pressure(Pressure::PausePublishers);
+    for index in 0..10 {
+        let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][index % 3];
+        sim.publish_only(a, "t", &index.to_string(), qos, false, None);
+    }
+    sim.send(a, &Packet::Pingreq);
+    // Its Keep Alive is not held against it, however long that takes.
+    sim.advance(Duration::from_secs(100));
+    assert!(sim.is_connected(a));
+    assert!(sim.payloads(watcher).is_empty());
+    assert_eq!(sim.count(|stats| stats.pauses_memory), 1);
+    // Who does not publish goes on.
+    sim.subscribe(quiet, "t", QoS::AtLeastOnce);
+    sim.set_pressure(Pressure::RefuseConnections);
+    let all: Vec<_> = (0..10).map(|index| index.to_string()).collect();
+    assert_eq!(sim.payloads(watcher), all);
+    assert_eq!(sim.payloads(quiet), all);
+    assert_eq!(sim.clients[a.0].acknowledged.len(), 6);
+    sim.advance(Duration::from_secs(14));
+    assert!(sim.is_connected(a));
+    sim.advance(Duration::from_secs(2));
+    assert_eq!(sim.clients[a.0].disconnected_with, Some(ReasonCode::KeepAliveTimeout));
+}
+
+#[test]
+fn a_message_that_is_not_whole_yet_waits_as_well() {
+    let mut sim = Simulation::new(SEED, 1);
+    let watcher = sim.subscriber("w", "t");
+    let a = sim.connect("a").accepted();
+    let publish = [0x30, 5, 0, 1, b't', 0, b'x'];
+    sim.send_bytes(a, &publish[..3]);
+    sim.set_pressure(Pressure::PausePublishers);
+    sim.send_bytes(a, &publish[3..]);
+    sim.settle();
+    assert!(sim.payloads(watcher).is_empty());
+    sim.set_pressure(Pressure::None);
+    assert_eq!(sim.payloads(watcher), ["x"]);
+}
+
+#[test]
+fn what_a_publisher_had_sent_counts_when_it_ends_while_it_waits() {
+    let mut sim = Simulation::new(SEED, 2);
+    let watcher = sim.subscriber("w", "t");
+    let a = sim.connect("a").will(Will::new("t", "false alarm")).accepted();
+    sim.set_pressure(Pressure::PausePublishers);
+    sim.publish_only(a, "t", "last words", QoS::AtLeastOnce, false, None);
+    sim.send(a, &Packet::Disconnect(willowmq::codec::Disconnect::new(ReasonCode::Success)));
+    sim.cut_only(a, Closed::Fin);
+    sim.settle();
+    sim.set_pressure(Pressure::None);
+    assert_eq!(sim.payloads(watcher), ["last words"]);
+}
+
+#[test]
+fn will_that_is_due_waits_for_memory_and_is_published_once() {
+    let mut sim = Simulation::new(SEED, 2);
+    let watcher = sim.subscriber("w", "t");
+    let (a, b) = mourned(&mut sim);
+    sim.set_pressure(Pressure::PausePublishers);
+    sim.cut(a);
+    sim.cut(b);
+    sim.advance(Duration::from_secs(100));
+    assert!(sim.payloads(watcher).is_empty());
+    assert_eq!(sim.shards.iter().map(|shard| shard.population().due_wills).sum::<usize>(), 2);
+    sim.set_pressure(Pressure::ShedQos0);
+    let mut wills = sim.payloads(watcher);
+    wills.sort_unstable();
+    assert_eq!(wills, ["a", "b"]);
+    sim.advance(Duration::from_secs(100));
+    assert!(sim.payloads(watcher).is_empty());
+}
+
+#[test]
+fn will_that_waits_for_memory_is_published_by_a_server_that_stops() {
+    let mut config = Config::default();
+    config.wills.on_shutdown = OnShutdown::Publish;
+    let mut sim = Simulation::with_config(SEED, 2, config);
+    let watcher = sim.subscriber("w", "t");
+    let (a, _) = mourned(&mut sim);
+    sim.set_pressure(Pressure::PausePublishers);
+    sim.cut(a);
+    for shard in &mut sim.shards {
+        shard.begin_shutdown(sim.now);
+    }
+    sim.settle();
+    let mut wills = sim.payloads(watcher);
+    wills.sort_unstable();
+    assert_eq!(wills, ["a", "b"]);
+}
