@@ -53,7 +53,6 @@ use admission::Gate;
 use clock::Clock;
 use data::Data;
 use doors::Doors;
-use errand::Errand;
 use mesh::Mesh;
 use reload::Reloader;
 use signals::Signals;
