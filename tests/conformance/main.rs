@@ -27,4 +27,5 @@ mod shared;
 mod shutdown;
 mod subscribe;
 mod topics;
+mod transports;
 mod wills;
