@@ -18,6 +18,7 @@ mod journal;
 mod keep_alive;
 mod limits;
 mod layers;
+mod letting_in;
 mod listeners;
 mod memory;
 mod ping_disconnect_auth;
