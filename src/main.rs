@@ -2,6 +2,7 @@
 
 mod acl;
 mod maintenance;
+mod passwd;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -63,6 +64,11 @@ enum Command {
         #[command(subcommand)]
         action: maintenance::Action,
     },
+    /// Look after a password file
+    Passwd {
+        #[command(subcommand)]
+        action: passwd::Action,
+    },
     /// Tell what clients may do, and check rights files
     Acl {
         #[command(subcommand)]
@@ -82,6 +88,12 @@ fn main() -> ExitCode {
             return match maintenance::run(action, &config.data_dir) {
                 Ok(code) => ExitCode::from(code),
                 Err((error, code)) => fail(&error, code),
+            };
+        }
+        Some(Command::Passwd { action }) => {
+            return match passwd::run(action) {
+                Ok(code) => ExitCode::from(code),
+                Err(error) => fail(&error, CONFIG_ERROR),
             };
         }
         Some(Command::Acl { action }) => {

@@ -142,8 +142,9 @@ impl Worker {
         let (Stage::Handshake(handshake), Some(link)) = (&mut connection.stage, &mut connection.link) else { return };
         link.come_back(layers, &result);
         handshake.bytes.append(&mut mqtt);
-        if self.on_passed(now, id.index, result) {
-            self.go_in(now, id.index);
+        self.on_passed(now, id.index, result);
+        if self.connections.get(id).is_some() {
+            self.go_in(now, id.index); // With what has arrived meanwhile: the rest of the handshake may be there already.
         }
         self.resume_entry(id);
     }

@@ -86,7 +86,8 @@ impl Shard {
             if self.connections.get(id).is_some() {
                 self.stats.slow_readers_disconnected += 1;
                 let fault = Fault::new(ReasonCode::QuotaExceeded, "the client does not read what it is sent");
-                self.on_fault(now, id, &fault);
+                self.tell_of(id, &fault);
+                self.disconnect_for(now, id, &fault);
                 self.journal.end_step();
             }
         }

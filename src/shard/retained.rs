@@ -121,10 +121,12 @@ pub(super) struct LookUps {
 }
 
 impl LookUps {
-    /// Rights have changed: what is found from now on is looked at message by message.
-    pub(super) fn look_at_each(&mut self) {
-        for look_up in self.by_name.values_mut() {
-            look_up.options.is_filtered = true;
+    /// The rights of whoever looks up have changed: what these find from now on is looked at message by message.
+    pub(super) fn look_at_each(&mut self, names: &[u64]) {
+        for name in names {
+            if let Some(look_up) = self.by_name.get_mut(name) {
+                look_up.options.is_filtered = true;
+            }
         }
     }
 }

@@ -25,7 +25,6 @@ impl Shard {
             self.look_again_at(session);
         }
         self.look_again_at_groups();
-        self.look_ups.look_at_each();
     }
 
     /// Notes who the client of a Session is now.
@@ -39,7 +38,6 @@ impl Shard {
             self.forget_publishing(id);
         }
         self.look_again_at(session);
-        self.look_ups.look_at_each();
         let subscriptions = &self.sessions.get(session).expect("as above").subscriptions;
         let is_shared = |it: &&Subscription| matches!(it.subscribed, Subscribed::Shared { .. });
         for subscription in subscriptions.values().filter(is_shared).cloned().collect::<Vec<_>>() {
@@ -53,11 +51,12 @@ impl Shard {
         }
     }
 
-    /// Decides anew which Subscriptions of a Session must be looked at message by message.
+    /// Decides anew what of a Session must be looked at message by message.
     fn look_again_at(&mut self, session: u32) {
         let Some(owner) = self.sessions.get_mut(session) else { return };
         owner.may_receive = None;
         owner.unchecked_up_to = owner.outgoing.last_place();
+        self.look_ups.look_at_each(&owner.look_ups);
         let subscriber = Subscriber::Session(session);
         for subscription in owner.subscriptions.values() {
             let Subscribed::Plain(filter) = &subscription.subscribed else { continue };

@@ -119,7 +119,12 @@ impl Layers {
             return Err(Broken::Closed);
         }
         let result = self.peel(bytes, mqtt);
-        self.is_over = result.is_err();
+        match &result {
+            Ok(()) => {}
+            // An alert is the last word of TLS; and before a PROXY header there is none.
+            Err(Broken::Tls(_) | Broken::Proxy(_)) => self.is_over = true,
+            Err(Broken::Closed | Broken::WebSocket(_) | Broken::Http(_)) => self.finish(),
+        }
         result
     }
 
@@ -203,11 +208,16 @@ impl Layers {
         if let Some(websocket) = &mut self.websocket {
             websocket.close(code);
         }
+        self.finish();
+    }
+
+    /// Ends the TLS session after what the WebSocket has to say.
+    fn finish(&mut self) {
+        self.is_over = true;
         if let Some(tls) = &mut self.tls {
             let of_websocket = self.websocket.as_mut().map(WebSocket::take_outgoing).unwrap_or_default();
             tls.close(&of_websocket);
         }
-        self.is_over = true;
     }
 
     /// Where the connection comes from by its PROXY header; `None` where there was none, or it does not say.

@@ -116,6 +116,13 @@ pub(super) fn check_field(name: &str) -> Result<(), String> {
     if is_known { Ok(()) } else { Err(reason()) }
 }
 
+/// A field of the identity, and which values of it are meant.
+#[derive(Debug, Clone)]
+pub(super) struct Field {
+    pub(super) name: Box<str>,
+    pub(super) wanted: Name,
+}
+
 /// One rule.
 #[derive(Debug, Clone)]
 pub struct Rule {
@@ -126,8 +133,8 @@ pub struct Rule {
     pub(super) users: Box<[Name]>,
     /// Clients it is about; all where empty.
     pub(super) clients: Box<[Name]>,
-    /// What must be known about the client, by name of the field.
-    pub(super) fields: Box<[(Box<str>, Name)]>,
+    /// What must be known about the client.
+    pub(super) fields: Box<[Field]>,
     pub(super) actions: Actions,
     pub(super) topics: Box<[Pattern]>,
     pub(super) line: usize,
@@ -156,7 +163,7 @@ impl Rule {
         self.actions.contains(action)
             && is_any(&self.users, who.identity.username.as_deref())
             && is_any(&self.clients, Some(who.client_id))
-            && self.fields.iter().all(|(field, wanted)| who.values(field).any(|value| wanted.matches(Some(value))))
+            && self.fields.iter().all(|field| who.values(&field.name).any(|value| field.wanted.matches(Some(value))))
     }
 
     /// The User Names for which alone it can be about somebody; nothing where it may be about others.

@@ -2,7 +2,7 @@
 
 use super::error::Wrong;
 use super::pattern::Pattern;
-use super::rule::{Action, Actions, Effect, Name, Rule, check_field};
+use super::rule::{Action, Actions, Effect, Field, Name, Rule, check_field};
 use crate::config::suggest::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -114,7 +114,7 @@ impl Text<'_> {
         Ok(names.iter().map(|(name, _)| Name::parse(name)).collect())
     }
 
-    fn fields(self, value: &Value<'_>) -> Result<Box<[(Box<str>, Name)]>, Wrong> {
+    fn fields(self, value: &Value<'_>) -> Result<Box<[Field]>, Wrong> {
         let form = "fields are written as { \"cert.cn\" = \"value\" }";
         let table = value.get_ref().as_table().ok_or_else(|| self.wrong(value, form))?;
         let mut fields = Vec::new();
@@ -122,7 +122,7 @@ impl Text<'_> {
             check_field(key.get_ref()).map_err(|reason| self.wrong(key, reason))?;
             let wanted = value.get_ref().as_str().filter(|wanted| !wanted.is_empty());
             let wanted = wanted.ok_or_else(|| self.wrong(value, "the value of a field is a string, and not empty"))?;
-            fields.push((key.get_ref().as_ref().into(), Name::parse(wanted)));
+            fields.push(Field { name: key.get_ref().as_ref().into(), wanted: Name::parse(wanted) });
         }
         if fields.is_empty() { Err(self.wrong(value, form)) } else { Ok(fields.into()) }
     }

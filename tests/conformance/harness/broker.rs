@@ -23,7 +23,10 @@ const LAST_LINE: &str = "WillowMQ has stopped";
 
 pub(crate) struct Broker {
     child: Child,
+    /// Where its first listener is.
     pub(crate) address: SocketAddr,
+    /// Where all its listeners are, in their order.
+    pub(crate) addresses: Vec<SocketAddr>,
     log: Arc<Mutex<String>>,
     folder: PathBuf,
 }
@@ -94,11 +97,11 @@ impl Broker {
         let mut child = command(&configuration(&folder, &text)).spawn().expect("the broker can be started");
         let log = Arc::new(Mutex::new(String::new()));
         let lines = follow(child.stderr.take().unwrap(), Arc::clone(&log));
-        let Some(address) = listening(&lines) else {
+        let Some(addresses) = listening(&lines, text.matches("[[listeners]]").count()) else {
             let _ = child.kill();
             panic!("the broker does not listen; its log:\n{}", log.lock().unwrap());
         };
-        Self { child, address, log, folder }
+        Self { child, address: *addresses.first().expect("the last listener has an address"), addresses, log, folder }
     }
 
     /// A connection on which nothing has been sent.
@@ -158,17 +161,9 @@ impl Broker {
         }
     }
 
-    /// Where the listener of the harness is, beside one that the settings of the test have.
+    /// Where the listener of the harness is, beside those that the settings of the test have.
     pub(crate) fn last_address(&self) -> SocketAddr {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let addresses: Vec<_> = self.log().lines().filter_map(address_in).collect();
-            if let [_, .., last] = addresses[..] {
-                return last;
-            }
-            assert!(Instant::now() < end, "there is one listener only");
-            thread::sleep(Duration::from_millis(5)); // The log comes through a pipe and a thread.
-        }
+        *self.addresses.last().expect("it is the last one")
     }
 
     /// A number in the last line of its log, once it has stopped in order.
@@ -284,14 +279,17 @@ fn follow(stderr: ChildStderr, log: Arc<Mutex<String>>) -> Receiver<String> {
     receiver
 }
 
-fn listening(lines: &Receiver<String>) -> Option<SocketAddr> {
+/// Waits until so many listeners are open; the addresses of those that have one.
+fn listening(lines: &Receiver<String>, count: usize) -> Option<Vec<SocketAddr>> {
     let end = Instant::now() + PATIENCE;
-    while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-        if let Some(address) = address_in(&line) {
-            return Some(address);
-        }
+    let mut addresses = Vec::new();
+    let mut open = 0;
+    while open < count {
+        let line = lines.recv_timeout(end.saturating_duration_since(Instant::now())).ok()?;
+        addresses.extend(address_in(&line));
+        open += usize::from(line.contains("listening for MQTT"));
     }
-    None
+    Some(addresses)
 }
 
 /// The address of a listener, where the line is about one.

@@ -4,6 +4,7 @@ use super::parse::{
     self, CONNACK, DISCONNECT, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Packet, SUBACK, UNSUBACK,
 };
 use super::property::Property;
+use super::transport::{Kind, Stream};
 use super::wire::{self, Connect, Publish};
 use super::{A_MOMENT, PATIENCE, unique};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub(crate) struct Client {
-    stream: TcpStream,
+    pub(crate) stream: Stream,
     version: u8,
     /// Bytes of a packet that is not complete yet.
     buffer: Vec<u8>,
@@ -60,8 +61,18 @@ impl Client {
         client
     }
 
-    fn over(stream: TcpStream, version: u8) -> Self {
-        let _ = stream.set_nodelay(true); // A Unix socket has no such thing.
+    /// As [`Client::open`], over whatever the listener at `address` speaks.
+    pub(crate) fn open_over(kind: Kind, address: SocketAddr, version: u8) -> Self {
+        Self::of(Stream::connect(kind, address), version)
+    }
+
+    fn over(socket: TcpStream, version: u8) -> Self {
+        Self::of(Stream::Tcp(socket), version)
+    }
+
+    /// A client whose handshakes below MQTT are done.
+    pub(crate) fn of(stream: Stream, version: u8) -> Self {
+        let _ = stream.socket().set_nodelay(true); // A Unix socket has no such thing.
         let (buffer, earlier, connack) = (Vec::new(), VecDeque::new(), Packet::default());
         Self { stream, version, buffer, earlier, packet_id: 0, connack }
     }
@@ -85,7 +96,7 @@ impl Client {
                 return Arrival::Packet(packet);
             }
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            self.stream.set_read_timeout(Some(left)).unwrap();
+            self.stream.socket().set_read_timeout(Some(left)).unwrap();
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Arrival::Closed,
                 Ok(count) => self.buffer.extend(&chunk[..count]),
@@ -328,17 +339,17 @@ impl Client {
 
     /// The Network Connection ends without a DISCONNECT, by FIN.
     pub(crate) fn cut(self) {
-        self.stream.shutdown(Shutdown::Both).unwrap();
+        self.stream.socket().shutdown(Shutdown::Both).unwrap();
     }
 
     /// Only our half of the Network Connection ends.
     pub(crate) fn finish_sending(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.socket().shutdown(Shutdown::Write).unwrap();
     }
 
     /// The Network Connection ends without a DISCONNECT, by RST.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads whether a session was there from the CONNACK.

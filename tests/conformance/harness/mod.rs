@@ -4,6 +4,7 @@ pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod parse;
 pub(crate) mod property;
+pub(crate) mod transport;
 pub(crate) mod wire;
 
 pub(crate) use broker::Broker;

@@ -138,6 +138,11 @@ impl TlsClient {
         Ok((client, line))
     }
 
+    /// Whether we have ended the session in order.
+    fn sees_the_end(&mut self) -> bool {
+        self.tls.process_new_packets().unwrap().peer_has_closed()
+    }
+
     fn kind(&self) -> Option<HandshakeKind> {
         self.tls.handshake_kind()
     }

@@ -353,6 +353,25 @@ fn what_we_say_over_tls_is_a_frame_in_a_record() {
     line.layers.close(CloseCode::Away);
     client.talk(&mut line).unwrap();
     assert_eq!(client.received, b"\x82\x02\xd0\0\x88\x02\x03\xe9");
+    assert!(client.sees_the_end());
+}
+
+/// A client tells an end from an attack by the end of the TLS session.
+#[test]
+fn the_end_of_a_websocket_ends_its_tls_session() {
+    let folder = Folder::new();
+    let entrance = entrance(&folder.listener(ListenerKind::Wss));
+    for (bytes, code) in [(frame(FIN | TEXT, b"hello"), 1003_u16), (frame(FIN | CLOSE, b"\x03\xe8"), 1000)] {
+        let mut line = Line::to(&entrance);
+        let mut client = TlsClient::new(&folder.client(), "broker.example.org");
+        client.say(&request("/mqtt", ""));
+        client.talk(&mut line).unwrap();
+        client.received.clear();
+        client.say(&bytes);
+        client.talk(&mut line).unwrap_err();
+        assert_eq!(client.received, [&[0x88, 2], &code.to_be_bytes()[..]].concat());
+        assert!(client.sees_the_end());
+    }
 }
 
 #[test]
@@ -363,4 +382,5 @@ fn a_refusal_over_tls_arrives() {
     client.say(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(matches!(client.talk(&mut line), Err(Ended::Here(Broken::Http(_)))));
     assert!(client.received.starts_with(b"HTTP/1.1 404 Not Found\r\n"));
+    assert!(client.sees_the_end());
 }
