@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod admission;
+mod authentication;
 mod configuration;
 mod connect;
 mod endings;
@@ -16,6 +17,7 @@ mod harness;
 mod journal;
 mod keep_alive;
 mod limits;
+mod layers;
 mod listeners;
 mod memory;
 mod ping_disconnect_auth;
@@ -25,7 +27,9 @@ mod reload;
 mod sessions;
 mod shared;
 mod shutdown;
+mod slow;
 mod subscribe;
 mod topics;
 mod transports;
+mod users;
 mod wills;
