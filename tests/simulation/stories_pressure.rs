@@ -91,7 +91,7 @@ fn acknowledgements_that_stand_behind_a_publish_are_read_in_the_end() {
     sim.set_pressure(Pressure::PausePublishers);
     for client in [a, silent] {
         sim.publish_only(client, "other", "x", QoS::AtLeastOnce, false, None);
-        sim.send_bytes(client, &[0x30, 9, 0, 5, b'o', b't', b'h']);
+        sim.send_bytes(client, &[0x32, 11, 0, 5, b'o', b't', b'h']);
     }
     let in_flight = |sim: &Simulation| {
         let home = sim.clients[a.0].home.index();
@@ -104,7 +104,7 @@ fn acknowledgements_that_stand_behind_a_publish_are_read_in_the_end() {
     // One that is not whole when its time comes passes once it is.
     sim.advance(Duration::from_secs(3));
     for client in [a, silent] {
-        sim.send_bytes(client, &[b'e', b'r', 0, b'y']);
+        sim.send_bytes(client, &[b'e', b'r', 0, 77, 0, b'y']);
     }
     sim.settle();
     assert_eq!(sim.payloads(watcher), ["y"]);
