@@ -47,19 +47,15 @@ pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
 use crate::config::{Config, Durability};
-use crate::shard::{ShardId, first_packet_bytes_max};
+use crate::shard::ShardId;
 use crate::timer::Moment;
 use admission::Gate;
-use authentication::Authentication;
 use clock::Clock;
 use data::Data;
 use doors::Doors;
-use errand::Errand;
 use mesh::Mesh;
-use offload::Offload;
 use reload::Reloader;
 use signals::Signals;
-use transport::Entrance;
 use worker::Plan;
 
 /// How often it is looked whether a signal has come while the shards begin.
@@ -78,8 +74,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
-    let entrances = entrances(&config)?;
     let rights = safeguards::rights(&config.security)?;
+    let entrances = safeguards::entrances(&config)?;
     let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
@@ -99,8 +95,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let clock = Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before));
     let plan = Arc::new(Plan {
         entrances,
-        authentication: authentication(&config, clock, &mesh)?,
-        handshakes: Arc::new(pool("handshake", config.security.handshake_threads, &config)?),
+        authentication: safeguards::authentication(&config, clock, &mesh)?,
+        handshakes: Arc::new(safeguards::pool("handshake", config.security.handshake_threads, &config)?),
         gate: Arc::new(Gate::new(connections_max, &config)),
         mesh: Arc::clone(&mesh),
         clock,
@@ -132,7 +128,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
     let interval = plan.config.security.reload_interval;
-    let reloader = Reloader::start(safeguards::watched(&plan.config, &mesh), interval, begin)
+    let reloader = Reloader::start(safeguards::watched(&plan), interval, begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
@@ -140,32 +136,6 @@ pub fn run(config: Config) -> Result<(), StartError> {
     watcher.join().expect("a panic ends the process");
     totals::log(&reports, &plan);
     Ok(())
-}
-
-/// How the connections of each listener begin.
-fn entrances(config: &Config) -> Result<Vec<Arc<Entrance>>, StartError> {
-    let listeners = config.listeners.iter().enumerate();
-    let open = |(index, listener)| {
-        let packet_bytes_max = first_packet_bytes_max(config, index as u16);
-        Entrance::new(listener, packet_bytes_max)
-            .map(Arc::new)
-            .map_err(|error| StartError::Listener { listener: index, problem: error.to_string() })
-    };
-    listeners.map(open).collect()
-}
-
-/// The authenticators, with threads for their checks.
-fn authentication(config: &Config, clock: Clock, mesh: &Arc<Mesh>) -> Result<Authentication, StartError> {
-    let mesh = Arc::clone(mesh);
-    let deliver = move |shard, connection, step| mesh.deliver(shard, Errand::Authenticated { connection, step });
-    let checks = pool("check", config.security.check_threads, config)?;
-    Authentication::new(config, clock, checks, Arc::new(deliver))
-}
-
-/// Threads for work that takes long.
-fn pool(name: &str, threads: u32, config: &Config) -> Result<Offload, StartError> {
-    Offload::new(name, threads as usize, config.security.checks_waiting_max as usize)
-        .map_err(|error| StartError::System { what: "cannot start threads beside the shards", error })
 }
 
 /// Waits until one more shard could accept connections.

@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod admission;
+mod authentication;
 mod configuration;
 mod connect;
 mod endings;
@@ -15,6 +16,8 @@ mod flow_control;
 mod harness;
 mod journal;
 mod keep_alive;
+mod limits;
+mod layers;
 mod listeners;
 mod memory;
 mod ping_disconnect_auth;
