@@ -66,23 +66,23 @@ impl Worker {
     }
 
     /// Goes on with what has arrived, as far as possible.
-    pub(super) fn go_in(&mut self, now: Moment, slot: u32) {
-        if !self.pass_layers(now, slot) {
+    pub(super) fn go_in(&mut self, now: Moment, id: ConnectionId) {
+        if self.connections.get(id).is_none() || !self.pass_layers(now, id.index) {
             return;
         }
-        let connection = self.connections.at(slot);
+        let connection = self.connections.at(id.index);
         let Stage::Handshake(handshake) = &connection.stage else { return };
         match handshake.progress {
-            Progress::Connect => self.on_first_bytes(now, slot),
-            Progress::Challenged(_) => self.on_answer(now, slot),
+            Progress::Connect => self.on_first_bytes(now, id.index),
+            Progress::Challenged(_) => self.on_answer(now, id.index),
             Progress::Layers | Progress::Asked | Progress::Refused => {}
         }
-        self.bound_what_waits(slot);
+        self.bound_what_waits(id);
     }
 
     /// Does not read a connection behind whose CONNECT too much waits already.
-    fn bound_what_waits(&mut self, slot: u32) {
-        let connection = self.connections.at(slot);
+    fn bound_what_waits(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
         if let Stage::Handshake(handshake) = &connection.stage
             && matches!(handshake.progress, Progress::Asked | Progress::Challenged(_))
             && handshake.bytes.len() > self.config.limits.packet_bytes_max + BEHIND_CONNECT_MAX
@@ -143,14 +143,12 @@ impl Worker {
         link.come_back(layers, &result);
         handshake.bytes.append(&mut mqtt);
         self.on_passed(now, id.index, result);
-        if self.connections.get(id).is_some() {
-            self.go_in(now, id.index); // With what has arrived meanwhile: the rest of the handshake may be there already.
-        }
+        self.go_in(now, id); // With what has come meanwhile.
         self.resume_entry(id);
     }
 
     /// A connection that waited has got on: it is read again where that had to stop, and its end is looked at where that had to wait.
-    fn resume_entry(&mut self, id: ConnectionId) {
+    pub(super) fn resume_entry(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         if connection.ended.is_some() {
             self.endings.push_back(id);
@@ -158,7 +156,7 @@ impl Worker {
         match &connection.stage {
             Stage::Handshake(handshake) if !matches!(handshake.progress, Progress::Refused) => {
                 connection.go_on_reading(&mut self.io.ring);
-                self.bound_what_waits(id.index);
+                self.bound_what_waits(id);
             }
             _ => {}
         }
@@ -177,24 +175,24 @@ impl Worker {
         if !matches!(handshake.progress, Progress::Layers) {
             return true;
         }
-        let Some(layers) = link.layers().filter(|layers| layers.is_complete()) else { return false };
-        let source = layers.source();
+        let Some(layers) = link.layers() else { return false };
+        let (source, is_complete) = (layers.source(), layers.is_complete());
+        // Who is not to come in is not to have a TLS handshake computed, either.
+        if let Some(source) = source
+            && !connection.ticket.is_recognised()
+            && self.gate.recognise(&mut connection.ticket, source.ip(), now).is_err()
+        {
+            self.end(slot);
+            return false;
+        }
+        if !is_complete {
+            return false;
+        }
         handshake.progress = Progress::Connect;
         self.io.restart(&mut handshake.deadline, now + self.config.limits.connect_timeout, connection.id);
-        let is_proxied = self.config.listeners[usize::from(handshake.origin.listener)].proxy_protocol;
-        if !is_proxied {
-            return true;
-        }
         // A proxy that speaks for itself, to see whether we are there, says no address.
         handshake.origin.peer = source.or(handshake.origin.peer);
-        let recognised = match source {
-            Some(source) => self.gate.recognise(&mut connection.ticket, source.ip(), now),
-            None => Ok(()),
-        };
-        if recognised.is_err() {
-            self.end(slot);
-        }
-        recognised.is_ok()
+        true
     }
 
     /// Counts how layers ended, and tells about it now and then.
@@ -423,8 +421,11 @@ impl Worker {
         }
         let id = self.connections.insert(now, socket, ticket, link, Stage::Open);
         self.open(now, id, &bytes, arrival);
-        self.receive_open(now, id.index, &[]); // What came meanwhile waits in front of the layers.
-        self.connections.at(id.index).receive(&mut self.io.ring);
+        let Some(connection) = self.connections.get(id) else { return };
+        connection.receive(&mut self.io.ring);
+        if matches!(connection.stage, Stage::Open) && connection.link.is_some() {
+            self.receive_open(now, id.index, &[]); // What came meanwhile waits in front of the layers.
+        }
     }
 
     /// Opens a connection whose CONNECT is the beginning of `bytes`.
@@ -452,7 +453,7 @@ impl Worker {
     fn enter_identity(&mut self, id: ConnectionId, older: Option<ConnectionId>, arrival: &Arrival) -> bool {
         let Some(user) = &arrival.identity.username else { return true };
         let Some((connection, older)) = self.connections.pair(id, older) else { return true };
-        self.gate.enter_identity(&mut connection.ticket, user, older.map(|older| &mut older.ticket))
+        self.gate.enter_identity(&mut connection.ticket, user, older.map(|older| &older.ticket))
     }
 
     /// Refuses a connection that the shard has not heard of yet, after all.
