@@ -112,10 +112,12 @@ fn main() -> ExitCode {
     {
         return fail(&format!("cannot print the configuration: {error}"), FAILURE); // `head` may stop early.
     }
-    if arguments.check_config
-        && let Err(error) = net::check(&config)
-    {
-        return fail(&error.to_string(), error.exit_code());
+    if arguments.check_config {
+        let errors = net::check(&config);
+        let codes: Vec<_> = errors.iter().map(|error| fail(&error.to_string(), error.exit_code())).collect();
+        if let Some(&code) = codes.first() {
+            return code;
+        }
     }
     if arguments.print_config || arguments.check_config {
         return ExitCode::SUCCESS;

@@ -195,20 +195,15 @@ impl Gate {
     /// Counts an authenticated connection among those of its user; whether there was room. If not, it is refused: 0x97 (Quota
     /// exceeded), or 0x03 for 3.x.
     ///
-    /// A connection that takes over the Session of `older` takes its place, too: a user at the limit can come back.
-    pub(crate) fn enter_identity(&self, ticket: &mut Ticket, user: &Arc<str>, older: Option<&mut Ticket>) -> bool {
+    /// One that takes over the Session of `older` may be one too many until that has ended: a user at the limit can come back.
+    pub(crate) fn enter_identity(&self, ticket: &mut Ticket, user: &Arc<str>, older: Option<&Ticket>) -> bool {
         let entry = identities_of(&self.identities, user).map(|entry| &self.identities[entry]);
         let Some(connections_max) = entry.and_then(|entry| entry.connections_max) else { return true };
         debug_assert!(ticket.user.is_none(), "a connection is authenticated once; see Ticket::leave_identity");
-        if let Some(older) = older
-            && older.user.as_ref() == Some(user)
-        {
-            ticket.user = older.user.take();
-            return true;
-        }
+        let is_takeover = older.is_some_and(|older| older.user.as_ref() == Some(user));
         let mut users = self.users.lock().expect("a panic ends the process");
         let connections = users.entry(Arc::clone(user)).or_default();
-        if *connections >= connections_max {
+        if *connections >= connections_max && !is_takeover {
             count(&self.counters.identity_connections);
             return false;
         }
@@ -283,7 +278,12 @@ impl Ticket {
         }
     }
 
-    /// The connection does not count among those of its user any more: it is about to end, or was taken over.
+    /// Whether it is known where the connection comes from.
+    pub(crate) fn is_recognised(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// The connection does not count among those of its user any more: it is about to end.
     pub(crate) fn leave_identity(&mut self) {
         let Some(user) = self.user.take() else { return };
         let mut users = self.gate.users.lock().expect("a panic ends the process");
@@ -511,14 +511,16 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_takes_over_takes_the_place_of_the_older_one() {
+    fn a_connection_that_takes_over_is_not_refused_for_the_older_one() {
         let gate = gate_for_users(&[("*", Some(1))]);
         let [mut older, mut newer, mut third] = [(); 3].map(|()| ticket(gate.enter(0, None, NOW)));
         let alice = Arc::from("alice");
         assert!(gate.enter_identity(&mut older, &alice, None));
-        assert!(gate.enter_identity(&mut newer, &alice, Some(&mut older)));
-        drop(older);
+        assert!(gate.enter_identity(&mut newer, &alice, Some(&older)));
+        older.leave_identity();
         assert!(!gate.enter_identity(&mut third, &alice, None), "there is still one");
+        // It takes over from another user, which is of no help.
+        assert!(!gate.enter_identity(&mut third, &alice, Some(&older)));
         drop(newer);
         assert!(gate.enter_identity(&mut third, &alice, None));
     }

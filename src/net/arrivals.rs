@@ -281,6 +281,7 @@ impl Worker {
             self.shard.on_closed(now, id, how);
         }
         connection.stage = Stage::Draining { is_known: layers_end.is_none() };
+        connection.ticket.leave_identity(); // Its client may be back before it has read the last of this.
         connection.go_on_reading(&mut self.io.ring);
         if !connection.is_sending() {
             self.drain(now, id.index);

@@ -184,24 +184,24 @@ impl Worker {
         if has_begun {
             return true;
         }
-        let Some(layers) = link.layers().filter(|layers| layers.is_complete()) else { return false };
-        let source = layers.source();
+        let Some(layers) = link.layers() else { return false };
+        let (source, is_complete) = (layers.source(), layers.is_complete());
+        // Who is not to come in is not to have a TLS handshake computed, either.
+        if let Some(source) = source
+            && !connection.ticket.is_recognised()
+            && self.gate.recognise(&mut connection.ticket, source.ip(), now).is_err()
+        {
+            self.end(slot);
+            return false;
+        }
+        if !is_complete {
+            return false;
+        }
         handshake.progress = Progress::Connect;
         self.io.restart(&mut handshake.deadline, now + self.config.limits.connect_timeout, connection.id);
-        let is_proxied = self.config.listeners[usize::from(handshake.origin.listener)].proxy_protocol;
-        if !is_proxied {
-            return true;
-        }
         // A proxy that speaks for itself, to see whether we are there, says no address.
         handshake.origin.peer = source.or(handshake.origin.peer);
-        let recognised = match source {
-            Some(source) => self.gate.recognise(&mut connection.ticket, source.ip(), now),
-            None => Ok(()),
-        };
-        if recognised.is_err() {
-            self.end(slot);
-        }
-        recognised.is_ok()
+        true
     }
 
     /// Counts how layers ended, and tells about it now and then.
@@ -469,7 +469,7 @@ impl Worker {
     fn enter_identity(&mut self, id: ConnectionId, older: Option<ConnectionId>, arrival: &Arrival) -> bool {
         let Some(user) = &arrival.identity.username else { return true };
         let Some((connection, older)) = self.connections.pair(id, older) else { return true };
-        self.gate.enter_identity(&mut connection.ticket, user, older.map(|older| &mut older.ticket))
+        self.gate.enter_identity(&mut connection.ticket, user, older.map(|older| &older.ticket))
     }
 
     /// Refuses a connection that the shard has not heard of yet, after all.

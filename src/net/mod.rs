@@ -34,11 +34,11 @@ mod safeguards;
 mod signals;
 mod sources;
 mod startup;
+mod totals;
 mod transport;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
@@ -47,20 +47,15 @@ pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
 use crate::config::{Config, Durability};
-use crate::shard::{ShardId, first_packet_bytes_max};
+use crate::shard::ShardId;
 use crate::timer::Moment;
 use admission::Gate;
-use authentication::Authentication;
 use clock::Clock;
 use data::Data;
 use doors::Doors;
-use errand::Errand;
-use executor::Report;
 use mesh::Mesh;
-use offload::Offload;
 use reload::Reloader;
 use signals::Signals;
-use transport::Entrance;
 use worker::Plan;
 
 /// How often it is looked whether a signal has come while the shards begin.
@@ -79,8 +74,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
-    let entrances = entrances(&config)?;
     let rights = safeguards::rights(&config.security)?;
+    let entrances = safeguards::entrances(&config)?;
     let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
@@ -100,8 +95,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let clock = Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before));
     let plan = Arc::new(Plan {
         entrances,
-        authentication: authentication(&config, clock, &mesh)?,
-        handshakes: Arc::new(pool("handshake", config.security.handshake_threads, &config)?),
+        authentication: safeguards::authentication(&config, clock, &mesh)?,
+        handshakes: Arc::new(safeguards::pool("handshake", config.security.handshake_threads, &config)?),
         gate: Arc::new(Gate::new(connections_max, &config)),
         mesh: Arc::clone(&mesh),
         clock,
@@ -133,40 +128,14 @@ pub fn run(config: Config) -> Result<(), StartError> {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
     let interval = plan.config.security.reload_interval;
-    let reloader = Reloader::start(safeguards::watched(&plan.config, &mesh), interval, begin)
+    let reloader = Reloader::start(safeguards::watched(&plan), interval, begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");
-    log_totals(&reports, &plan);
+    totals::log(&reports, &plan);
     Ok(())
-}
-
-/// How the connections of each listener begin.
-fn entrances(config: &Config) -> Result<Vec<Arc<Entrance>>, StartError> {
-    let listeners = config.listeners.iter().enumerate();
-    let open = |(index, listener)| {
-        let packet_bytes_max = first_packet_bytes_max(config, index as u16);
-        Entrance::new(listener, packet_bytes_max)
-            .map(Arc::new)
-            .map_err(|error| StartError::Listener { listener: index, problem: error.to_string() })
-    };
-    listeners.map(open).collect()
-}
-
-/// The authenticators, with threads for their checks.
-fn authentication(config: &Config, clock: Clock, mesh: &Arc<Mesh>) -> Result<Authentication, StartError> {
-    let mesh = Arc::clone(mesh);
-    let deliver = move |shard, connection, step| mesh.deliver(shard, Errand::Authenticated { connection, step });
-    let checks = pool("check", config.security.check_threads, config)?;
-    Authentication::new(config, clock, checks, Arc::new(deliver))
-}
-
-/// Threads for work that takes long.
-fn pool(name: &str, threads: u32, config: &Config) -> Result<Offload, StartError> {
-    Offload::new(name, threads as usize, config.security.checks_waiting_max as usize)
-        .map_err(|error| StartError::System { what: "cannot start threads beside the shards", error })
 }
 
 /// Waits until one more shard could accept connections.
@@ -179,52 +148,4 @@ fn await_one(readiness: &Receiver<Result<(), StartError>>, signals: &mut Signals
             Err(RecvTimeoutError::Disconnected) => return Err(StartError::ExecutorLost),
         }
     }
-}
-
-/// The last line of the log.
-fn log_totals(reports: &[Report], plan: &Plan) {
-    let mut counters = counters::Counters::default();
-    reports.iter().for_each(|(of_shard, _)| counters.add(of_shard));
-    let at_gate = plan.gate.counters();
-    let checks = plan.authentication.totals();
-    let sum = |of: fn(&crate::shard::Stats) -> u64| reports.iter().map(|(_, stats)| of(stats)).sum::<u64>();
-    tracing::info!(
-        accepted = counters.accepted,
-        turned_away = counters.turned_away + counters.shed,
-        bad_first_packets = counters.bad_first_packets,
-        tls_faults = counters.layer_faults.tls,
-        websocket_faults = counters.layer_faults.websocket,
-        http_faults = counters.layer_faults.http,
-        proxy_faults = counters.layer_faults.proxy,
-        handshakes_refused = counters.handshakes_refused,
-        handshake_timeouts = counters.handshake_timeouts,
-        connect_timeouts = counters.connect_timeouts,
-        authentication_timeouts = counters.authentication_timeouts,
-        authentications_granted = checks.granted,
-        authentications_remembered = checks.remembered,
-        authentications_refused = counters.authentications_refused,
-        authentications_busy = checks.busy,
-        authentications_unavailable = checks.unavailable,
-        write_timeouts = counters.write_timeouts,
-        turned_away_banned = at_gate.banned.load(Ordering::Relaxed),
-        turned_away_source_connections = at_gate.source_connections.load(Ordering::Relaxed),
-        turned_away_source_rate = at_gate.source_rate.load(Ordering::Relaxed),
-        turned_away_identity_connections = at_gate.identity_connections.load(Ordering::Relaxed),
-        turned_away_memory = at_gate.memory.load(Ordering::Relaxed),
-        memory_peak_bytes = at_gate.memory_peak_bytes.load(Ordering::Relaxed),
-        listener_pauses = at_gate.listener_pauses.load(Ordering::Relaxed),
-        authentication_failures = at_gate.failures.load(Ordering::Relaxed),
-        bans = at_gate.bans.load(Ordering::Relaxed),
-        handed_over = counters.handed_over,
-        connects = sum(|stats| stats.connects_accepted),
-        connects_refused = sum(|stats| stats.connects_refused),
-        publishes_received = sum(|stats| stats.publishes_received),
-        publishes_sent = sum(|stats| stats.publishes_sent),
-        protocol_errors = sum(|stats| stats.protocol_errors),
-        dropped = sum(|stats| stats.dropped_output_full + stats.dropped_queue_full),
-        wills_armed = sum(|stats| stats.wills.armed),
-        wills_published = sum(|stats| stats.wills.published_total()),
-        wills_discarded = sum(|stats| stats.wills.discarded_total()),
-        "WillowMQ has stopped"
-    );
 }

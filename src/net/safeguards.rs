@@ -5,12 +5,19 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::authentication::Authentication;
+use super::clock::Clock;
 use super::errand::Errand;
 use super::mesh::Mesh;
+use super::offload::Offload;
 use super::reload::Watched;
 use super::startup::StartError;
-use crate::config::{Config, RightsFormat, Security};
+use super::transport::Entrance;
+use super::worker::Plan;
+use crate::config::{Config, Listener, RightsFormat, Security};
 use crate::security::Rights;
+use crate::shard::first_packet_bytes_max;
+use crate::timer::Moment;
 
 /// Reads a rights file.
 ///
@@ -26,13 +33,17 @@ pub fn read_rights(file: &Path, format: RightsFormat) -> Result<Rights, String> 
     rights.map_err(|error| error.to_string())
 }
 
-/// Checks the files that the settings name, without listening anywhere.
-///
-/// # Errors
-/// What the start would say about the first that cannot be used.
-pub fn check(config: &Config) -> Result<(), StartError> {
-    rights(&config.security)?;
-    Ok(())
+/// Checks the files that the settings name, without listening anywhere; says all that the start would say, one thing after the other.
+pub fn check(config: &Config) -> Vec<StartError> {
+    let listeners = config.listeners.iter().enumerate();
+    let mut errors: Vec<_> = rights(&config.security).err().into_iter().collect();
+    errors.extend(listeners.filter_map(|(index, listener)| entrance(config, index, listener).err()));
+    let nobody_waits = Arc::new(|_, _, _| ());
+    let checks = pool("check", 1, config);
+    let authentication =
+        checks.and_then(|checks| Authentication::new(config, Clock::start_at(Moment::ZERO), checks, nobody_waits));
+    errors.extend(authentication.err());
+    errors
 }
 
 /// The rights of clients. Without a file there are none to look up.
@@ -45,10 +56,59 @@ pub(super) fn rights(security: &Security) -> Result<Arc<Rights>, StartError> {
     rights.map(Arc::new).map_err(|problem| StartError::Rights { problem })
 }
 
+/// How the connections of each listener begin.
+///
+/// # Errors
+/// What is wrong with a certificate, a key or a setting.
+pub(super) fn entrances(config: &Config) -> Result<Vec<Arc<Entrance>>, StartError> {
+    let listeners = config.listeners.iter().enumerate();
+    listeners.map(|(index, listener)| entrance(config, index, listener).map(Arc::new)).collect()
+}
+
+fn entrance(config: &Config, index: usize, listener: &Listener) -> Result<Entrance, StartError> {
+    Entrance::new(listener, first_packet_bytes_max(config, index as u16))
+        .map_err(|error| StartError::Listener { listener: index, problem: error.to_string() })
+}
+
+/// The authenticators, with threads for their checks.
+///
+/// # Errors
+/// What is wrong with a file of theirs.
+pub(super) fn authentication(config: &Config, clock: Clock, mesh: &Arc<Mesh>) -> Result<Authentication, StartError> {
+    let mesh = Arc::clone(mesh);
+    let deliver = move |shard, connection, step| mesh.deliver(shard, Errand::Authenticated { connection, step });
+    let checks = pool("check", config.security.check_threads, config)?;
+    Authentication::new(config, clock, checks, Arc::new(deliver))
+}
+
+/// Threads for work that takes long.
+///
+/// # Errors
+/// Where there are not enough of them.
+pub(super) fn pool(name: &str, threads: u32, config: &Config) -> Result<Offload, StartError> {
+    Offload::new(name, threads as usize, config.security.checks_waiting_max as usize)
+        .map_err(|error| StartError::System { what: "cannot start threads beside the shards", error })
+}
+
 /// All that is read again when it changes.
-pub(super) fn watched(config: &Config, mesh: &Arc<Mesh>) -> Vec<Watched> {
+pub(super) fn watched(plan: &Plan) -> Vec<Watched> {
     let mut watched = Vec::new();
-    watched.extend(watched_rights(&config.security, mesh));
+    watched.extend(watched_rights(&plan.config.security, &plan.mesh));
+    let authentication = plan.authentication.clone();
+    watched.push(Watched {
+        name: "authenticators".to_owned(),
+        files: authentication.files(),
+        load: Box::new(move || authentication.reload()),
+    });
+    for (index, entrance) in plan.entrances.iter().enumerate() {
+        let entrance = Arc::clone(entrance);
+        watched.push(Watched {
+            name: format!("certificates of listeners.{index}"),
+            files: entrance.files(),
+            load: Box::new(move || entrance.reload()),
+        });
+    }
+    watched.retain(|watched| !watched.files.is_empty());
     watched
 }
 

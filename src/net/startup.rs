@@ -121,12 +121,11 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The exit code of the process: each kind has its own, for scripts. 2 is an error in the configuration.
+    /// The exit code of the process: each kind has its own, for scripts. 2 is an error in the configuration, or in a file that it names.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::AddressInUse { .. } => 3,
             Self::Listen { .. } => 4,
-            Self::Rights { .. } => 13,
             Self::KernelTooOld { .. } => 5,
             Self::RingDisabled { .. } => 6,
             Self::MemlockTooLow { .. } => 7,
@@ -146,7 +145,7 @@ impl StartError {
                 _ => 11,
             },
             Self::MemoryLimitTooLow { .. } => 13,
-            Self::Listener { .. } | Self::Authenticator { .. } => 2,
+            Self::Rights { .. } | Self::Listener { .. } | Self::Authenticator { .. } => 2,
             Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }

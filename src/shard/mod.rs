@@ -314,16 +314,15 @@ impl Shard {
     /// Applies the whole packets at the start of `bytes`; how many bytes they were.
     fn read_packets(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) -> usize {
         let mut read = 0;
-        while let Some(connection) = self.connections.get_mut(id) {
+        while let Some(first) = bytes.get(read) {
             let rest = &bytes[read..];
-            if connection.pauses.any() || rest.is_empty() {
-                break;
-            }
-            let is_publish = rest[0] >> 4 == PacketKind::Publish as u8;
+            let is_publish = first >> 4 == PacketKind::Publish as u8;
             if is_publish && self.pressure == Pressure::PausePublishers && self.pause_publisher(id) {
                 break;
             }
-            let Some(connection) = self.connections.get_mut(id) else { break };
+            let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.pauses.any()) else {
+                break;
+            };
             let length = match codec::packet_length(rest, connection.bounds.packet_bytes_max) {
                 Ok(Some(length)) if length <= rest.len() => length,
                 Ok(_) => break,
@@ -372,17 +371,22 @@ impl Shard {
     }
 
     fn on_fault(&mut self, now: Moment, id: ConnectionId, fault: &Fault) {
-        let Some(connection) = self.connections.get(id) else { return };
         self.stats.protocol_errors += 1;
+        self.tell_of(id, fault);
+        self.disconnect_for(now, id, fault);
+    }
+
+    /// Has it in the log that a client is about to be disconnected.
+    fn tell_of(&mut self, id: ConnectionId, fault: &Fault) {
+        let Some(connection) = self.connections.get(id) else { return };
         if let Some(session) = self.sessions.get(connection.session) {
-            self.events.push_back(Event::ProtocolError {
+            self.events.push_back(Event::Disconnected {
                 client_id: Arc::clone(&session.client_id),
                 peer: connection.origin.peer,
                 reason: fault.reason,
                 detail: fault.detail.to_string(),
             });
         }
-        self.disconnect_for(now, id, fault);
     }
 
     fn session_of(&self, id: ConnectionId) -> u32 {

@@ -6,7 +6,6 @@
 use super::connection::Pause;
 use super::{Fault, Shard};
 use crate::codec::ReasonCode;
-use crate::config::SlowReader;
 use crate::session::ConnectionId;
 use crate::timer::Moment;
 
@@ -72,7 +71,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let receiver = self.sessions.get(connection.session);
         let is_catching_up = receiver.is_none_or(|it| it.outgoing.has_waiting() || !it.look_ups.is_empty());
-        if connection.bounds.slow_reader == SlowReader::Disconnect
+        if connection.bounds.disconnects_slow_reader
             && !is_catching_up
             && !std::mem::replace(&mut connection.is_too_slow, true)
         {
@@ -86,7 +85,8 @@ impl Shard {
             if self.connections.get(id).is_some() {
                 self.stats.slow_readers_disconnected += 1;
                 let fault = Fault::new(ReasonCode::QuotaExceeded, "the client does not read what it is sent");
-                self.on_fault(now, id, &fault);
+                self.tell_of(id, &fault);
+                self.disconnect_for(now, id, &fault);
                 self.journal.end_step();
             }
         }

@@ -4,7 +4,7 @@ use crate::client::{ClientHandle, Will};
 use crate::simulation::Simulation;
 use std::time::Duration;
 use willowmq::codec::{Packet, ProtocolVersion, QoS, ReasonCode};
-use willowmq::config::{Config, OnShutdown};
+use willowmq::config::{ClientLimits, Config, Identities, OnShutdown};
 use willowmq::shard::{Closed, Pressure};
 
 const SEED: u64 = 0x3E3;
@@ -143,4 +143,67 @@ fn will_that_waits_for_memory_is_published_by_a_server_that_stops() {
     let mut wills = sim.payloads(watcher);
     wills.sort_unstable();
     assert_eq!(wills, ["a", "b"]);
+}
+
+/// Whatever becomes of memory meanwhile, and however fast they may publish: each message of QoS 1 and 2 arrives, in its order.
+#[test]
+fn nothing_that_is_promised_is_lost_over_any_course_of_pressure() {
+    const PUBLISHERS: usize = 6;
+    let (mut waited_for_memory, mut waited_for_rate) = (0, 0);
+    for seed in 0..60 {
+        let mut limits = ClientLimits::default();
+        if seed % 2 == 0 {
+            limits.publish_rate_max = Some(5);
+            limits.output_bytes_max = Some(4096);
+        }
+        let identities = vec![Identities { users: vec!["tame".into()], limits, ..Identities::default() }];
+        let mut config = Config { identities, ..Config::default() };
+        config.limits.mesh_messages_max = 64;
+        let mut sim = Simulation::with_config(seed, [1, 2, 5][seed as usize % 3], config);
+        let watcher = sim.connect("w").session_expiry(1000).accepted();
+        sim.subscribe(watcher, "t/#", QoS::ExactlyOnce);
+        let connect = |index| sim.connect(&format!("p{index}")).user("tame").keep_alive(30).accepted();
+        let publishers: Vec<_> = (0..PUBLISHERS).map(connect).collect();
+        let mut sent = [0; PUBLISHERS];
+        for _ in 0..200 {
+            let at = sim.random.below(PUBLISHERS);
+            match sim.random.below(8) {
+                0 => {
+                    let levels =
+                        [Pressure::None, Pressure::RefuseConnections, Pressure::ShedQos0, Pressure::PausePublishers];
+                    let shard = sim.random.below(sim.shards.len());
+                    let pressure = levels[sim.random.below(levels.len())];
+                    let now = sim.now;
+                    sim.shards[shard].set_pressure(now, pressure);
+                }
+                1 => {
+                    let millis = sim.random.below(2000) as u64;
+                    sim.advance(Duration::from_millis(millis));
+                }
+                2 => {
+                    let shard = sim.random.below(sim.shards.len());
+                    sim.turn(shard);
+                }
+                _ => {
+                    let qos = if at % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+                    sim.publish_only(publishers[at], &format!("t/{at}"), &sent[at].to_string(), qos, false, None);
+                    sent[at] += 1;
+                }
+            }
+        }
+        sim.set_pressure(Pressure::None);
+        sim.advance(Duration::from_secs(20));
+        waited_for_memory += sim.count(|stats| stats.pauses_memory);
+        waited_for_rate += sim.count(|stats| stats.pauses_rate);
+        let received = sim.received(watcher);
+        for (at, sent) in sent.into_iter().enumerate() {
+            let topic = format!("t/{at}");
+            let of_topic = received.iter().filter(|message| message.topic == topic);
+            let payloads: Vec<_> = of_topic.map(|message| message.payload.clone()).collect();
+            let all: Vec<_> = (0..sent).map(|index: i32| index.to_string()).collect();
+            assert_eq!(payloads, all, "seed {seed}, {topic}");
+            assert_eq!(sim.clients[publishers[at].0].acknowledged.len(), all.len(), "seed {seed}, {topic}");
+        }
+    }
+    assert!(waited_for_memory > 100 && waited_for_rate > 100, "{waited_for_memory} {waited_for_rate}");
 }
