@@ -33,6 +33,7 @@ const CAUSES: [Cause; Cause::COUNT] = [
     Cause::TakenOver,
     Cause::Shutdown,
     Cause::ServerDied,
+    Cause::Unauthenticated,
 ];
 
 /// The values that records are made of. Records borrow, so a test draws these and then builds the record it wants.

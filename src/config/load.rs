@@ -540,4 +540,50 @@ mod tests {
             "command line: identities.1.users = a: there are 0 identities before this one; allowed: identities 0 to 0"
         );
     }
+
+    const LINES: [&str; 22] = [
+        "[[listeners]]",
+        "[listeners]",
+        "[listeners.limits]",
+        "[listeners.limits.more]",
+        "[[listeners.limits]]",
+        "[[identities]]",
+        "[identities.limits]",
+        "[[authenticators]]",
+        "[limits]",
+        "[wills.allow]",
+        "[[wills]]",
+        "address = '127.0.0.1:1'",
+        "limits.inflight_max = 1",
+        "limits = { inflight_max = 1, topic_levels_max = '2' }",
+        "listeners = [{ address = '[::1]:1', limits.inflight_max = 2 }, {}]",
+        "listeners.0.address = '127.0.0.1:1'",
+        "identities = []",
+        "authenticators = [1, {}]",
+        "users = ['é', \"\"\"\na\"\"\"]",
+        "name = \"a\\u00e9\"",
+        "kind = 'jwt'",
+        "shards = 1979-05-27",
+    ];
+
+    proptest::proptest! {
+        /// Whatever stands in a file, it is taken or refused with a line that exists.
+        #[test]
+        fn any_file_is_taken_or_refused(lines in proptest::collection::vec(0..LINES.len(), 0..8)) {
+            let text = lines.into_iter().map(|line| LINES[line]).collect::<Vec<_>>().join("\n");
+            if let Err(ConfigError { origin: Origin::File { line, .. }, .. }) = from_file(&text) {
+                proptest::prop_assert!((1..=text.lines().count().max(1)).contains(&line), "line {line} of\n{text}");
+            }
+        }
+
+        #[test]
+        fn any_variable_and_flag_is_taken_or_refused(
+            name in "(LISTENERS|IDENTITIES|LIMITS)_?[0-9]{0,3}_?[A-Z_0-9]{0,12}",
+            path in "(listeners|identities|limits)[.]?[0-9]{0,3}[.]?[a-z_.0-9]{0,12}",
+            value in ".{0,12}",
+        ) {
+            let _ = from_environment(&[(&format!("{PREFIX}{name}"), &value)]);
+            let _ = from_flags(&[(&path, &value)]);
+        }
+    }
 }

@@ -660,6 +660,7 @@ const CAUSES: [Cause; Cause::COUNT] = [
     Cause::TakenOver,
     Cause::Shutdown,
     Cause::ServerDied,
+    Cause::Unauthenticated,
 ];
 
 fn cause_byte(cause: Cause) -> u8 {
@@ -830,7 +831,7 @@ mod tests {
             (&[1, 8], Malformed::Value),
             (&[4, 0x30, 1, 0], Malformed::Value),
             (&[7, 8, 1, 1, 0, 0, 0, 0], Malformed::Value),
-            (&[16, 1, 1, 11, 1, 1], Malformed::Value),
+            (&[16, 1, 1, 12, 1, 1], Malformed::Value),
         ] {
             assert_eq!(decode(bytes), Err(error), "{bytes:?}");
         }

@@ -121,7 +121,7 @@ pub struct Session {
     /// What the client may make the broker hold.
     pub bounds: Arc<Bounds>,
     /// Hashes of the topics on which it has stored a Retained Message, where their number is bounded.
-    pub retained: BTreeSet<u64>,
+    pub retained: Option<Box<BTreeSet<u64>>>,
 }
 
 impl Session {
@@ -149,7 +149,7 @@ impl Session {
             received: BTreeSet::new(),
             look_ups: Vec::new(),
             bounds,
-            retained: BTreeSet::new(),
+            retained: None,
         }
     }
 

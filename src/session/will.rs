@@ -46,11 +46,13 @@ pub enum Cause {
     Shutdown,
     /// The server died, or its machine did.
     ServerDied,
+    /// The client's credentials have ended, or it could not prove them again.
+    Unauthenticated,
 }
 
 impl Cause {
     /// Number of causes.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
 
     /// The name in logs, metrics and stamps.
     pub fn as_str(self) -> &'static str {
@@ -66,6 +68,7 @@ impl Cause {
             Self::TakenOver => "taken-over",
             Self::Shutdown => "shutdown",
             Self::ServerDied => "server-died",
+            Self::Unauthenticated => "unauthenticated",
         }
     }
 }

@@ -161,7 +161,7 @@ impl Shard {
         self.stats.re_authentications_refused += 1;
         // What only a CONNACK may say is said in other words.
         let reason = if reason.is_valid_in(PacketKind::Disconnect) { reason } else { ReasonCode::NotAuthorized };
-        self.on_fault(now, id, &Fault::new(reason, detail));
+        self.end_unauthenticated(now, id, &Fault::new(reason, detail));
     }
 
     fn send_auth(&mut self, now: Moment, id: ConnectionId, reason: ReasonCode, data: &[u8]) {
@@ -210,6 +210,11 @@ impl Shard {
         connection.credentials_end = None;
         self.stats.credentials_ended += 1;
         let fault = Fault::new(ReasonCode::MaximumConnectTime, "the credentials have ended");
-        self.end_with(now, id, Cause::Limit, WillFate::Publish, &fault);
+        self.end_unauthenticated(now, id, &fault);
+    }
+
+    fn end_unauthenticated(&mut self, now: Moment, id: ConnectionId, fault: &Fault) {
+        self.tell_of(id, fault);
+        self.end_with(now, id, Cause::Unauthenticated, WillFate::Publish, fault);
     }
 }

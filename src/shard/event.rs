@@ -18,8 +18,8 @@ pub enum Event {
         /// Why.
         reason: ReasonCode,
     },
-    /// A client broke the protocol and was disconnected.
-    ProtocolError {
+    /// A client was disconnected, since it broke the protocol or ran into a limit.
+    Disconnected {
         /// The Client Identifier.
         client_id: Arc<str>,
         /// Where it came from.
@@ -67,7 +67,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ConnectRefused { client_id, reason, .. } => write!(f, "CONNECT of {client_id:?} refused: {reason:?}"),
-            Self::ProtocolError { client_id, reason, detail, .. } => {
+            Self::Disconnected { client_id, reason, detail, .. } => {
                 write!(f, "client {client_id:?} disconnected with {reason:?}: {detail}")
             }
             Self::WillDelayCapped { client_id, asked, given } => {

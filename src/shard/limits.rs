@@ -2,10 +2,40 @@
 //!
 //! A setting of `[limits]` or `[sessions]` holds for everybody; `[listeners.limits]` overrules it for the clients of a listener, and
 //! `[identities.limits]` both for some users. What follows from that is worked out once for each listener and entry of `[[identities]]`.
+//!
+//! What happens at each of them, which counter of [`Stats`](super::Stats) shows it, and which test gets there (in `tests/simulation`, file
+//! `stories_limits.rs` where none is named):
+//!
+//! | key | what happens | counter | test |
+//! | --- | --- | --- | --- |
+//! | `packet_bytes_max` | 0x95, closed; the CONNACK of a first packet | `protocol_errors`, `bad_first_packets` of the shell | `mqtt_3_2_2_15_a_packet_above_the_bound…`, `the_first_packet_is_held_to…` |
+//! | `publish_rate_max`, `publish_bytes_rate_max` | not read for a moment | `pauses_rate` | `who_publishes_too_fast…`, `bytes_of_publishes…` |
+//! | `client_id_bytes_max` | CONNACK 0x85 (0x02) | `connects_refused` | conformance, `connect.rs` |
+//! | `topic_levels_max`, `topic_bytes_max` | PUBLISH: 0x90, closed; SUBACK 0x8F; CONNACK 0x90 for a will | `protocol_errors`, `filters_refused`, `connects_refused` | `topics_are_bounded…` |
+//! | `subscriptions_per_session_max` | SUBACK 0x97 (0x80) | `subscriptions_refused` | `a_session_has_so_many_subscriptions…` |
+//! | `filters_per_subscribe_max` | SUBACK 0x97 (0x80) for those above; UNSUBSCRIBE: 0x97, closed | `filters_refused` | `one_packet_holds_so_many…` |
+//! | `receive_maximum` | 0x93, closed | `protocol_errors` | `mqtt_3_3_4_7_the_receive_maximum…` |
+//! | `inflight_max` | what is above waits in the queue | – | `so_many_messages_are_in_flight…` |
+//! | `topic_alias_maximum` | 0x94, closed | `protocol_errors` | conformance, `flow_control.rs` |
+//! | `keep_alive_max`, `session_expiry_max` | CONNACK tells the one in force | – | `a_client_is_told…` |
+//! | `maximum_qos` | 0x9B, closed | `protocol_errors` | `mqtt_3_2_2_11_a_publish_above…` |
+//! | `output_bytes_max` | QoS 0 is dropped, QoS 1 and 2 wait; answers: not read | `dropped_output_full`, `dropped_wills_output_full`, `pauses_choked` | `a_slow_reader_is_only_given_less…`, `a_client_that_does_not_read_its…` |
+//! | `slow_reader = "disconnect"` | 0x97, closed | `slow_readers_disconnected` | `will_of_a_slow_reader…` |
+//! | `queue_messages_max`, `queue_bytes_max` | one is dropped, as `queue_drop` says; wills are not | `dropped_queue_full` | `a_queue_holds_as_much…` |
+//! | `queues_messages_max`, `queues_bytes_max` | likewise | `dropped_queue_full` | `all_queues_hold_as_much…` |
+//! | `queue_age_max` | it is dropped | `dropped_too_old` | `a_message_that_waits_too_long…` |
+//! | `sessions_max` | CONNACK 0x97 (0x03) | `connects_refused_sessions_max` | `sessions_are_bounded…` |
+//! | `retained_messages_max` of a client | PUBACK and PUBREC 0x97; QoS 0 and 3.x: dropped | `publishes_refused_retained` | `a_session_keeps_so_many_topics…` |
+//! | `retained_messages_max`, `retained_bytes_max` of the broker | delivered, and not kept | `dropped_retained` | `stories_retained.rs` |
+//! | `mesh_messages_max`, `journal.backlog_bytes_max` | not read until there is room | `pauses` | `stories_sessions.rs` |
+//! | `memory_limit` | see [`Pressure`](super::Pressure) | `connects_refused_memory`, `dropped_memory`, `pauses_memory` | `stories_pressure.rs` |
+//! | `storm_threshold_per_second` | logged | `wills.storms` | `wills_above_the_threshold…` |
+//! | credentials that end | 0xA0, closed | `credentials_ended` | `stories_authentication.rs` |
 
-use crate::config::{Config, Identities};
+use crate::config::{ClientLimits, Config, Identities, SlowReader};
 use crate::security::wildcard::fits;
 use crate::session::bounds::Bounds;
+use crate::session::queue::Load;
 use crate::timer::Moment;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,14 +65,63 @@ impl BoundsBook {
 }
 
 fn resolve(config: &Config, listener: u16, entry: Option<usize>) -> Bounds {
-    let mut bounds = Bounds::new(config);
+    let mut bounds = for_everybody(config);
     if let Some(listener) = config.listeners.get(usize::from(listener)) {
-        bounds = bounds.with(&listener.limits);
+        bounds = overruled(&bounds, &listener.limits);
     }
     if let Some(entry) = entry {
-        bounds = bounds.with(&config.identities[entry].limits);
+        bounds = overruled(&bounds, &config.identities[entry].limits);
     }
     bounds
+}
+
+/// Those that hold for everybody.
+fn for_everybody(config: &Config) -> Bounds {
+    let (limits, sessions) = (&config.limits, &config.sessions);
+    Bounds {
+        packet_bytes_max: limits.packet_bytes_max,
+        publish_rate_max: limits.publish_rate_max,
+        publish_bytes_rate_max: limits.publish_bytes_rate_max,
+        topic_levels_max: limits.topic_levels_max,
+        topic_bytes_max: limits.topic_bytes_max,
+        subscriptions_per_session_max: limits.subscriptions_per_session_max,
+        receive_maximum: limits.receive_maximum,
+        inflight_max: limits.inflight_max,
+        keep_alive_max: limits.keep_alive_max,
+        output_bytes_max: limits.output_bytes_max,
+        disconnects_slow_reader: limits.slow_reader == SlowReader::Disconnect,
+        queue: Load { messages: sessions.queue_messages_max as usize, bytes: sessions.queue_bytes_max },
+        session_expiry_max: sessions.expiry_max,
+        retained_messages_max: None,
+    }
+}
+
+/// The same, but for what `over` sets.
+fn overruled(bounds: &Bounds, over: &ClientLimits) -> Bounds {
+    let queue_messages_max = over.queue_messages_max.map(|max| max as usize);
+    Bounds {
+        packet_bytes_max: over.packet_bytes_max.unwrap_or(bounds.packet_bytes_max),
+        publish_rate_max: over.publish_rate_max.or(bounds.publish_rate_max),
+        publish_bytes_rate_max: over.publish_bytes_rate_max.or(bounds.publish_bytes_rate_max),
+        topic_levels_max: over.topic_levels_max.unwrap_or(bounds.topic_levels_max),
+        topic_bytes_max: over.topic_bytes_max.unwrap_or(bounds.topic_bytes_max),
+        subscriptions_per_session_max: over
+            .subscriptions_per_session_max
+            .unwrap_or(bounds.subscriptions_per_session_max),
+        receive_maximum: over.receive_maximum.unwrap_or(bounds.receive_maximum),
+        inflight_max: over.inflight_max.unwrap_or(bounds.inflight_max),
+        keep_alive_max: over.keep_alive_max.unwrap_or(bounds.keep_alive_max),
+        output_bytes_max: over.output_bytes_max.unwrap_or(bounds.output_bytes_max),
+        disconnects_slow_reader: over
+            .slow_reader
+            .map_or(bounds.disconnects_slow_reader, |slow_reader| slow_reader == SlowReader::Disconnect),
+        queue: Load {
+            messages: queue_messages_max.unwrap_or(bounds.queue.messages),
+            bytes: over.queue_bytes_max.unwrap_or(bounds.queue.bytes),
+        },
+        session_expiry_max: over.session_expiry_max.or(bounds.session_expiry_max),
+        retained_messages_max: over.retained_messages_max.or(bounds.retained_messages_max),
+    }
 }
 
 /// Largest packet on a listener before it is known who the client is.
@@ -112,7 +191,7 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClientLimits, Listener};
+    use crate::config::Listener;
 
     #[test]
     fn a_bucket_gives_a_second_worth_at_once_and_its_rate_from_then_on() {
@@ -131,8 +210,8 @@ mod tests {
 
     #[test]
     fn the_slower_of_packets_and_bytes_counts() {
-        let bounds = Bounds { publish_rate_max: Some(1000), ..Bounds::new(&Config::default()) };
-        assert!(PublishRate::new(&Bounds::new(&Config::default()), Moment::ZERO).is_none());
+        let bounds = Bounds { publish_rate_max: Some(1000), ..for_everybody(&Config::default()) };
+        assert!(PublishRate::new(&for_everybody(&Config::default()), Moment::ZERO).is_none());
         let bounds = Bounds { publish_bytes_rate_max: Some(1024), ..bounds };
         let mut rate = PublishRate::new(&bounds, Moment::ZERO).expect("both are bounded");
         assert_eq!(rate.take(Moment::ZERO, 100), None);

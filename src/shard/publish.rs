@@ -170,12 +170,13 @@ impl Shard {
         let author = self.sessions.get_mut(session).expect("a connection has a Session");
         let Some(max) = author.bounds.retained_messages_max else { return true };
         let topic = self.hasher.hash_one(topic.as_str());
+        let topics = author.retained.get_or_insert_default();
         if packet.payload.is_empty() {
-            author.retained.remove(&topic);
+            topics.remove(&topic);
             return true;
         }
-        let has_room = author.retained.len() < max as usize;
-        author.retained.contains(&topic) || (has_room && author.retained.insert(topic))
+        let has_room = topics.len() < max as usize;
+        topics.contains(&topic) || (has_room && topics.insert(topic))
     }
 
     fn route_packet(&mut self, now: Moment, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> Routed {

@@ -71,7 +71,7 @@ pub struct Stats {
     pub publishes_refused_retained: u64,
     /// Topic Filters refused since a Session has as many Subscriptions as it may.
     pub subscriptions_refused: u64,
-    /// Topic Filters refused since there were too many in one packet.
+    /// Topic Filters refused since there were too many in one packet, or since they are too long or too deep.
     pub filters_refused: u64,
     /// Re-authentications that succeeded.
     pub re_authentications: u64,

@@ -115,6 +115,7 @@ impl Shard {
         } else if text.len() > usize::from(bounds.topic_bytes_max)
             || filter.level_count() > usize::from(bounds.topic_levels_max)
         {
+            self.stats.filters_refused += 1;
             Some(ReasonCode::TopicFilterInvalid)
         } else if self.journal.is_failing() && subscriber.is_kept {
             Some(ReasonCode::QuotaExceeded)

@@ -141,6 +141,17 @@ fn environment_sets_the_address_of_a_listener() {
 }
 
 #[test]
+fn listen_stands_for_listeners_instead_of_those_of_the_file() {
+    let arguments = ["--print-config", "--listen", "127.0.0.1:18832", "--listen", "[::1]:18833"];
+    let output = run("[[listeners]]\naddress = \"127.0.0.1:18831\"\n", &arguments, &[]);
+    assert!(output.status.success(), "{output:?}");
+    let table: toml::Table = stdout(&output).parse().expect("TOML");
+    let addresses: Vec<_> = table["listeners"].as_array().unwrap().iter().map(|of| of["address"].as_str()).collect();
+    assert_eq!(addresses, [Some("127.0.0.1:18832"), Some("[::1]:18833")]);
+    assert_refused(&run("", &["--listen", "0.0.0.0:18832"], &[]), &["command line", "0.0.0.0:18832", "anonymous"]);
+}
+
+#[test]
 fn unknown_argument_is_refused() {
     assert_refused(&program().arg("--frobnicate").output().unwrap(), &["--frobnicate"]);
 }

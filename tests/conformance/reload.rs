@@ -1,10 +1,16 @@
 //! Files that change while the broker runs, and SIGHUP.
 
 use crate::harness::broker::{folder, run};
-use crate::harness::{Broker, PATIENCE, Publish};
+use crate::harness::{Broker, Connect, PATIENCE, Publish, unique, wire};
 use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Everybody may publish to this topic, and do nothing else.
 fn rights(topic: &str) -> String {
@@ -96,4 +102,115 @@ fn broken_rights_file_stops_the_start_and_the_check() {
     replace(&path, &rights("a"));
     assert!(run(&settings, &["--check-config"], &[]).status.success());
     fs::remove_dir_all(folder).unwrap();
+}
+
+/// Lines of mosquitto_passwd for the user "device" with these passwords.
+const OLD: &str = "device:$7$101$c2FsdC1vZi0xMi1i$6OcCq+3ib/vTpBcLhYl3TukkIB8Z781maUtbFWqnb98u/+E0n79xrOdEWDGRJVYB6mq0avS2cRHK+sOvrNE6hw==\n";
+const NEW: &str = "device:$7$101$c2FsdC1vZi0xMi1i$ZtTgM6qAvtFQ4uJACLe0eDZSBN07EW3GwTs2uKOKzwadCtiozykhdvQBbueFz39gI7kd9xlBeBuNnUSn1Uvirw==\n";
+
+#[test]
+fn password_file_is_read_again_when_it_changes_and_a_broken_one_is_not_taken() {
+    let folder = folder();
+    let path = folder.join("passwords");
+    replace(&path, OLD);
+    let settings = format!(
+        "[security]\nreload_interval = \"10ms\"\nfailure_delay = \"0s\"\n\
+         [[authenticators]]\nname = \"staff\"\nfile = {path:?}\n"
+    );
+    let broker = Broker::start_in(folder, 2, &settings);
+    let accepts = |password: &str| {
+        let connect = Connect::new(5, &unique("c")).username(b"device").password(password.as_bytes());
+        broker.open(5).try_connect(&connect) == Some(0)
+    };
+    assert!(accepts("old") && !accepts("new"));
+    replace(&path, NEW);
+    broker.await_log("reloaded what=\"authenticators\"", PATIENCE);
+    assert!(accepts("new") && !accepts("old"));
+    replace(&path, "device:in the clear\n");
+    broker.await_log("passwords:1", PATIENCE);
+    assert!(accepts("new"));
+}
+
+/// Puts a new certificate and its key in their places; the certificate, which is its own authority.
+fn renew(folder: &Path) -> CertificateDer<'static> {
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    replace(&folder.join("cert.pem"), &issued.cert.pem());
+    replace(&folder.join("key.pem"), &issued.signing_key.serialize_pem());
+    CertificateDer::from_pem_slice(issued.cert.pem().as_bytes()).unwrap()
+}
+
+/// A broker with a listener for TLS, and the folder of its certificate.
+fn with_tls() -> (Broker, PathBuf, CertificateDer<'static>) {
+    let folder = folder();
+    let certificate = renew(&folder);
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
+    let settings = format!(
+        "[security]\nreload_interval = \"10ms\"\n[[listeners]]\nkind = \"tls\"\naddress = \"127.0.0.1:0\"\n\
+         certificates = [{cert:?}]\nkeys = [{key:?}]\n"
+    );
+    (Broker::start_in(folder.clone(), 2, &settings), folder, certificate)
+}
+
+/// An MQTT connection over TLS, where the server shows this certificate.
+fn connect_tls(
+    broker: &Broker,
+    certificate: &CertificateDer<'static>,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let socket = TcpStream::connect(broker.address)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = StreamOwned::new(connection, socket);
+    stream.write_all(&Connect::new(4, &unique("c")).encode())?;
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack)?;
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    Ok(stream)
+}
+
+fn ping(stream: &mut StreamOwned<ClientConnection, TcpStream>) {
+    stream.write_all(&wire::pingreq()).unwrap();
+    let mut pingresp = [0; 2];
+    stream.read_exact(&mut pingresp).unwrap();
+    assert_eq!(pingresp, [0xD0, 0]);
+}
+
+#[test]
+fn certificate_is_renewed_without_dropping_connections() {
+    let (broker, folder, old) = with_tls();
+    let mut client = connect_tls(&broker, &old).unwrap();
+    let new = renew(&folder);
+    broker.await_log("reloaded what=\"certificates of listeners.0\"", PATIENCE);
+    assert!(connect_tls(&broker, &old).is_err());
+    ping(&mut connect_tls(&broker, &new).unwrap());
+    ping(&mut client);
+}
+
+#[test]
+fn broken_certificate_is_not_taken_and_is_told_with_its_file() {
+    let (broker, folder, old) = with_tls();
+    replace(&folder.join("cert.pem"), "-----BEGIN CERTIFICATE-----\nbroken\n");
+    broker.await_log("not reloaded", PATIENCE);
+    assert!(broker.log().lines().any(|line| line.contains("not reloaded") && line.contains("cert.pem")));
+    ping(&mut connect_tls(&broker, &old).unwrap());
+    let new = renew(&folder);
+    broker.await_log("reloaded what=\"certificates of listeners.0\"", PATIENCE);
+    ping(&mut connect_tls(&broker, &new).unwrap());
+}
+
+#[test]
+fn check_names_every_file_that_cannot_be_used() {
+    let settings = "[security]\nrights_file = \"/none/rights\"\n[[authenticators]]\nname = \"a\"\nfile = \"/none/passwords\"\n\
+                    [[listeners]]\nkind = \"tls\"\ncertificates = [\"/none/cert\"]\nkeys = [\"/none/key\"]\n";
+    let output = run(settings, &["--check-config"], &[]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    for file in ["/none/rights", "/none/passwords", "/none/cert"] {
+        assert!(told.contains(file), "{file}: {told}");
+    }
+    assert_eq!(run(settings, &[], &[]).status.code(), Some(2));
 }

@@ -118,6 +118,7 @@ fn topics_are_bounded_in_depth_and_length() {
         assert_eq!(subscribe_for(&mut sim, a, &[filter]), [expected], "{filter}");
         assert_eq!(subscribe_for(&mut sim, wild, &[filter]), [ReasonCode::Success], "{filter}");
     }
+    assert_eq!(sim.count(|stats| stats.filters_refused), 2);
     for topic in ["a/b/c/d", "0123456789a"] {
         let a = sim.connect("a").user("tame").accepted();
         sim.publish(a, topic, "x", QoS::AtMostOnce, false);
@@ -212,6 +213,54 @@ fn a_queue_holds_as_much_as_that_of_its_user_may() {
             assert_eq!(sim.received(client).len() as u64, expected, "{user}");
         }
     }
+}
+
+#[test]
+fn all_queues_hold_as_much_as_those_of_the_broker_may() {
+    let mut config = Config::default();
+    config.sessions.queues_messages_max = 3;
+    let mut sim = Simulation::with_config(SEED, 1, config);
+    let publisher = sim.connect("p").accepted();
+    for name in ["a", "b"] {
+        let client = sim.connect(name).session_expiry(100).accepted();
+        sim.subscribe(client, "t", QoS::AtLeastOnce);
+        sim.cut(client);
+    }
+    for _ in 0..2 {
+        sim.publish(publisher, "t", "x", QoS::AtLeastOnce, false);
+    }
+    assert_eq!(sim.count(|stats| stats.dropped_queue_full), 1);
+}
+
+#[test]
+fn a_message_that_waits_too_long_is_dropped() {
+    let mut config = Config::default();
+    config.sessions.queue_age_max = Some(Duration::from_secs(10));
+    let mut sim = Simulation::with_config(SEED, 2, config);
+    let publisher = sim.connect("p").accepted();
+    let a = sim.connect("a").session_expiry(100).accepted();
+    sim.subscribe(a, "t", QoS::AtLeastOnce);
+    sim.cut(a);
+    sim.publish(publisher, "t", "old", QoS::AtLeastOnce, false);
+    sim.advance(Duration::from_secs(9));
+    sim.publish(publisher, "t", "new", QoS::AtLeastOnce, false);
+    sim.advance(Duration::from_secs(2));
+    let a = sim.connect("a").clean_start(false).session_expiry(100).accepted();
+    assert_eq!(sim.payloads(a), ["new"]);
+    assert_eq!(sim.count(|stats| stats.dropped_too_old), 1);
+}
+
+#[test]
+fn mqtt_3_2_2_11_a_publish_above_the_maximum_qos_ends_the_connection() {
+    let mut config = Config::default();
+    config.limits.maximum_qos = 1;
+    let mut sim = Simulation::with_config(SEED, 1, config);
+    let a = sim.connect("a").accepted();
+    sim.publish(a, "t", "x", QoS::AtLeastOnce, false);
+    assert!(sim.is_connected(a));
+    sim.publish(a, "t", "x", QoS::ExactlyOnce, false);
+    assert_eq!(disconnected_with(&sim, a), Some(ReasonCode::QosNotSupported));
+    assert_eq!(sim.count(|stats| stats.protocol_errors), 1);
 }
 
 #[test]

@@ -213,8 +213,8 @@ fn set_tcp_options(socket: &Socket) -> io::Result<()> {
 /// [`Listener::shed`](super::listener::Listener::shed), whose connection another shard may have taken.
 const ACCEPT_PATIENCE: Duration = Duration::from_millis(1);
 
-/// Descriptors of one socket for all shards. The kernel wakes one of those that accept on it for each connection, as a rule the same
-/// one, and whoever finds a connection taken goes on waiting. Connections move to their homes anyway.
+/// Descriptors of one socket for all shards. For each connection the kernel wakes one of those that accept on it, which may well be the
+/// same one each time, and whoever finds it taken goes on waiting. Connections move to their homes anyway.
 fn share(socket: &Socket, shards: usize) -> io::Result<Vec<OwnedFd>> {
     socket.set_read_timeout(Some(ACCEPT_PATIENCE))?;
     (0..shards).map(|_| socket.try_clone().map(OwnedFd::from)).collect()
