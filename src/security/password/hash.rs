@@ -89,7 +89,8 @@ impl Cost {
     }
 }
 
-/// The memory that hashes are computed in, kept for the next one: half of the time of a check goes into getting it from the system.
+/// The memory that hashes are computed in, kept for the next one: thousands of pages taken from the system for each check take its time, and
+/// given back they interrupt every other thread of the process.
 #[derive(Default)]
 pub struct Scratch {
     blocks: Vec<Block>,
