@@ -81,8 +81,7 @@ pub(crate) fn run(action: &Action, security: &Security) -> Result<u8, String> {
         Action::Check { source } => {
             let (file, format) = source.file(security).ok_or("there is no rights file: name one with --file")?;
             let rights = read_rights(file, format)?;
-            let rules = rights.rules().len();
-            println!("{}: {rules} {}", file.display(), if rules == 1 { "rule" } else { "rules" });
+            println!("{}: {}", file.display(), count(rights.rules().len()));
             Ok(0)
         }
         Action::Explain { source, user, client, field, what, topic } => {
@@ -105,6 +104,15 @@ impl Source {
         };
         let given = self.file.as_deref().map(|file| (file, format));
         given.or_else(|| Some((security.rights_file.as_deref()?, security.rights_format)))
+    }
+}
+
+/// How many rules there are, and what it means where there are none.
+fn count(rules: usize) -> String {
+    match rules {
+        0 => "no rules, so nothing is allowed".to_owned(),
+        1 => "1 rule".to_owned(),
+        many => format!("{many} rules"),
     }
 }
 

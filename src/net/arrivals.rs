@@ -163,9 +163,6 @@ impl Worker {
     }
 
     fn on_received(&mut self, now: Moment, slot: u32, result: Result<Chunk, Ended>, armed: bool) {
-        if !armed {
-            self.connections.at(slot).receiving = Receiving::Off;
-        }
         match result {
             Ok(chunk) => {
                 self.on_bytes(now, slot, &chunk);
@@ -176,6 +173,8 @@ impl Worker {
             Err(ended @ (Ended::Fin | Ended::Failed(_))) => self.note_end(slot, ended),
         }
         if !armed {
+            // Not before: until here the slot cannot be given away.
+            self.connections.at(slot).receiving = Receiving::Off;
             self.on_receive_ended(slot);
         }
     }
@@ -191,11 +190,13 @@ impl Worker {
             }
             (Stage::Handshake(handshake), None) => {
                 handshake.bytes.extend_from_slice(bytes);
-                self.go_in(now, slot);
+                let id = connection.id;
+                self.go_in(now, id);
             }
             (Stage::Handshake(_), Some(link)) => {
                 link.keep(bytes);
-                self.go_in(now, slot);
+                let id = connection.id;
+                self.go_in(now, id);
             }
             (Stage::Departing(handover), None) => handover.bytes.extend_from_slice(bytes),
             (Stage::Departing(_), Some(link)) => link.keep(bytes),
@@ -280,6 +281,7 @@ impl Worker {
             self.shard.on_closed(now, id, how);
         }
         connection.stage = Stage::Draining { is_known: layers_end.is_none() };
+        connection.ticket.leave_identity(); // Its client may be back before it has read the last of this.
         connection.go_on_reading(&mut self.io.ring);
         if !connection.is_sending() {
             self.drain(now, id.index);

@@ -171,14 +171,14 @@ impl Connections {
         &mut self,
         id: ConnectionId,
         other: Option<ConnectionId>,
-    ) -> Option<(&mut Connection, Option<&mut Connection>)> {
+    ) -> Option<(&mut Connection, Option<&Connection>)> {
         let Some(other) = other.filter(|other| self.get(*other).is_some()) else {
             return self.get(id).map(|connection| (connection, None));
         };
         let indexes = [id.index as usize, other.index as usize];
         let [one, two] = self.slots.get_disjoint_mut(indexes).ok()?;
         let connection = one.connection.as_mut().filter(|connection| connection.id == id)?;
-        Some((connection, two.connection.as_mut()))
+        Some((connection, two.connection.as_ref()))
     }
 
     /// Takes a connection out; nothing is in flight for it.
@@ -229,6 +229,11 @@ impl Connection {
     /// Whether there is, or will be, nothing more to read: its peer or its layers have ended.
     pub(crate) fn is_over(&self) -> bool {
         self.ended.is_some() || self.layers_end().is_some()
+    }
+
+    /// Whether it has not begun to end.
+    pub(crate) fn is_open_or_on_its_way_in(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Handshake(_))
     }
 
     /// Whether its layers are away.
@@ -339,6 +344,7 @@ impl Connection {
     /// Ends it as soon as what is in flight has come back.
     pub(crate) fn die(&mut self, ring: &mut Ring) {
         self.stage = Stage::Dead;
+        self.ticket.leave_identity();
         if !self.is_idle() {
             ring.cancel_all(self.socket.as_fd());
         }

@@ -66,23 +66,23 @@ impl Worker {
     }
 
     /// Goes on with what has arrived, as far as possible.
-    pub(super) fn go_in(&mut self, now: Moment, slot: u32) {
-        if !self.pass_layers(now, slot) {
+    pub(super) fn go_in(&mut self, now: Moment, id: ConnectionId) {
+        if self.connections.get(id).is_none() || !self.pass_layers(now, id.index) {
             return;
         }
-        let connection = self.connections.at(slot);
+        let connection = self.connections.at(id.index);
         let Stage::Handshake(handshake) = &connection.stage else { return };
         match handshake.progress {
-            Progress::Connect => self.on_first_bytes(now, slot),
-            Progress::Challenged(_) => self.on_answer(now, slot),
+            Progress::Connect => self.on_first_bytes(now, id.index),
+            Progress::Challenged(_) => self.on_answer(now, id.index),
             Progress::Layers | Progress::Asked | Progress::Refused => {}
         }
-        self.bound_what_waits(slot);
+        self.bound_what_waits(id);
     }
 
     /// Does not read a connection behind whose CONNECT too much waits already.
-    fn bound_what_waits(&mut self, slot: u32) {
-        let connection = self.connections.at(slot);
+    fn bound_what_waits(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
         if let Stage::Handshake(handshake) = &connection.stage
             && matches!(handshake.progress, Progress::Asked | Progress::Challenged(_))
             && handshake.bytes.len() > self.config.limits.packet_bytes_max + BEHIND_CONNECT_MAX
@@ -143,22 +143,20 @@ impl Worker {
         link.come_back(layers, &result);
         handshake.bytes.append(&mut mqtt);
         self.on_passed(now, id.index, result);
-        if self.connections.get(id).is_some() {
-            self.go_in(now, id.index); // With what has arrived meanwhile: the rest of the handshake may be there already.
-        }
+        self.go_in(now, id); // With what has come meanwhile.
         self.resume_entry(id);
     }
 
     /// A connection that waited has got on: it is read again where that had to stop, and its end is looked at where that had to wait.
-    fn resume_entry(&mut self, id: ConnectionId) {
+    pub(super) fn resume_entry(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
-        if connection.ended.is_some() {
+        if connection.is_over() {
             self.endings.push_back(id);
         }
         match &connection.stage {
             Stage::Handshake(handshake) if !matches!(handshake.progress, Progress::Refused) => {
                 connection.go_on_reading(&mut self.io.ring);
-                self.bound_what_waits(id.index);
+                self.bound_what_waits(id);
             }
             _ => {}
         }
@@ -166,35 +164,44 @@ impl Worker {
 
     /// Something has gone through the layers. False: the connection does not go on.
     fn on_passed(&mut self, now: Moment, slot: u32, result: Result<(), Broken>) -> bool {
-        if let Err(broken) = result {
-            self.note_broken(now, slot, &broken);
-            self.turn_away(now, slot);
-            return false;
+        if let Err(broken) = &result {
+            self.note_broken(now, slot, broken);
         }
         let connection = self.connections.at(slot);
         connection.send_other(now, &mut self.io);
         let (Stage::Handshake(handshake), Some(link)) = (&mut connection.stage, &connection.link) else { return false };
-        if !matches!(handshake.progress, Progress::Layers) {
+        let has_begun = !matches!(handshake.progress, Progress::Layers);
+        let is_complete = link.layers().is_some_and(Layers::is_complete);
+        match result {
+            Ok(()) => {}
+            // What came before an orderly end counts.
+            Err(Broken::Closed) if has_begun || is_complete => self.endings.push_back(connection.id),
+            Err(_) => {
+                self.turn_away(now, slot);
+                return false;
+            }
+        }
+        if has_begun {
             return true;
         }
-        let Some(layers) = link.layers().filter(|layers| layers.is_complete()) else { return false };
-        let source = layers.source();
+        let Some(layers) = link.layers() else { return false };
+        let (source, is_complete) = (layers.source(), layers.is_complete());
+        // Who is not to come in is not to have a TLS handshake computed, either.
+        if let Some(source) = source
+            && !connection.ticket.is_recognised()
+            && self.gate.recognise(&mut connection.ticket, source.ip(), now).is_err()
+        {
+            self.end(slot);
+            return false;
+        }
+        if !is_complete {
+            return false;
+        }
         handshake.progress = Progress::Connect;
         self.io.restart(&mut handshake.deadline, now + self.config.limits.connect_timeout, connection.id);
-        let is_proxied = self.config.listeners[usize::from(handshake.origin.listener)].proxy_protocol;
-        if !is_proxied {
-            return true;
-        }
         // A proxy that speaks for itself, to see whether we are there, says no address.
         handshake.origin.peer = source.or(handshake.origin.peer);
-        let recognised = match source {
-            Some(source) => self.gate.recognise(&mut connection.ticket, source.ip(), now),
-            None => Ok(()),
-        };
-        if recognised.is_err() {
-            self.end(slot);
-        }
-        recognised.is_ok()
+        true
     }
 
     /// Counts how layers ended, and tells about it now and then.
@@ -278,7 +285,12 @@ impl Worker {
             Step::Waiting => {} // An errand will follow.
             Step::Granted(grant) => self.on_granted(now, id.index, *grant),
             Step::Continue { data, exchange } => {
-                challenge(exchange.method(), &data, &mut handshake.unsent);
+                let mut question = Vec::new();
+                challenge(exchange.method(), &data, &mut question);
+                if question.len() > handshake.takes_at_most(&self.config) {
+                    return self.turn_away(now, id.index); // [MQTT-3.1.2-24]
+                }
+                handshake.unsent.append(&mut question);
                 handshake.progress = Progress::Challenged(exchange);
                 connection.send_other(now, &mut self.io);
                 self.on_answer(now, id.index); // A client may know the question beforehand.
@@ -360,7 +372,7 @@ impl Worker {
     }
 
     /// Ends a connection that is not let in, once it is sent what is left to say.
-    fn turn_away(&mut self, now: Moment, slot: u32) {
+    pub(super) fn turn_away(&mut self, now: Moment, slot: u32) {
         let connection = self.connections.at(slot);
         match std::mem::replace(&mut connection.stage, Stage::Dead) {
             Stage::Handshake(mut handshake) => {
@@ -423,8 +435,13 @@ impl Worker {
         }
         let id = self.connections.insert(now, socket, ticket, link, Stage::Open);
         self.open(now, id, &bytes, arrival);
-        self.receive_open(now, id.index, &[]); // What came meanwhile waits in front of the layers.
-        self.connections.at(id.index).receive(&mut self.io.ring);
+        let Some(connection) = self.connections.get(id) else { return };
+        connection.receive(&mut self.io.ring);
+        if connection.is_over() {
+            self.endings.push_back(id); // Its layers ended on the way.
+        } else if matches!(connection.stage, Stage::Open) && connection.link.is_some() {
+            self.receive_open(now, id.index, &[]); // What came meanwhile waits in front of the layers.
+        }
     }
 
     /// Opens a connection whose CONNECT is the beginning of `bytes`.
@@ -452,7 +469,7 @@ impl Worker {
     fn enter_identity(&mut self, id: ConnectionId, older: Option<ConnectionId>, arrival: &Arrival) -> bool {
         let Some(user) = &arrival.identity.username else { return true };
         let Some((connection, older)) = self.connections.pair(id, older) else { return true };
-        self.gate.enter_identity(&mut connection.ticket, user, older.map(|older| &mut older.ticket))
+        self.gate.enter_identity(&mut connection.ticket, user, older.map(|older| &older.ticket))
     }
 
     /// Refuses a connection that the shard has not heard of yet, after all.

@@ -37,7 +37,12 @@ pub fn begin(log: &Log) -> Result<WorkerGuard, String> {
 /// # Errors
 /// A sentence about it when it cannot be understood.
 pub fn level(log: &Log) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(&log.level).map_err(|error| format!("log.level = {:?}: {error}", log.level))
+    let filter = EnvFilter::try_new(&log.level).map_err(|error| format!("log.level = {:?}: {error}", log.level))?;
+    // rustls warns of what any stranger can send as often as it likes. We say how handshakes end ourselves, and seldom.
+    Ok(match log.level.contains("rustls") {
+        true => filter,
+        false => filter.add_directive("rustls=error".parse().expect("a target and a level")),
+    })
 }
 
 /// Makes every panic end the process, after it is logged.

@@ -34,11 +34,11 @@ mod safeguards;
 mod signals;
 mod sources;
 mod startup;
+mod totals;
 mod transport;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
@@ -53,7 +53,6 @@ use admission::Gate;
 use clock::Clock;
 use data::Data;
 use doors::Doors;
-use executor::Report;
 use mesh::Mesh;
 use reload::Reloader;
 use signals::Signals;
@@ -135,7 +134,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");
-    log_totals(&reports, &plan);
+    totals::log(&reports, &plan);
     Ok(())
 }
 
@@ -149,52 +148,4 @@ fn await_one(readiness: &Receiver<Result<(), StartError>>, signals: &mut Signals
             Err(RecvTimeoutError::Disconnected) => return Err(StartError::ExecutorLost),
         }
     }
-}
-
-/// The last line of the log.
-fn log_totals(reports: &[Report], plan: &Plan) {
-    let mut counters = counters::Counters::default();
-    reports.iter().for_each(|(of_shard, _)| counters.add(of_shard));
-    let at_gate = plan.gate.counters();
-    let checks = plan.authentication.totals();
-    let sum = |of: fn(&crate::shard::Stats) -> u64| reports.iter().map(|(_, stats)| of(stats)).sum::<u64>();
-    tracing::info!(
-        accepted = counters.accepted,
-        turned_away = counters.turned_away + counters.shed,
-        bad_first_packets = counters.bad_first_packets,
-        tls_faults = counters.layer_faults.tls,
-        websocket_faults = counters.layer_faults.websocket,
-        http_faults = counters.layer_faults.http,
-        proxy_faults = counters.layer_faults.proxy,
-        handshakes_refused = counters.handshakes_refused,
-        handshake_timeouts = counters.handshake_timeouts,
-        connect_timeouts = counters.connect_timeouts,
-        authentication_timeouts = counters.authentication_timeouts,
-        authentications_granted = checks.granted,
-        authentications_remembered = checks.remembered,
-        authentications_refused = counters.authentications_refused,
-        authentications_busy = checks.busy,
-        authentications_unavailable = checks.unavailable,
-        write_timeouts = counters.write_timeouts,
-        turned_away_banned = at_gate.banned.load(Ordering::Relaxed),
-        turned_away_source_connections = at_gate.source_connections.load(Ordering::Relaxed),
-        turned_away_source_rate = at_gate.source_rate.load(Ordering::Relaxed),
-        turned_away_identity_connections = at_gate.identity_connections.load(Ordering::Relaxed),
-        turned_away_memory = at_gate.memory.load(Ordering::Relaxed),
-        memory_peak_bytes = at_gate.memory_peak_bytes.load(Ordering::Relaxed),
-        listener_pauses = at_gate.listener_pauses.load(Ordering::Relaxed),
-        authentication_failures = at_gate.failures.load(Ordering::Relaxed),
-        bans = at_gate.bans.load(Ordering::Relaxed),
-        handed_over = counters.handed_over,
-        connects = sum(|stats| stats.connects_accepted),
-        connects_refused = sum(|stats| stats.connects_refused),
-        publishes_received = sum(|stats| stats.publishes_received),
-        publishes_sent = sum(|stats| stats.publishes_sent),
-        protocol_errors = sum(|stats| stats.protocol_errors),
-        dropped = sum(|stats| stats.dropped_output_full + stats.dropped_queue_full),
-        wills_armed = sum(|stats| stats.wills.armed),
-        wills_published = sum(|stats| stats.wills.published_total()),
-        wills_discarded = sum(|stats| stats.wills.discarded_total()),
-        "WillowMQ has stopped"
-    );
 }

@@ -44,7 +44,10 @@ impl Worker {
     pub(super) fn on_authenticated(&mut self, now: Moment, id: ConnectionId, step: Step) {
         let stage = self.connections.get(id).map(|connection| &connection.stage);
         match stage {
-            Some(Stage::Handshake(_)) => self.on_step(now, id, step),
+            Some(Stage::Handshake(_)) => {
+                self.on_step(now, id, step);
+                self.resume_entry(id);
+            }
             Some(Stage::Open) => self.on_next_step(now, id, step),
             _ => {} // It has ended meanwhile.
         }

@@ -32,9 +32,10 @@
 //! | `storm_threshold_per_second` | logged | `wills.storms` | `wills_above_the_threshold…` |
 //! | credentials that end | 0xA0, closed | `credentials_ended` | `stories_authentication.rs` |
 
-use crate::config::{Config, Identities};
+use crate::config::{ClientLimits, Config, Identities, SlowReader};
 use crate::security::wildcard::fits;
 use crate::session::bounds::Bounds;
+use crate::session::queue::Load;
 use crate::timer::Moment;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,14 +65,63 @@ impl BoundsBook {
 }
 
 fn resolve(config: &Config, listener: u16, entry: Option<usize>) -> Bounds {
-    let mut bounds = Bounds::new(config);
+    let mut bounds = for_everybody(config);
     if let Some(listener) = config.listeners.get(usize::from(listener)) {
-        bounds = bounds.with(&listener.limits);
+        bounds = overruled(&bounds, &listener.limits);
     }
     if let Some(entry) = entry {
-        bounds = bounds.with(&config.identities[entry].limits);
+        bounds = overruled(&bounds, &config.identities[entry].limits);
     }
     bounds
+}
+
+/// Those that hold for everybody.
+fn for_everybody(config: &Config) -> Bounds {
+    let (limits, sessions) = (&config.limits, &config.sessions);
+    Bounds {
+        packet_bytes_max: limits.packet_bytes_max,
+        publish_rate_max: limits.publish_rate_max,
+        publish_bytes_rate_max: limits.publish_bytes_rate_max,
+        topic_levels_max: limits.topic_levels_max,
+        topic_bytes_max: limits.topic_bytes_max,
+        subscriptions_per_session_max: limits.subscriptions_per_session_max,
+        receive_maximum: limits.receive_maximum,
+        inflight_max: limits.inflight_max,
+        keep_alive_max: limits.keep_alive_max,
+        output_bytes_max: limits.output_bytes_max,
+        disconnects_slow_reader: limits.slow_reader == SlowReader::Disconnect,
+        queue: Load { messages: sessions.queue_messages_max as usize, bytes: sessions.queue_bytes_max },
+        session_expiry_max: sessions.expiry_max,
+        retained_messages_max: None,
+    }
+}
+
+/// The same, but for what `over` sets.
+fn overruled(bounds: &Bounds, over: &ClientLimits) -> Bounds {
+    let queue_messages_max = over.queue_messages_max.map(|max| max as usize);
+    Bounds {
+        packet_bytes_max: over.packet_bytes_max.unwrap_or(bounds.packet_bytes_max),
+        publish_rate_max: over.publish_rate_max.or(bounds.publish_rate_max),
+        publish_bytes_rate_max: over.publish_bytes_rate_max.or(bounds.publish_bytes_rate_max),
+        topic_levels_max: over.topic_levels_max.unwrap_or(bounds.topic_levels_max),
+        topic_bytes_max: over.topic_bytes_max.unwrap_or(bounds.topic_bytes_max),
+        subscriptions_per_session_max: over
+            .subscriptions_per_session_max
+            .unwrap_or(bounds.subscriptions_per_session_max),
+        receive_maximum: over.receive_maximum.unwrap_or(bounds.receive_maximum),
+        inflight_max: over.inflight_max.unwrap_or(bounds.inflight_max),
+        keep_alive_max: over.keep_alive_max.unwrap_or(bounds.keep_alive_max),
+        output_bytes_max: over.output_bytes_max.unwrap_or(bounds.output_bytes_max),
+        disconnects_slow_reader: over
+            .slow_reader
+            .map_or(bounds.disconnects_slow_reader, |slow_reader| slow_reader == SlowReader::Disconnect),
+        queue: Load {
+            messages: queue_messages_max.unwrap_or(bounds.queue.messages),
+            bytes: over.queue_bytes_max.unwrap_or(bounds.queue.bytes),
+        },
+        session_expiry_max: over.session_expiry_max.or(bounds.session_expiry_max),
+        retained_messages_max: over.retained_messages_max.or(bounds.retained_messages_max),
+    }
 }
 
 /// Largest packet on a listener before it is known who the client is.
@@ -141,7 +191,7 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClientLimits, Listener};
+    use crate::config::Listener;
 
     #[test]
     fn a_bucket_gives_a_second_worth_at_once_and_its_rate_from_then_on() {
@@ -160,8 +210,8 @@ mod tests {
 
     #[test]
     fn the_slower_of_packets_and_bytes_counts() {
-        let bounds = Bounds { publish_rate_max: Some(1000), ..Bounds::new(&Config::default()) };
-        assert!(PublishRate::new(&Bounds::new(&Config::default()), Moment::ZERO).is_none());
+        let bounds = Bounds { publish_rate_max: Some(1000), ..for_everybody(&Config::default()) };
+        assert!(PublishRate::new(&for_everybody(&Config::default()), Moment::ZERO).is_none());
         let bounds = Bounds { publish_bytes_rate_max: Some(1024), ..bounds };
         let mut rate = PublishRate::new(&bounds, Moment::ZERO).expect("both are bounded");
         assert_eq!(rate.take(Moment::ZERO, 100), None);

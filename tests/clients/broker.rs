@@ -14,7 +14,6 @@ pub(crate) enum Transport {
     /// With a certificate of the client's own.
     Tls,
     Ws,
-    /// Likewise.
     Wss,
 }
 
@@ -44,15 +43,14 @@ impl Broker {
             if kind.contains("ws") {
                 text += &format!("websocket_origins = {origins:?}\n");
             }
-            if kind != "tcp" && kind != "ws" {
-                // A browser has no certificate to show where nobody has given it one.
-                let demand = if kind == "tls" { "required" } else { "optional" };
-                let files = certificates::folder();
-                let [server, key, authority] = ["server.pem", "server.key", "ca.pem"].map(|name| files.join(name));
-                text += &format!(
-                    "certificates = [{server:?}]\nkeys = [{key:?}]\nclient_certificates = {demand:?}\n\
-                     client_authorities = {authority:?}\n"
-                );
+            let files = certificates::folder();
+            let [server, key, authority] = ["server.pem", "server.key", "ca.pem"].map(|name| files.join(name));
+            if kind == "tls" || kind == "wss" {
+                text += &format!("certificates = [{server:?}]\nkeys = [{key:?}]\n");
+            }
+            if kind == "tls" {
+                // Pages cannot choose a certificate for a WebSocket, so they are not asked for one.
+                text += &format!("client_certificates = \"required\"\nclient_authorities = {authority:?}\n");
             }
         }
         fs::write(&configuration, text).unwrap();

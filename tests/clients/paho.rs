@@ -70,7 +70,7 @@ mod paho_1_6 {
         crate::stories!(
             play;
             messages_of_every_qos, will_of_a_killed_process, will_of_a_closed_socket, no_will_after_disconnect,
-            will_delay_and_return, device_status_script,
+            will_delay_and_return,
         );
     }
 }

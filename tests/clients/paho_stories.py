@@ -98,7 +98,9 @@ def connected_without_thread(client, **options):
 
 
 def cut(client):
-    client.socket().shutdown(socket.SHUT_RDWR)
+    """Ends the connection below TLS and WebSocket, so that neither says goodbye."""
+    with socket.socket(fileno=os.dup(client.socket().fileno())) as below:
+        below.shutdown(socket.SHUT_RDWR)
 
 
 def properties(kind, **values):

@@ -1,8 +1,7 @@
-//! Who is let in: limits on connections and on how fast they come, by address and by listener, and clients that do not get on.
+//! Who is let in: limits on connections and on how fast they come, by address and by listener.
 
 use crate::harness::broker::run;
-use crate::harness::parse::PINGRESP;
-use crate::harness::{Broker, Client, Connect, PATIENCE, millis, unique, wire};
+use crate::harness::{Broker, Client, Connect, PATIENCE, unique};
 use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -99,51 +98,6 @@ fn a_full_listener_says_that_the_server_is_busy_and_the_other_one_goes_on() {
     let other = broker.last_address();
     assert_eq!(Client::open(other, 5).try_connect(&Connect::new(5, "fourth")), Some(0));
     assert!(broker.total("turned_away") >= 2);
-}
-
-#[test]
-fn silent_clients_end_and_do_not_keep_others_out() {
-    let mut broker = Broker::start("[limits]\nconnect_timeout = \"1s\"\nconnections_per_source_max = 8\n");
-    let mut silent: Vec<_> = (0..8).map(|_| Client::open_from(ELSEWHERE, broker.address, 5)).collect();
-    // More of them are not even looked at, and whoever comes from elsewhere is.
-    let more = (0..100).map(|_| Client::open_from(ELSEWHERE, broker.address, 5));
-    more.for_each(|mut client| client.expect_closed());
-    broker.connect_from(HERE).expect("silence elsewhere is not its matter").ping();
-    silent.iter_mut().for_each(Client::expect_closed);
-    broker.connect_at_last_from(ELSEWHERE).ping();
-    assert_eq!(broker.total("connect_timeouts"), 8);
-    assert!(broker.total("turned_away_source_connections") >= 100);
-}
-
-#[test]
-fn a_client_that_sends_its_connect_byte_by_byte_does_not_get_more_time() {
-    let mut broker = Broker::start("[limits]\nconnect_timeout = \"500ms\"\n");
-    let connect = Connect::new(5, &"x".repeat(1000)).encode();
-    let mut slow = broker.open(5);
-    let mut sent = connect.iter();
-    while !slow.is_closed() {
-        slow.send_anyway(&[*sent.next().expect("the broker closes long before")]);
-        thread::sleep(millis(20)); // The pace of this client is the test.
-    }
-    let mut good = broker.client(5);
-    good.ping();
-    assert_eq!(broker.total("connect_timeouts"), 1);
-}
-
-/// After CONNECT it is the Keep Alive that ends who falls silent, within a packet as between packets. [MQTT-3.1.2-22]
-#[test]
-fn a_client_that_sends_a_packet_byte_by_byte_is_ended_by_its_keep_alive() {
-    let broker = Broker::start("");
-    let mut slow = broker.connect(Connect::new(5, "slow").keep_alive(1));
-    let publish = crate::harness::Publish::new("t", &"x".repeat(1000)).encode(5);
-    let mut sent = publish.iter();
-    while !slow.is_closed() {
-        slow.send_anyway(&[*sent.next().expect("the broker closes long before")]);
-        thread::sleep(millis(20)); // The pace of this client is the test.
-    }
-    let mut good = broker.client(5);
-    good.send(&wire::pingreq());
-    good.expect(PINGRESP);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod admission;
+mod authentication;
 mod configuration;
 mod connect;
 mod endings;
@@ -15,6 +16,8 @@ mod flow_control;
 mod harness;
 mod journal;
 mod keep_alive;
+mod layers;
+mod letting_in;
 mod limits;
 mod listeners;
 mod memory;
@@ -25,7 +28,9 @@ mod reload;
 mod sessions;
 mod shared;
 mod shutdown;
+mod slow;
 mod subscribe;
 mod topics;
 mod transports;
+mod users;
 mod wills;

@@ -8,9 +8,9 @@ use willowmq::codec::{
     Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscriptionFilters, SubscriptionOptions, UserProperties,
 };
 use willowmq::config::{Config, WillAcl};
-use willowmq::security::{Granted, Identity, Rights};
+use willowmq::security::{Action, Granted, Identity, Rights, Who};
 use willowmq::shard::Stats;
-use willowmq::topic::TopicFilter;
+use willowmq::topic::{TopicFilter, TopicName};
 
 const SEED: u64 = 0x51_67_85;
 const SHARDS: usize = 3;
@@ -387,6 +387,86 @@ fn a_member_whose_shard_knows_the_new_rights_first_is_not_sent_what_they_forbid(
     }
     for worker in workers.into_iter().filter(|worker| sim.clients[worker.0].home.index() == knows).collect::<Vec<_>>() {
         assert_eq!(topics(&mut sim, worker), [""; 0]);
+    }
+}
+
+// Everything at once.
+
+/// Readers that come and go, workers that share, and rights that change: what arrives is what the rights in force at that moment allow.
+#[test]
+fn what_arrives_is_what_the_rights_in_force_allow() {
+    let deny =
+        |topics: &str| format!("{ALL}[[rules]]\neffect = 'deny'\nactions = ['receive']\ntopics = ['{topics}']\n");
+    let own = "[[rules]]\neffect = 'allow'\nactions = ['read']\ntopics = ['own/%c']\n[[rules]]\neffect = 'allow'\n\
+               actions = ['write', 'subscribe']\ntopics = ['#']\n";
+    let files = [ALL.to_owned(), SECRETS.to_owned(), deny("secret/#"), deny("own/%c"), own.to_owned()];
+    let filters = ["#", "+/a", "open/#", "secret/+", "own/reader-0", "own/+"];
+    let names = ["open/a", "open/b", "secret/a", "own/reader-0", "own/reader-1", "own/worker-0"];
+    for seed in 0..30 {
+        let mut sim = Simulation::new(seed, SHARDS);
+        set_rights(&mut sim, ALL);
+        let mut rights = Rights::parse(ALL, "rights.toml").unwrap();
+        let publisher = sim.connect("publisher").accepted();
+        let mut readers: Vec<(ClientHandle, String, Vec<&str>, Vec<&str>)> = Vec::new();
+        for at in 0..3 {
+            let name = format!("reader-{at}");
+            readers.push((sim.connect(&name).session_expiry(3600).accepted(), name, Vec::new(), Vec::new()));
+        }
+        let workers: Vec<_> = (0..3).map(|at| sim.subscriber(&format!("worker-{at}"), "$share/g/#")).collect();
+        let anonymous = Identity::default();
+        for step in 0..80 {
+            let at = sim.random.below(readers.len());
+            match sim.random.below(8) {
+                0 => {
+                    let file = &files[sim.random.below(files.len())];
+                    set_rights(&mut sim, file);
+                    rights = Rights::parse(file, "rights.toml").unwrap();
+                }
+                1 if sim.is_connected(readers[at].0) => sim.cut(readers[at].0),
+                1 => {
+                    let (reader, name, _, queued) = &mut readers[at];
+                    sim.connect(name).session_expiry(3600).clean_start(false).accepted();
+                    let who = Who { identity: &anonymous, client_id: name };
+                    let may = |topic: &&str| rights.may(who, Action::Receive, TopicName::parse(topic).unwrap());
+                    let expected: Vec<_> = std::mem::take(queued).into_iter().filter(may).collect();
+                    assert_eq!(topics(&mut sim, *reader), expected, "seed {seed}, step {step}");
+                }
+                2 if sim.is_connected(readers[at].0) => {
+                    let filter = filters[sim.random.below(filters.len())];
+                    let answer = subscribe(&mut sim, readers[at].0, filter);
+                    if answer == Some(ReasonCode::GrantedQos1) {
+                        readers[at].2.push(filter);
+                    }
+                }
+                _ => {
+                    let topic = names[sim.random.below(names.len())];
+                    sim.publish(publisher, topic, "x", QoS::AtLeastOnce, false);
+                    let name = TopicName::parse(topic).unwrap();
+                    for (reader, client_id, subscribed, queued) in &mut readers {
+                        let matches = subscribed.iter().any(|text| TopicFilter::parse(text).unwrap().matches(name));
+                        let who = Who { identity: &anonymous, client_id };
+                        let is_expected = matches && rights.may(who, Action::Receive, name);
+                        if sim.is_connected(*reader) {
+                            let arrived = topics(&mut sim, *reader);
+                            assert_eq!(arrived.len(), usize::from(is_expected), "seed {seed}, step {step}: {topic}");
+                        } else if is_expected {
+                            queued.push(topic);
+                        }
+                    }
+                    let may = |at: &usize| {
+                        let client_id = &format!("worker-{at}");
+                        rights.may(Who { identity: &anonymous, client_id }, Action::Receive, name)
+                    };
+                    let counts: Vec<_> = workers.iter().map(|worker| topics(&mut sim, *worker).len()).collect();
+                    let expected = usize::from((0..workers.len()).any(|at| may(&at)));
+                    assert_eq!(counts.iter().sum::<usize>(), expected, "seed {seed}, step {step}: {topic}");
+                    assert!(
+                        (0..workers.len()).filter(|at| counts[*at] > 0).all(|at| may(&at)),
+                        "seed {seed}, step {step}"
+                    );
+                }
+            }
+        }
     }
 }
 

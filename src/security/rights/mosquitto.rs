@@ -4,7 +4,9 @@
 //! they say nothing, `pattern` lines decide, which are about everybody. In each of the two a deny wins. Mosquitto grants every
 //! subscription, and asks at each delivery.
 //!
-//! Two things are on the safe side of it: a placeholder does not take a value with a `/`, and an empty file allows nothing.
+//! As there, a client whose name holds `+` or `#` gets nothing by patterns. Two things are on the safe side of it: a placeholder does not take
+//! a value with a `/`, by which a client could reach into the topics of another one, so that an allow is then about nothing and a deny about
+//! everything from that level on; and an empty file allows nothing.
 
 use super::error::Wrong;
 use super::pattern::Pattern;

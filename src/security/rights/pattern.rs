@@ -10,6 +10,8 @@ pub struct Pattern {
     text: Box<str>,
     line: usize,
     levels: Box<[Level]>,
+    /// It allows nothing to clients with a wildcard in a name, placeholders or not.
+    shuns_wildcards: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,20 +54,21 @@ impl Pattern {
         }
         let levels = text.split('/').map(parse_level).collect::<Result<_, _>>();
         let levels = levels.map_err(|reason| format!("the topic pattern {text:?} is wrong: {reason}"))?;
-        Ok(Self { text: text.into(), line, levels })
+        Ok(Self { text: text.into(), line, levels, shuns_wildcards: false })
     }
 
     /// A Topic Filter in which nothing is replaced: a `topic` of Mosquitto.
     pub(super) fn literal(text: &str, line: usize) -> Result<Self, String> {
         check(text)?;
         let levels = text.split('/').map(|level| Level::Plain(level.into())).collect();
-        Ok(Self { text: text.into(), line, levels })
+        Ok(Self { text: text.into(), line, levels, shuns_wildcards: false })
     }
 
     /// A `pattern` of Mosquitto: `%c` and `%u` alone mean something.
     pub(super) fn mosquitto(text: &str, line: usize) -> Result<Self, String> {
         check(text)?;
-        Ok(Self { text: text.into(), line, levels: text.split('/').map(mosquitto_level).collect() })
+        let levels = text.split('/').map(mosquitto_level).collect();
+        Ok(Self { text: text.into(), line, levels, shuns_wildcards: true })
     }
 
     /// The pattern as it is written.
@@ -78,9 +81,11 @@ impl Pattern {
         self.line
     }
 
-    /// Whether each placeholder has a value for this client that can stand in a level.
+    /// Whether it can allow this client something: each placeholder has a value that can stand in a level.
     pub(super) fn is_complete(&self, who: Who<'_>) -> bool {
-        self.levels.iter().enumerate().all(|(at, level)| fill(level, at, who).is_some())
+        let mut names = [Some(who.client_id), who.identity.username.as_deref()].into_iter().flatten();
+        let is_shunned = self.shuns_wildcards && names.any(|name| name.contains(['+', '#']));
+        !is_shunned && self.levels.iter().enumerate().all(|(at, level)| fill(level, at, who).is_some())
     }
 
     /// Its levels for this client, those of a valid Topic Filter. From a level on that cannot be filled it is everything.

@@ -357,7 +357,7 @@ fn the_explanation_of_a_will_is_about_the_half_that_is_missing() {
 fn an_acl_file_of_mosquitto_means_what_it_means_there() {
     let text = "# comment\n\ntopic read public/#\ntopic deny public/secret/#\nuser alice\ntopic readwrite a/#\n\
                 topic deny a/no/#\ntopic with/noaccessword\ntopic write a b/c\nuser bob\ntopic write   b/#\n\
-                pattern readwrite dev/%c/#\npattern deny a/pat/#\npattern write pre-%u/%c\ntopic read bob/#\n";
+                pattern readwrite dev/%c/#\npattern deny a/pat/#\npattern write pre-%u/%c\npattern write all/#\ntopic read bob/#\n";
     let rights = Rights::parse_mosquitto(text, "acl").unwrap();
     for (user, client, name, expected) in [
         (None, "c1", "public/x", false),
@@ -374,6 +374,8 @@ fn an_acl_file_of_mosquitto_means_what_it_means_there() {
         (Some("bob"), "c1", "b/x", true),
         (Some("bob"), "c1", "bob/x", false),
         (Some("bob"), "c+1", "b/x", true),
+        (None, "c1", "all/x", true),
+        (None, "c+1", "all/x", false),
         (None, "c/1", "dev/c/1/x", false), // There it is allowed: a client could reach into the topics of another one.
     ] {
         assert_eq!(may_publish(&rights, user, client, name), expected, "{user:?} {client} {name}");

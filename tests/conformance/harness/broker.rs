@@ -166,7 +166,7 @@ impl Broker {
         *self.addresses.last().expect("it is the last one")
     }
 
-    /// A number in the last line of its log, once it has stopped in order.
+    /// A number in the last lines of its log, once it has stopped in order.
     pub(crate) fn total(&mut self, counter: &str) -> u64 {
         if !self.log().contains(LAST_LINE) {
             self.signal(rustix::process::Signal::TERM);
@@ -181,9 +181,9 @@ impl Broker {
             assert!(Instant::now() < end, "no last line in the log:\n{log}");
             thread::sleep(Duration::from_millis(5)); // It comes through a pipe and a thread.
         };
-        let last = log.lines().find(|line| line.contains(LAST_LINE)).unwrap();
-        let value = last.split(' ').find_map(|word| word.strip_prefix(counter)?.strip_prefix('='));
-        value.unwrap_or_else(|| panic!("no {counter} in {last}")).parse().unwrap()
+        let mut words = log.lines().rev().flat_map(|line| line.split(' '));
+        let value = words.find_map(|word| word.strip_prefix(counter)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("no {counter} in the log:\n{log}")).parse().unwrap()
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {

@@ -133,11 +133,6 @@ impl Client {
         }
     }
 
-    /// Whether the server has closed.
-    pub(crate) fn is_closed(&mut self) -> bool {
-        matches!(self.arrival(Instant::now()), Arrival::Closed)
-    }
-
     /// The next packet, which must be of this type.
     pub(crate) fn expect(&mut self, kind: u8) -> Packet {
         let packet = self.receive();

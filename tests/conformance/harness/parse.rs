@@ -66,6 +66,14 @@ impl Packet {
         }
     }
 
+    /// The value of a property that is bytes.
+    pub(crate) fn binary(&self, id: u8) -> Option<&[u8]> {
+        match self.property(id)? {
+            Value::Binary(value) => Some(value),
+            other => panic!("property {id:#04x} is {other:?}"),
+        }
+    }
+
     fn property(&self, id: u8) -> Option<&Value> {
         self.properties.iter().find(|property| property.id == id).map(|property| &property.value)
     }

@@ -37,6 +37,7 @@ pub(super) struct Attacker {
     /// The first bytes of MQTT that came back.
     answer: Vec<u8>,
     pub(super) is_accepted: bool,
+    /// Whether anything came back; of those who speak as good clients do, anything of MQTT.
     pub(super) is_answered: bool,
 }
 
@@ -110,7 +111,6 @@ impl Attacker {
                 Ok(0) => return Some(Ending::Closed),
                 Ok(count) => {
                     self.is_accepted = true;
-                    self.is_answered = true;
                     if let Some(ending) = self.on_answer(&buffer[..count]) {
                         return Some(ending);
                     }
@@ -124,16 +124,19 @@ impl Attacker {
 
     fn on_answer(&mut self, bytes: &[u8]) -> Option<Ending> {
         let mut mqtt = Vec::new();
-        match &mut self.layers {
-            None => mqtt.extend_from_slice(bytes),
-            Some(layers) => {
-                if layers.receive(bytes, &mut mqtt).is_err() {
-                    return Some(Ending::Closed);
-                }
-                if self.attack != Attack::Drip {
-                    self.flush();
-                }
+        let received = match &mut self.layers {
+            None => {
+                mqtt.extend_from_slice(bytes);
+                Ok(())
             }
+            Some(layers) => layers.receive(bytes, &mut mqtt),
+        };
+        self.is_answered |= !mqtt.is_empty();
+        if received.is_err() {
+            return Some(Ending::Closed);
+        }
+        if self.attack != Attack::Drip {
+            self.flush();
         }
         let room = CONNACK_BYTES - self.answer.len();
         self.answer.extend_from_slice(&mqtt[..mqtt.len().min(room)]);
@@ -150,7 +153,7 @@ impl Attacker {
     }
 }
 
-/// What an error of a connection says about its end.
+/// What an error of a connection says about its end. The others, such as a time-out, are of connections that never were.
 fn told(error: Option<Errno>) -> Ending {
     match error {
         Some(Errno::CONNRESET | Errno::PIPE) => Ending::Reset,

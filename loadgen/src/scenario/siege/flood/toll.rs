@@ -42,7 +42,7 @@ impl Toll {
 
     pub(super) fn end(&mut self, attacker: &Attacker, ending: Ending) {
         let counts = &mut self.by_attack[attacker.attack as usize];
-        counts.accepted += u64::from(attacker.is_accepted || ending == Ending::Closed);
+        counts.accepted += u64::from(attacker.is_accepted || matches!(ending, Ending::Closed | Ending::Reset));
         counts.answered += u64::from(attacker.is_answered);
         match ending {
             Ending::Refused => counts.refused += 1,
@@ -70,7 +70,7 @@ impl Toll {
         figure("attacks_refused", "… that TCP refused", sum(|it| it.refused));
         figure("attacks_closed", "… that the broker closed", sum(|it| it.closed));
         figure("attacks_reset", "… that the broker reset", sum(|it| it.reset));
-        figure("attacks_answered", "… that had an answer of any kind", sum(|it| it.answered));
+        figure("attacks_answered", "… that had an answer, handshakes aside", sum(|it| it.answered));
         figure("attacks_left", "… that were open when their stranger left", sum(|it| it.left));
         for (attack, counts) in Attack::ALL.into_iter().zip(&self.by_attack).filter(|(_, counts)| counts.begun > 0) {
             let (name, title) = (attack.name().replace('-', "_"), attack.title());

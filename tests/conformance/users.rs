@@ -1,0 +1,158 @@
+//! Limits that depend on who a client is: failed authentications by address, and connections by user.
+
+use crate::harness::broker::folder;
+use crate::harness::{Broker, Client, Connect, PATIENCE, millis, unique};
+use std::fs;
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::Instant;
+
+const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+const BAD_USER_NAME_OR_PASSWORD: u8 = 0x86;
+const QUOTA_EXCEEDED: u8 = 0x97;
+/// A hash of "password" that takes no time: 256 KiB, two passes.
+const HASH: &str = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+const PASSWORD: &[u8] = b"password";
+
+/// A broker for the users alice and bob, whose password is "password".
+fn broker(settings: &str) -> Broker {
+    let folder = folder();
+    let file = folder.join("passwords");
+    fs::write(&file, format!("alice:{HASH}\nbob:{HASH}\n")).unwrap();
+    let authenticator = format!("[[authenticators]]\nname = \"users\"\nfile = {file:?}\n");
+    Broker::start_in(folder, 2, &format!("{settings}\n{authenticator}"))
+}
+
+fn connect_as(user: &str, password: &[u8]) -> Connect {
+    Connect::new(5, &unique(user)).username(user.as_bytes()).password(password)
+}
+
+/// The client and the Reason Code of its CONNACK; `None` where the broker closes without an answer.
+fn try_from(source: Ipv4Addr, broker: &Broker, connect: &Connect) -> (Client, Option<u8>) {
+    let mut client = Client::open_from(source, broker.address, 5);
+    let reason = client.try_connect(connect);
+    (client, reason)
+}
+
+#[test]
+fn an_address_that_fails_too_often_is_turned_away_for_a_while_and_no_other() {
+    let mut broker = broker("[security]\nfailures_max = 3\nfailure_delay = \"10ms\"\nban_time = \"3s\"\n");
+    let (mut inside, reason) = try_from(ELSEWHERE, &broker, &connect_as("alice", PASSWORD));
+    assert_eq!(reason, Some(0));
+    for wrong in [connect_as("alice", b"guess"), connect_as("nobody", PASSWORD), connect_as("bob", b"")] {
+        assert_eq!(try_from(ELSEWHERE, &broker, &wrong).1, Some(BAD_USER_NAME_OR_PASSWORD));
+    }
+    assert_eq!(try_from(ELSEWHERE, &broker, &connect_as("alice", PASSWORD)).1, None);
+    inside.ping(); // Who is in stays in.
+    let (mut other, reason) = try_from(HERE, &broker, &connect_as("alice", PASSWORD));
+    assert_eq!(reason, Some(0));
+    other.ping();
+
+    let end = Instant::now() + PATIENCE;
+    while try_from(ELSEWHERE, &broker, &connect_as("alice", PASSWORD)).1 != Some(0) {
+        assert!(Instant::now() < end, "the ban does not end");
+        thread::sleep(millis(50)); // Not a flood of its own.
+    }
+    assert_eq!((broker.total("authentication_failures"), broker.total("bans")), (3, 1));
+    assert!(broker.total("turned_away_banned") >= 1);
+    assert!(broker.log().contains("source=127.0.0.2"), "{}", broker.log());
+}
+
+#[test]
+fn a_wrong_password_is_answered_later() {
+    let broker = broker("[security]\nfailure_delay = \"300ms\"\n");
+    let start = Instant::now();
+    assert_eq!(try_from(HERE, &broker, &connect_as("alice", b"guess")).1, Some(BAD_USER_NAME_OR_PASSWORD));
+    assert!(start.elapsed() >= millis(300), "after {:?}", start.elapsed());
+}
+
+#[test]
+fn without_a_maximum_nobody_is_banned() {
+    let mut broker = broker("[security]\nfailures_max = 0\nfailure_delay = \"0s\"\n");
+    for _ in 0..50 {
+        assert_eq!(try_from(ELSEWHERE, &broker, &connect_as("alice", b"guess")).1, Some(BAD_USER_NAME_OR_PASSWORD));
+    }
+    assert_eq!(try_from(ELSEWHERE, &broker, &connect_as("alice", PASSWORD)).1, Some(0));
+    assert_eq!((broker.total("authentication_failures"), broker.total("bans")), (50, 0));
+}
+
+#[test]
+fn a_user_has_so_many_connections_and_can_come_back_to_its_own() {
+    let mut broker = broker("[[identities]]\nusers = [\"al*\"]\nconnections_max = 2\n");
+    let first = broker.connect(connect_as("alice", PASSWORD));
+    let mut second = broker.connect(Connect::new(5, "second").username(b"alice").password(PASSWORD));
+    assert_eq!(broker.refuse(connect_as("alice", PASSWORD)).reason, QUOTA_EXCEEDED);
+    let older = Connect::new(4, &unique("c")).username(b"alice").password(PASSWORD);
+    assert_eq!(broker.refuse(older).reason, 3); // [v3.1.1 MQTT-3.2.2-4]
+    // Others are not concerned.
+    let _others = [(); 3].map(|()| broker.connect(connect_as("bob", PASSWORD)));
+    // A client at the limit takes over its own Session, again and again.
+    for _ in 0..5 {
+        let next = broker.connect(Connect::new(5, "second").username(b"alice").password(PASSWORD));
+        second.expect_disconnect(&[0x8E]); // Session taken over. [MQTT-3.1.4-3]
+        second = next;
+    }
+    assert_eq!(broker.refuse(connect_as("alice", PASSWORD)).reason, QUOTA_EXCEEDED);
+    // And whoever leaves makes room at once.
+    first.disconnect();
+    let mut third = broker.connect(connect_as("alice", PASSWORD));
+    third.ping();
+    second.ping();
+    assert_eq!(broker.total("turned_away_identity_connections"), 3);
+}
+
+#[test]
+fn a_user_whose_client_vanished_gets_its_place_back() {
+    let broker = broker("[[identities]]\nusers = [\"*\"]\nconnections_max = 1\n");
+    for number in 0..10 {
+        let end = Instant::now() + PATIENCE;
+        let client = loop {
+            let (client, reason) = try_from(HERE, &broker, &connect_as("alice", PASSWORD));
+            match reason {
+                Some(0) => break client,
+                reason => assert_eq!(reason, Some(QUOTA_EXCEEDED)),
+            }
+            assert!(Instant::now() < end, "the place of connection {number} is not given back");
+            thread::sleep(millis(10)); // Until the broker has seen the end.
+        };
+        match number % 2 {
+            0 => client.cut(),
+            _ => client.reset(),
+        }
+    }
+}
+
+/// The beginning of a connection that a proxy passes on.
+fn header_for(client: Ipv4Addr) -> Vec<u8> {
+    format!("PROXY TCP4 {client} 198.51.100.1 40000 1883\r\n").into_bytes()
+}
+
+#[test]
+fn behind_a_proxy_the_address_of_the_client_counts_and_not_that_of_the_proxy() {
+    let limits = "[limits]\nconnections_per_source_max = 2\n[security]\nfailures_max = 2\nfailure_delay = \"10ms\"\n";
+    let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n";
+    let mut broker = broker(&format!("{limits}{listener}"));
+    let [first, second, third] = [1, 2, 3].map(|number| Ipv4Addr::new(192, 0, 2, number));
+    let try_for = |client: Ipv4Addr, connect: &Connect| {
+        let mut proxy = Client::open_from(HERE, broker.address, 5);
+        proxy.send_anyway(&header_for(client));
+        let reason = proxy.try_connect(connect);
+        (proxy, reason)
+    };
+    let good = || connect_as("alice", PASSWORD);
+    let mut inside = [(); 2].map(|()| try_for(first, &good()));
+    assert_eq!(inside.each_ref().map(|(_, reason)| *reason), [Some(0); 2]);
+    assert_eq!(try_for(first, &good()).1, None, "it has its two connections");
+    let (_second, reason) = try_for(second, &good());
+    assert_eq!(reason, Some(0));
+    for _ in 0..2 {
+        assert_eq!(try_for(third, &connect_as("alice", b"guess")).1, Some(BAD_USER_NAME_OR_PASSWORD));
+    }
+    assert_eq!(try_for(third, &good()).1, None, "it is banned");
+    inside.iter_mut().for_each(|(client, _)| client.ping());
+    assert!(broker.total("turned_away_source_connections") >= 1);
+    assert_eq!((broker.total("bans"), broker.total("turned_away_banned")), (1, 1));
+    assert!(broker.log().contains("source=192.0.2.3"), "{}", broker.log());
+}
