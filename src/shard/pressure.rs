@@ -9,6 +9,9 @@ use crate::codec::ReasonCode;
 use crate::session::ConnectionId;
 use crate::timer::Moment;
 
+/// Bytes of an incomplete packet that are held of each client when memory is used up. Acknowledgements, which make room, are smaller.
+const PARTIAL_PACKET_MAX: usize = 16 * 1024;
+
 /// How short memory is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pressure {
@@ -47,6 +50,14 @@ impl Shard {
             self.waiting_publishers.push(id);
         }
         is_paused
+    }
+
+    /// Stops reading from a connection that has sent `held` bytes of a packet that is not complete, where that is much for now: a client may
+    /// make us hold as much as the largest packet, and all of them together more than there is.
+    pub(super) fn mind_partial_packet(&mut self, id: ConnectionId, held: usize) {
+        if self.pressure == Pressure::PausePublishers && held > PARTIAL_PACKET_MAX {
+            self.pause_publisher(id);
+        }
     }
 
     /// Whether wills that are due stay so for want of memory: the armed wills bound how many these are, and what would become of them does
