@@ -75,15 +75,8 @@ impl Offload {
         Ok(pool)
     }
 
-    /// Has `job` done by one of the threads. A panic in it ends the process, like everywhere.
-    ///
-    /// # Errors
-    /// [`Busy`] when as much waits as may.
-    pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
-        self.submit_for(None, job)
-    }
-
-    /// The same for work that `source` causes: it waits for other work of the same source, and takes turns with all others.
+    /// Has `job` done by one of the threads. It waits for other work of the same `source`, and takes turns with that of all others. A
+    /// panic in it ends the process, like everywhere.
     ///
     /// # Errors
     /// [`Busy`] when as much waits as may, of this source or of all.
@@ -103,11 +96,6 @@ impl Offload {
         shared.arrived.push((source, Box::new(job)));
         shared.add_tokens(1);
         Ok(())
-    }
-
-    /// Jobs that nobody has begun.
-    pub(crate) fn waiting(&self) -> usize {
-        self.shared.waiting.load(Ordering::Relaxed)
     }
 }
 
@@ -228,7 +216,7 @@ mod tests {
             begun.send(()).unwrap();
             let _ = may_go_on.recv();
         };
-        pool.submit(hold).unwrap();
+        pool.submit_for(None, hold).unwrap();
         has_begun.recv_timeout(PATIENCE).unwrap();
         (pool, go_on)
     }
@@ -243,12 +231,12 @@ mod tests {
         let (sender, done) = channel();
         for number in 0..100 {
             let sender = sender.clone();
-            pool.submit(move || sender.send(number).unwrap()).unwrap();
+            pool.submit_for(None, move || sender.send(number).unwrap()).unwrap();
         }
         let mut numbers = collect(&done, 100);
         numbers.sort_unstable();
         assert_eq!(numbers, (0..100).collect::<Vec<_>>());
-        assert_eq!(pool.waiting(), 0);
+        assert_eq!(pool.shared.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -259,12 +247,12 @@ mod tests {
             let sender = sender.clone();
             move || sender.send(1).unwrap()
         };
-        assert_eq!(pool.submit(job()), Ok(()));
-        assert_eq!(pool.submit(job()), Ok(()));
-        assert_eq!(pool.submit(job()), Err(Busy));
+        assert_eq!(pool.submit_for(None, job()), Ok(()));
+        assert_eq!(pool.submit_for(None, job()), Ok(()));
+        assert_eq!(pool.submit_for(None, job()), Err(Busy));
         go_on.send(()).unwrap();
         collect(&done, 2);
-        assert_eq!(pool.submit(job()), Ok(()));
+        assert_eq!(pool.submit_for(None, job()), Ok(()));
         collect(&done, 1);
     }
 
@@ -300,7 +288,7 @@ mod tests {
         let pool = Offload::new("test", 1, 1).unwrap();
         let (sender, receiver) = channel();
         let nice = move || sender.send(rustix::process::getpriority_process(None).unwrap()).unwrap();
-        pool.submit(nice).unwrap();
+        pool.submit_for(None, nice).unwrap();
         assert!(receiver.recv_timeout(PATIENCE).unwrap() >= NICENESS);
         let shared = Arc::downgrade(&pool.shared);
         drop(pool);

@@ -1,370 +1,390 @@
-//! Who is let in: what happens between CONNECT and CONNACK where credentials are checked, and enhanced authentication (§4.12).
+//! Who a client is: password files, tokens, SCRAM, and a service that is asked.
 
-use crate::harness::parse::{AUTH, CONNACK, PINGRESP, PUBLISH, Packet};
-use crate::harness::property::{self, Property, text};
-use crate::harness::{Broker, Client, Connect, Publish, Will, unique, wire};
+use crate::harness::broker::{folder, program};
+use crate::harness::parse::{AUTH, CONNACK};
+use crate::harness::property::{self, Property, Value};
+use crate::harness::wire;
+use crate::harness::{Broker, Client, Connect, PATIENCE, Packet, Publish, Will, unique};
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fs;
-use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-const USER: &str = "lamp";
-const PASSWORD: &[u8] = b"pencil";
 const METHOD: &str = "SCRAM-SHA-256";
-const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
-const SALT: &[u8] = b"salt of the tests";
+const SECRET: &str = "a secret of more than thirty-two bytes";
 
-const BAD_USER_NAME_OR_PASSWORD: u8 = 0x86;
-const NOT_AUTHORIZED: u8 = 0x87;
-const BAD_AUTHENTICATION_METHOD: u8 = 0x8C;
-const PROTOCOL_ERROR: u8 = 0x82;
-const BANNED: u8 = 0x8A;
+/// Written by `mosquitto_passwd -H sha512-pbkdf2` and `-H sha512`; the password is "correct horse".
+const MOSQUITTO: &str = "roger:$7$101$iav8cs23DY7tg3jM$i381e9dHB/8iyT79dyH26YsLZBd+lK7nnjlrXrCb8vVnl12GJ0mk7cd+sfgBINb8jfP3HNmgU281mBSH4iAEKw==\n\
+     older:$6$lxsjzAKF9G6Kyjd0$lGHJqkZxJv3Ac0uCqTzevXrsum47I4mCdrbUhcjks+Wsop0B6JtXG4PKABYLC+OHaHDt9zsBhBRNXKvZdEQnbw==\n";
 
-/// A password file with one user, who can send the password and authenticate by SCRAM.
-fn password_file() -> PathBuf {
-    let mut hash = [0; 64];
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA512, ITERATIONS, SALT, PASSWORD, &mut hash);
-    let (salt, hash) = (STANDARD.encode(SALT), STANDARD.encode(hash));
-    let keys = Keys::of(PASSWORD);
-    let (stored, server) = (STANDARD.encode(keys.stored()), STANDARD.encode(keys.server));
-    let text = format!("{USER}:$7${ITERATIONS}${salt}${hash}\n{USER}:{METHOD}${ITERATIONS}:{salt}${stored}:{server}\n");
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(unique("passwords"));
-    fs::write(&path, text).unwrap();
-    path
+/// Runs `willowmq passwd` with a password on its standard input; its exit code.
+fn passwd(arguments: &[&str], file: &Path, password: &str) -> i32 {
+    let mut command = program();
+    command.arg("passwd").args(arguments).arg("--file").arg(file);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("the program can be started");
+    // It may end without reading, where it needs no password.
+    let _ = child.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes());
+    child.wait().unwrap().code().unwrap()
 }
 
-/// A broker whose first listener asks for credentials.
-fn guarded(settings: &str) -> Broker {
-    Broker::start(&format!(
-        "{settings}\n[[authenticators]]\nname = \"passwords\"\nfile = {:?}\n\
-         [[listeners]]\naddress = \"127.0.0.1:0\"\nanonymous = false\nauthenticators = [\"passwords\"]\n\
-         [[listeners]]\naddress = \"127.0.0.1:0\"\nanonymous = true\nauthenticators = []\n",
-        password_file()
-    ))
+/// A broker whose first authenticator is the one that these settings are of.
+fn start(folder: PathBuf, authenticator: &str) -> Broker {
+    let security = "[security]\nfailure_delay = \"0s\"\nreload_interval = \"10ms\"\n";
+    Broker::start_in(folder, 2, &format!("{security}[[authenticators]]\nname = \"first\"\n{authenticator}\n"))
 }
 
-fn with_password(version: u8, password: &[u8]) -> Connect {
-    Connect::new(version, &unique("c")).username(USER.as_bytes()).password(password)
+/// A broker with a password file, and the file.
+fn with_passwords(content: &str) -> (Broker, PathBuf) {
+    let folder = folder();
+    let file = folder.join("passwords");
+    fs::write(&file, content).unwrap();
+    (start(folder, &format!("kind = \"password\"\nfile = {file:?}")), file)
 }
 
-impl Broker {
-    /// A client at the open listener, which is the second.
-    fn guest(&self) -> Client {
-        let mut guest = Client::open(self.addresses[1], 5);
-        assert_eq!(guest.try_connect(&Connect::v5(&unique("guest"))), Some(0));
-        guest
+/// A broker that knows anna, by password and by SCRAM.
+fn with_anna() -> (Broker, PathBuf) {
+    let (broker, file) = with_passwords("# people\n");
+    assert_eq!(passwd(&["add", "anna", "--scram", "--memory", "64", "--passes", "1"], &file, "pencil"), 0);
+    broker.await_log("reloaded what=\"authenticators\"", PATIENCE);
+    (broker, file)
+}
+
+fn user(version: u8, username: &str, password: &str) -> Connect {
+    Connect::new(version, &unique("user")).username(username.as_bytes()).password(password.as_bytes())
+}
+
+fn refusal(broker: &Broker, connect: Connect) -> u8 {
+    broker.refuse(connect).reason
+}
+
+mod passwords {
+    use super::*;
+
+    #[test]
+    fn mqtt_3_1_4_2_whoever_has_the_password_is_let_in_and_nobody_else() {
+        let (mut broker, _) = with_anna();
+        for version in [3, 4, 5] {
+            broker.connect(user(version, "anna", "pencil"));
+        }
+        for (username, password) in [("anna", "pen"), ("anna", ""), ("bert", "pencil"), ("", "pencil")] {
+            assert_eq!(refusal(&broker, user(5, username, password)), 0x86, "{username} {password}");
+            assert_eq!(refusal(&broker, user(4, username, password)), 4, "{username} {password}");
+        }
+        assert_eq!(broker.total("authentications_granted"), 3);
+        assert_eq!(broker.total("authentications_refused"), 8);
     }
-}
 
-#[test]
-fn the_right_password_opens_and_others_do_not() {
-    let mut broker = guarded("[security]\nfailure_delay = \"0s\"\n");
-    for version in [3, 4, 5] {
-        for _ in 0..6 {
-            broker.connect(with_password(version, PASSWORD)).ping();
+    #[test]
+    fn mqtt_3_1_4_2_who_says_nothing_is_not_authorized() {
+        let (broker, _) = with_anna();
+        assert_eq!(refusal(&broker, Connect::v5(&unique("nobody"))), 0x87);
+        assert_eq!(refusal(&broker, Connect::v311(&unique("nobody"))), 5);
+        assert_eq!(refusal(&broker, Connect::v5(&unique("name")).username(b"anna")), 0x86, "a claim without a proof");
+    }
+
+    #[test]
+    fn files_of_mosquitto_are_read_as_they_are() {
+        let (broker, _) = with_passwords(MOSQUITTO);
+        for name in ["roger", "older"] {
+            broker.connect(user(5, name, "correct horse"));
+            assert_eq!(refusal(&broker, user(5, name, "correct")), 0x86);
         }
     }
-    assert_eq!(broker.refuse(with_password(5, b"wrong")).reason, BAD_USER_NAME_OR_PASSWORD);
-    assert_eq!(broker.refuse(with_password(4, b"wrong")).reason, 4); // [v3.1.1 MQTT-3.2.2-4]
-    let nameless = broker.refuse(Connect::v5(&unique("c"))).reason;
-    assert!([BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED].contains(&nameless), "{nameless:#x}");
-    assert_eq!(broker.total("authentication_failures"), 2, "who says nothing has not guessed");
-}
 
-#[test]
-fn what_waits_behind_connect_is_applied_once_the_client_is_in() {
-    let broker = guarded("");
-    let mut watcher = broker.guest();
-    watcher.subscribe("said/#", 1);
-    for round in 0..8 {
-        let mut client = broker.open(5);
-        let mut bytes = with_password(5, PASSWORD).encode();
-        for number in 0..50 {
-            bytes.extend(Publish::new(&format!("said/{round}"), &number.to_string()).encode(5));
+    #[test]
+    fn a_user_who_is_removed_is_not_let_in_again() {
+        let (broker, file) = with_anna();
+        let before = broker.connect(user(5, "anna", "pencil"));
+        assert_eq!(passwd(&["remove", "anna"], &file, ""), 0);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "# people\n");
+        let reloaded = |broker: &Broker| broker.log().matches("reloaded what=\"authenticators\"").count();
+        let end = std::time::Instant::now() + PATIENCE;
+        while reloaded(&broker) < 2 {
+            assert!(std::time::Instant::now() < end, "the file is not read again");
+            std::thread::yield_now();
         }
-        bytes.extend(wire::pingreq());
-        client.send(&bytes);
-        client.expect(CONNACK);
-        client.expect(PINGRESP);
-        let expected: Vec<_> = (0..50).map(|number| number.to_string()).collect();
-        assert_eq!(watcher.payloads(50), expected);
+        assert_eq!(refusal(&broker, user(5, "anna", "pencil")), 0x86, "not even from what is remembered");
+        before.disconnect();
+    }
+
+    #[test]
+    fn a_broken_file_leaves_the_old_one_in_force_and_is_told_with_its_line() {
+        let (broker, file) = with_anna();
+        fs::write(&file, "# people\n\nanna:pencil\n").unwrap();
+        broker.await_log("passwords:3: this is no hash that we know", PATIENCE);
+        assert!(!broker.log().contains("pencil"), "what stands there may be a password");
+        broker.connect(user(5, "anna", "pencil"));
+    }
+
+    #[test]
+    fn passwd_says_whether_a_password_is_right() {
+        let folder = folder();
+        let file = folder.join("passwords");
+        fs::write(&file, MOSQUITTO).unwrap();
+        assert_eq!(passwd(&["verify", "roger"], &file, "correct horse"), 0);
+        assert_eq!(passwd(&["verify", "roger"], &file, "correct"), 1);
+        assert_eq!(passwd(&["verify", "nobody"], &file, "correct horse"), 1);
+        assert_eq!(passwd(&["remove", "nobody"], &file, ""), 2);
+        assert_eq!(passwd(&["add", "a:b"], &file, "x"), 2);
+        assert_eq!(passwd(&["add", "anna", "--scram"], &file, "pässword"), 2);
+        assert_eq!(fs::read_to_string(&file).unwrap(), MOSQUITTO, "nothing of that changed the file");
+        fs::remove_dir_all(folder).unwrap();
     }
 }
 
-#[test]
-fn a_client_that_has_left_while_its_password_was_checked_is_heard_to_the_end() {
-    let broker = guarded("");
-    let mut watcher = broker.guest();
-    watcher.subscribe("will", 1);
-    for round in 0..8 {
+mod tokens {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn with_tokens() -> Broker {
+        let folder = folder();
+        let file = folder.join("key");
+        fs::write(&file, SECRET).unwrap();
+        start(folder, &format!("kind = \"jwt\"\nfile = {file:?}\nalgorithms = [\"HS256\"]"))
+    }
+
+    fn token(claims: &Value) -> String {
+        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes()).unwrap();
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
+    }
+
+    fn now() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    }
+
+    fn bearer(client_id: &str, claims: &Value) -> Connect {
+        Connect::v5(client_id).password(token(claims).as_bytes())
+    }
+
+    #[test]
+    fn a_token_lets_its_bearer_in_and_says_what_it_may_do() {
+        let broker = with_tokens();
+        let claims =
+            json!({"sub": "lamp", "exp": now() + 600, "client_id": "lamp-*", "mqtt": {"publish": ["lamps/#"]}});
+        let mut client = broker.connect(bearer("lamp-1", &claims));
+        assert!(client.publish(Publish::new("lamps/1", "on").qos(1)) < 0x80);
+        assert_eq!(client.publish(Publish::new("doors/1", "open").qos(1)), 0x87);
+        assert_eq!(client.subscribe("lamps/#", 0), 0x87, "a token with rights gives these alone");
+        assert_eq!(refusal(&broker, bearer("door-1", &claims)), 0x85);
+    }
+
+    #[test]
+    fn a_token_that_is_not_in_order_lets_nobody_in() {
+        let broker = with_tokens();
+        let id = unique("bearer");
+        assert_eq!(refusal(&broker, bearer(&id, &json!({"sub": "lamp", "exp": now() - 1}))), 0x86);
+        assert_eq!(refusal(&broker, bearer(&id, &json!({"sub": "lamp"}))), 0x86, "it must end some time");
+        assert_eq!(
+            refusal(&broker, bearer(&id, &json!({"sub": "lamp", "exp": now() + 600, "nbf": now() + 300}))),
+            0x86
+        );
+        let forged = token(&json!({"sub": "root", "exp": now() + 600})) + "A";
+        assert_eq!(refusal(&broker, Connect::v5(&id).password(forged.as_bytes())), 0x86);
+        assert_eq!(refusal(&broker, Connect::v5(&id).password(b"no token")), 0x86);
+    }
+
+    #[test]
+    fn a_connection_ends_with_its_token_and_its_will_is_published() {
+        let broker = with_tokens();
+        let mut watcher = broker.connect(bearer(&unique("watcher"), &json!({"sub": "watcher", "exp": now() + 600})));
+        watcher.subscribe("wills/lamp", 0);
+        let connect = bearer(&unique("lamp"), &json!({"sub": "lamp", "exp": now() + 2}));
+        let mut client = broker.connect(connect.will(Will::new("wills/lamp", "token")));
+        client.expect_disconnect(&[0x87, 0xA0]);
+        assert_eq!(watcher.payloads(1), ["token"]);
+    }
+}
+
+mod scram {
+    use super::*;
+
+    fn with_method(connect: Connect, data: &str) -> Connect {
+        connect
+            .property(property::text(property::AUTHENTICATION_METHOD, METHOD))
+            .property(property::binary(property::AUTHENTICATION_DATA, data.as_bytes()))
+    }
+
+    fn auth(reason: u8, data: &str) -> Vec<u8> {
+        let properties: [Property; 2] = [
+            property::text(property::AUTHENTICATION_METHOD, METHOD),
+            property::binary(property::AUTHENTICATION_DATA, data.as_bytes()),
+        ];
+        let mut body = vec![reason];
+        property::put_all(&properties, &mut body);
+        wire::packet(0xF0, &body)
+    }
+
+    fn data(packet: &Packet) -> String {
+        let is_data = |property: &&Property| property.id == property::AUTHENTICATION_DATA;
+        match packet.properties.iter().find(is_data).map(|property| &property.value) {
+            Some(Value::Binary(data)) => String::from_utf8(data.clone()).unwrap(),
+            other => panic!("Authentication Data is {other:?}"),
+        }
+    }
+
+    fn first(username: &str) -> String {
+        format!("n,,n={username},r=abc")
+    }
+
+    /// The last message of a client that believes in this password, and what the server must answer where it is right.
+    fn last(username: &str, password: &str, server_first: &str) -> (String, String) {
+        let sign = |key: &[u8], data: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
+        let attribute = |name| server_first.split(',').find_map(|text| text.strip_prefix(name)).unwrap();
+        let salt = STANDARD.decode(attribute("s=")).unwrap();
+        let mut salted = [0; 32];
+        let iterations = attribute("i=").parse().unwrap();
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password.as_bytes(), &mut salted);
+        let client_key = sign(&salted, b"Client Key");
+        let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());
+        let without_proof = format!("c=biws,r={}", attribute("r="));
+        let covered = format!("n={username},r=abc,{server_first},{without_proof}");
+        let signature = sign(stored_key.as_ref(), covered.as_bytes());
+        let proof: Vec<u8> = client_key.as_ref().iter().zip(signature.as_ref()).map(|(a, b)| a ^ b).collect();
+        let ours = sign(sign(&salted, b"Server Key").as_ref(), covered.as_bytes());
+        (format!("{without_proof},p={}", STANDARD.encode(proof)), format!("v={}", STANDARD.encode(ours)))
+    }
+
+    /// A client that was asked for its proof, and what it was asked.
+    fn challenged(broker: &Broker, username: &str) -> (Client, String) {
         let mut client = broker.open(5);
-        let will = format!("will {round}");
-        client.send(&with_password(5, PASSWORD).will(Will::new("will", &will)).encode());
-        client.finish_sending();
-        assert_eq!(watcher.message().text(), will);
+        client.send(&with_method(Connect::v5(&unique("scram")), &first(username)).encode());
+        let question = client.expect(AUTH);
+        assert_eq!(question.reason, 0x18); // [MQTT-4.12.0-2]
+        assert_eq!(question.string(property::AUTHENTICATION_METHOD), Some(METHOD)); // [MQTT-4.12.0-5]
+        let question = data(&question);
+        (client, question)
     }
-}
 
-#[test]
-fn nothing_of_a_client_that_is_refused_is_applied() {
-    let broker = guarded("[security]\nfailure_delay = \"0s\"\n");
-    let mut watcher = broker.guest();
-    watcher.subscribe("#", 1);
-    let mut client = broker.open(5);
-    let mut bytes = with_password(5, b"wrong").will(Will::new("will", "of a stranger")).encode();
-    bytes.extend(Publish::new("said", "by a stranger").encode(5)); // [MQTT-3.1.4-6]
-    client.send(&bytes);
-    assert_eq!(client.expect(CONNACK).reason, BAD_USER_NAME_OR_PASSWORD);
-    client.expect_closed();
-    watcher.expect_quiet();
-}
-
-#[test]
-fn a_wrong_password_is_answered_later_and_a_right_one_at_once() {
-    const DELAY: Duration = Duration::from_secs(1);
-    let broker = guarded("");
-    let start = Instant::now();
-    assert_eq!(broker.refuse(with_password(5, b"wrong")).reason, BAD_USER_NAME_OR_PASSWORD);
-    assert!(start.elapsed() >= DELAY, "after {:?}", start.elapsed());
-    broker.connect(with_password(5, PASSWORD)).ping();
-}
-
-#[test]
-fn an_address_that_guesses_is_banned_and_no_other() {
-    let mut broker = guarded("[security]\nfailure_delay = \"0s\"\nfailures_max = 3\n");
-    let mut inside = broker.connect(with_password(5, PASSWORD));
-    let source = std::net::Ipv4Addr::new(127, 0, 0, 9);
-    let mut waiting = Client::open_from(source, broker.address, 5);
-    for _ in 0..3 {
-        let mut client = Client::open_from(source, broker.address, 5);
-        assert_eq!(client.try_connect(&with_password(5, b"guess")), Some(BAD_USER_NAME_OR_PASSWORD));
+    fn connected(broker: &Broker) -> Client {
+        let (mut client, question) = challenged(broker, "anna");
+        let (answer, expected) = last("anna", "pencil", &question);
+        client.send(&auth(0x18, &answer)); // [MQTT-4.12.0-3]
+        let connack = client.expect(CONNACK);
+        assert_eq!(connack.reason, 0, "{connack:?}");
+        assert_eq!(connack.string(property::AUTHENTICATION_METHOD), Some(METHOD)); // [MQTT-4.12.0-5]
+        assert_eq!(data(&connack), expected, "the server knows the verifier");
+        client
     }
-    assert_eq!(Client::open_from(source, broker.address, 5).try_connect(&with_password(5, PASSWORD)), None);
-    assert_eq!(
-        waiting.try_connect(&with_password(5, PASSWORD)),
-        Some(BANNED),
-        "it came in before, and does not get on"
-    );
-    inside.ping();
-    broker.connect(with_password(5, PASSWORD)).ping();
-    assert_eq!(broker.total("bans"), 1);
-}
 
-#[test]
-fn a_flood_of_clients_with_right_and_wrong_passwords_is_answered_one_by_one() {
-    let broker = guarded("[security]\nfailure_delay = \"0s\"\nfailures_max = 0\ncache_time = \"0s\"\n");
-    let mut clients: Vec<_> = (0..64).map(|_| broker.open(5)).collect();
-    for (number, client) in clients.iter_mut().enumerate() {
-        let password = if number % 2 == 0 { PASSWORD } else { b"wrong" };
-        client.send(&with_password(5, password).encode());
+    #[test]
+    fn mqtt_4_12_0_2_a_client_proves_its_password_without_sending_it() {
+        let (broker, _) = with_anna();
+        connected(&broker).ping();
     }
-    for (number, client) in clients.iter_mut().enumerate() {
-        let expected = if number % 2 == 0 { 0 } else { BAD_USER_NAME_OR_PASSWORD };
-        assert_eq!(client.expect(CONNACK).reason, expected);
+
+    #[test]
+    fn mqtt_4_12_0_4_a_wrong_proof_and_an_unknown_user_are_refused_alike() {
+        let (broker, _) = with_anna();
+        for username in ["anna", "bert"] {
+            let (mut client, question) = challenged(&broker, username);
+            client.send(&auth(0x18, &last(username, "pen", &question).0));
+            assert_eq!(client.expect(CONNACK).reason, 0x86);
+            client.expect_closed();
+        }
     }
-}
 
-#[test]
-fn mqtt_4_12_0_1_an_unknown_method_is_refused() {
-    let broker = guarded("[security]\nfailure_delay = \"0s\"\n");
-    let connect = Connect::v5(&unique("c")).property(text(property::AUTHENTICATION_METHOD, "GS2-KRB5"));
-    assert_eq!(broker.refuse(connect).reason, BAD_AUTHENTICATION_METHOD);
-}
-
-#[test]
-fn mqtt_4_12_0_2_a_scram_exchange_ends_with_connack_that_proves_the_server() {
-    let broker = guarded("");
-    for _ in 0..8 {
-        let mut client = broker.open(5);
-        Scram::default().run(&mut client, PASSWORD).ping();
+    #[test]
+    fn mqtt_4_12_0_1_a_method_that_is_not_known_is_refused() {
+        let (broker, _) = with_anna();
+        let connect = Connect::v5(&unique("other")).property(property::text(property::AUTHENTICATION_METHOD, "PLAIN"));
+        assert_eq!(refusal(&broker, connect), 0x8C);
     }
-}
 
-#[test]
-fn a_wrong_password_does_not_get_through_scram() {
-    let mut broker = guarded("[security]\nfailure_delay = \"0s\"\n");
-    let mut client = broker.open(5);
-    let (mut scram, challenge) = Scram::default().begin(&mut client);
-    client.send(&auth(0x18, METHOD, &scram.answer(&challenge, b"wrong")));
-    assert!([BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED].contains(&client.expect(CONNACK).reason));
-    client.expect_closed();
-    assert_eq!(broker.total("authentication_failures"), 1);
-}
-
-#[test]
-fn mqtt_3_1_2_30_only_auth_and_disconnect_may_come_before_connack() {
-    let broker = guarded("");
-    let packets = [
-        wire::pingreq(),
-        auth(0x18, "SCRAM-SHA-1", b"x"), // [MQTT-4.12.0-5]
-        auth(0x19, METHOD, b"x"),        // [MQTT-4.12.0-3]
-        auth(0x00, METHOD, b"x"),
-        Publish::new("t", "early").encode(5),
-    ];
-    for packet in packets {
-        let mut client = broker.open(5);
-        Scram::default().begin(&mut client);
-        client.send(&packet);
-        assert_eq!(client.expect(CONNACK).reason, PROTOCOL_ERROR, "{packet:02x?}");
+    #[test]
+    fn mqtt_4_12_0_3_an_answer_of_another_method_or_with_garbage_is_refused() {
+        let (broker, _) = with_anna();
+        assert_eq!(refusal(&broker, with_method(Connect::v5(&unique("scram")), "garbage")), 0x87);
+        let (mut client, _) = challenged(&broker, "anna");
+        client.send(&auth(0x18, "garbage"));
+        assert_eq!(client.expect(CONNACK).reason, 0x87);
         client.expect_closed();
     }
-    let mut client = broker.open(5);
-    Scram::default().begin(&mut client);
-    client.send(&wire::disconnect());
-    client.expect_closed();
-}
 
-#[test]
-fn whoever_does_not_answer_a_challenge_is_closed_in_time() {
-    let mut broker = guarded("[limits]\nconnect_timeout = \"500ms\"\n");
-    let mut client = broker.open(5);
-    Scram::default().begin(&mut client);
-    client.expect_closed();
-    assert_eq!(broker.total("authentication_timeouts"), 1);
-    assert_eq!(broker.total("connect_timeouts"), 0);
-}
-
-#[test]
-fn mqtt_4_12_1_1_a_client_authenticates_again_and_goes_on_meanwhile() {
-    let broker = guarded("");
-    let mut client = broker.open(5);
-    let mut scram = Scram::default();
-    scram.run(&mut client, PASSWORD);
-    client.subscribe("meanwhile", 1);
-    for _ in 0..3 {
-        let mut again = Scram::default();
-        client.send(&auth(0x19, METHOD, &again.first()));
-        let challenge = client.expect(AUTH);
-        assert_eq!(challenge.reason, 0x18);
-        client.publish(Publish::new("meanwhile", "still here").qos(1));
-        assert_eq!(client.message().text(), "still here");
-        client.send(&auth(0x18, METHOD, &again.answer(&data_of(&challenge), PASSWORD)));
-        let done = client.expect(AUTH);
-        assert_eq!(done.reason, 0x00);
-        again.verify(&data_of(&done));
-    }
-    client.ping();
-}
-
-#[test]
-fn mqtt_4_12_1_2_a_re_authentication_that_fails_ends_the_connection() {
-    let broker = guarded("");
-    let mut watcher = broker.guest();
-    watcher.subscribe("will", 1);
-    let mut client = broker.open(5);
-    let connect = Scram::default().connect().will(Will::new("will", "gone"));
-    let mut scram = Scram::default();
-    let challenge = scram.challenge(&mut client, connect);
-    client.send(&auth(0x18, METHOD, &scram.answer(&challenge, PASSWORD)));
-    assert_eq!(client.expect(CONNACK).reason, 0);
-    let mut again = Scram::default();
-    client.send(&auth(0x19, METHOD, &again.first()));
-    let challenge = data_of(&client.expect(AUTH));
-    client.send(&auth(0x18, METHOD, &again.answer(&challenge, b"wrong")));
-    client.expect_disconnect(&[NOT_AUTHORIZED, BAD_USER_NAME_OR_PASSWORD]);
-    let will = watcher.expect(PUBLISH);
-    assert_eq!(will.text(), "gone");
-}
-
-/// AUTH (§3.15).
-fn auth(reason: u8, method: &str, data: &[u8]) -> Vec<u8> {
-    let mut body = vec![reason];
-    property::put_all(&[text(property::AUTHENTICATION_METHOD, method), data_property(data)], &mut body);
-    wire::packet(0xF0, &body)
-}
-
-fn data_property(data: &[u8]) -> Property {
-    property::binary(property::AUTHENTICATION_DATA, data)
-}
-
-fn data_of(packet: &Packet) -> Vec<u8> {
-    packet.binary(property::AUTHENTICATION_DATA).expect("Authentication Data").to_vec()
-}
-
-/// What SCRAM makes of a password (RFC 5802).
-struct Keys {
-    client: Vec<u8>,
-    server: Vec<u8>,
-}
-
-impl Keys {
-    fn of(password: &[u8]) -> Self {
-        let mut salted = [0; 32];
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ITERATIONS, SALT, password, &mut salted);
-        Self { client: hmac_of(&salted, b"Client Key"), server: hmac_of(&salted, b"Server Key") }
+    #[test]
+    fn mqtt_4_12_1_2_a_client_re_authenticates_as_who_it_is() {
+        let (broker, _) = with_anna();
+        let mut client = connected(&broker);
+        client.send(&auth(0x19, &first("anna")));
+        let question = client.expect(AUTH);
+        assert_eq!(question.reason, 0x18);
+        let (answer, expected) = last("anna", "pencil", &data(&question));
+        client.send(&auth(0x18, &answer));
+        let success = client.expect(AUTH);
+        assert_eq!((success.reason, data(&success)), (0x00, expected));
+        client.ping();
     }
 
-    fn stored(&self) -> Vec<u8> {
-        digest::digest(&digest::SHA256, &self.client).as_ref().to_vec()
+    #[test]
+    fn mqtt_4_12_1_2_who_fails_to_re_authenticate_is_disconnected() {
+        let (broker, _) = with_anna();
+        let mut client = connected(&broker);
+        client.send(&auth(0x19, &first("anna")));
+        let question = data(&client.expect(AUTH));
+        client.send(&auth(0x18, &last("anna", "pen", &question).0));
+        client.expect_disconnect(&[0x86, 0x87]);
     }
 }
 
-fn hmac_of(key: &[u8], message: &[u8]) -> Vec<u8> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref().to_vec()
-}
+mod service {
+    use super::*;
 
-/// A client's half of a SCRAM exchange.
-#[derive(Default)]
-struct Scram {
-    messages: String,
-    server_signature: Vec<u8>,
-}
-
-impl Scram {
-    fn connect(&self) -> Connect {
-        Connect::v5(&unique("c")).property(text(property::AUTHENTICATION_METHOD, METHOD))
+    /// A service that gives the same answer to everybody until the test is over, and where it is.
+    fn answering(status: &'static str, body: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let mut question = [0; 4096];
+                let mut length = 0;
+                // The question is one JSON object, and its last byte the end of it.
+                while !question[..length].ends_with(b"}") {
+                    match connection.read(&mut question[length..]) {
+                        Ok(more @ 1..) => length += more,
+                        _ => break,
+                    }
+                }
+                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let _ = connection.write_all((head + body).as_bytes());
+            }
+        });
+        address
     }
 
-    fn first(&mut self) -> Vec<u8> {
-        let bare = format!("n={USER},r={}", unique("nonce"));
-        let message = format!("n,,{bare}");
-        self.messages = bare;
-        message.into_bytes()
+    fn with_service(address: SocketAddr) -> Broker {
+        start(folder(), &format!("kind = \"http\"\nurl = \"http://{address}/\"\nfailures_max = 2\npause = \"1h\""))
     }
 
-    /// Sends a CONNECT, and returns what the server asks.
-    fn challenge(&mut self, client: &mut Client, connect: Connect) -> Vec<u8> {
-        let first = self.first();
-        client.send(&connect.property(data_property(&first)).encode());
-        let challenge = client.expect(AUTH);
-        assert_eq!(challenge.reason, 0x18);
-        data_of(&challenge)
+    #[test]
+    fn a_service_lets_clients_in() {
+        let body = r#"{"result": "allow", "rights": {"publish": ["a"]}}"#;
+        let broker = with_service(answering("200 OK", body));
+        let mut client = broker.connect(user(5, "anna", "pencil"));
+        assert!(client.publish(Publish::new("a", "x").qos(1)) < 0x80);
+        assert_eq!(client.publish(Publish::new("b", "x").qos(1)), 0x87);
     }
 
-    fn begin(mut self, client: &mut Client) -> (Self, Vec<u8>) {
-        let connect = self.connect();
-        let challenge = self.challenge(client, connect);
-        (self, challenge)
+    #[test]
+    fn a_service_turns_clients_away() {
+        let broker = with_service(answering("403 Forbidden", ""));
+        assert_eq!(refusal(&broker, user(5, "anna", "pencil")), 0x86);
+        assert_eq!(refusal(&broker, user(4, "anna", "pencil")), 4);
     }
 
-    fn answer(&mut self, challenge: &[u8], password: &[u8]) -> Vec<u8> {
-        let challenge = std::str::from_utf8(challenge).unwrap();
-        let nonce = challenge.strip_prefix("r=").unwrap().split(',').next().unwrap();
-        let without_proof = format!("c=biws,r={nonce}");
-        let messages = format!("{},{challenge},{without_proof}", self.messages);
-        let keys = Keys::of(password);
-        let signature = hmac_of(&keys.stored(), messages.as_bytes());
-        let proof: Vec<_> = keys.client.iter().zip(&signature).map(|(key, signature)| key ^ signature).collect();
-        self.server_signature = hmac_of(&keys.server, messages.as_bytes());
-        format!("{without_proof},p={}", STANDARD.encode(proof)).into_bytes()
-    }
-
-    fn verify(&self, last: &[u8]) {
-        let expected = format!("v={}", STANDARD.encode(&self.server_signature));
-        assert_eq!(std::str::from_utf8(last).unwrap(), expected);
-    }
-
-    /// All of it, up to a CONNACK that proves the server.
-    fn run<'a>(&mut self, client: &'a mut Client, password: &[u8]) -> &'a mut Client {
-        let connect = self.connect();
-        let challenge = self.challenge(client, connect);
-        client.send(&auth(0x18, METHOD, &self.answer(&challenge, password)));
-        let connack = client.expect(CONNACK);
-        assert_eq!(connack.reason, 0);
-        self.verify(&data_of(&connack));
-        client
+    #[test]
+    fn a_service_that_is_down_lets_nobody_in() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut broker = with_service(address);
+        for _ in 0..3 {
+            assert_eq!(refusal(&broker, user(5, "anna", "pencil")), 0x88);
+            assert_eq!(refusal(&broker, user(4, "anna", "pencil")), 3);
+        }
+        broker.await_log("is left alone for a while", PATIENCE);
+        assert_eq!(broker.total("authentications_unavailable"), 6);
     }
 }

@@ -17,6 +17,7 @@ mod harness;
 mod journal;
 mod keep_alive;
 mod layers;
+mod letting_in;
 mod limits;
 mod listeners;
 mod memory;

@@ -68,7 +68,7 @@ fn faults_are_found_behind_every_entrance() {
     let ways = ways(&certificate);
     let stories: Vec<_> = ways.iter().flat_map(|way| faults.iter().map(move |fault| (way, fault))).collect();
     at_once(&stories, |((options, entrance), (faults, arguments, violated))| {
-        let outcome = run_behind(entrance.clone(), *faults, &format!("{arguments} {options} --patience 2s"));
+        let outcome = run_behind(entrance.clone(), *faults, &format!("{arguments} {options} --patience 10s"));
         let is_right = outcome.code == Some(1) && outcome.violated() == *violated;
         (!is_right).then(|| format!("{arguments} {options}, expected {violated:?}: {}", outcome.shown()))
     });
@@ -94,7 +94,7 @@ fn an_entrance_that_lets_nobody_in_is_told() {
         (plain, ws.clone(), "before it answered the WebSocket's upgrade"),
     ];
     at_once(&stories, |(entrance, options, expected)| {
-        let arguments = format!("publish --publishers 1 --duration 100ms {options} --patience 2s");
+        let arguments = format!("publish --publishers 1 --duration 100ms {options} --patience 10s");
         let outcome = run_behind(entrance.clone(), CORRECT(), &arguments);
         let is_right = outcome.code == Some(2) && outcome.stderr.contains(expected);
         (!is_right).then(|| format!("{arguments}, expected {expected}: {}", outcome.shown()))

@@ -115,11 +115,6 @@ impl Authenticator {
         }
     }
 
-    /// Whether its answers are worth to be remembered.
-    pub(super) fn is_costly(&self) -> bool {
-        !matches!(self.kind, Kind::Certificate(_) | Kind::Process(_))
-    }
-
     /// What its answer depends on, apart from its files. Passwords alone are the same for every Client Identifier and address.
     pub(super) fn depends_on<'a>(&self, credentials: &'a Credentials, scratch: &'a mut Vec<u8>) -> Vec<&'a [u8]> {
         let username = credentials.username.as_deref().unwrap_or_default().as_bytes();

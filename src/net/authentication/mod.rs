@@ -360,11 +360,29 @@ impl Inner {
                     }
                     return self.grant(&proof, &check.credentials, now);
                 }
-                Answer::No(refused) => return Step::Refused(refused),
+                Answer::No(refused) => {
+                    self.take_the_time_of_strangers(&check, &listener.chain);
+                    return Step::Refused(refused);
+                }
                 Answer::NotMine => check.asked += 1,
             }
         }
         self.end_of_chain(listener, &check.credentials)
+    }
+
+    /// A stranger is looked up in every password file of the chain, and so is, for the sake of time, somebody who gave a wrong password:
+    /// how long the answer takes must not tell who exists.
+    fn take_the_time_of_strangers(&self, check: &Check, chain: &[usize]) {
+        let Credentials { username: Some(username), password: Some(password), .. } = &check.credentials else { return };
+        let is_password = |number: &usize| matches!(self.authenticators[*number].kind, Kind::Password(_));
+        if !is_password(&chain[check.asked]) {
+            return;
+        }
+        for &number in &chain[check.asked + 1..] {
+            if let Kind::Password(file) = &self.authenticators[number].kind {
+                std::hint::black_box(file.get().verify(username, password));
+            }
+        }
     }
 
     /// Nobody knows the client. What it claimed and could not prove is refused, and never taken for nothing.

@@ -322,7 +322,7 @@ mod password {
             begun.send(()).unwrap();
             let _ = wait.recv();
         };
-        broker.authentication.inner.checks.submit(hold).unwrap();
+        broker.authentication.inner.checks.submit_for(None, hold).unwrap();
         has_begun.recv_timeout(PATIENCE).unwrap();
         let begin = |credentials| broker.authentication.begin(ASKER, credentials);
         let guess = |number: usize| user("anna", &format!("guess {number}"));
@@ -590,32 +590,37 @@ mod service {
     /// One request on each connection, until the test is over.
     fn serve(listener: &TcpListener, status: &str, body: &str, sender: &Sender<(String, Value)>) {
         for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
+            let connection = connection.unwrap();
             connection.set_read_timeout(Some(PATIENCE)).unwrap();
-            let mut bytes = Vec::new();
-            let question = loop {
-                let mut chunk = [0; 4096];
-                let length = connection.read(&mut chunk).unwrap_or(0);
-                bytes.extend(&chunk[..length]);
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                if let Some((head, rest)) = text.split_once("\r\n\r\n")
-                    && let Ok(question) = serde_json::from_str(rest)
-                {
-                    break Some((head.to_owned(), question));
-                }
-                if length == 0 {
-                    break None;
-                }
-            };
-            let length = body.len();
-            let answer = format!(
-                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nLocation: http://192.0.2.1/\r\nConnection: close\r\n\r\n{body}"
-            );
-            let _ = connection.write_all(answer.as_bytes());
-            if question.is_some_and(|question| sender.send(question).is_err()) {
+            if answer(connection, status, body).is_some_and(|question| sender.send(question).is_err()) {
                 return;
             }
         }
+    }
+
+    /// Answers one request; what it was.
+    fn answer(mut connection: impl Read + Write, status: &str, body: &str) -> Option<(String, Value)> {
+        let mut bytes = Vec::new();
+        let question = loop {
+            let mut chunk = [0; 4096];
+            let length = connection.read(&mut chunk).unwrap_or(0);
+            bytes.extend(&chunk[..length]);
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if let Some((head, rest)) = text.split_once("\r\n\r\n")
+                && let Ok(question) = serde_json::from_str(rest)
+            {
+                break Some((head.to_owned(), question));
+            }
+            if length == 0 {
+                break None;
+            }
+        };
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nLocation: http://192.0.2.1/\r\nConnection: close\r\n\r\n{body}"
+        );
+        let _ = connection.write_all(answer.as_bytes());
+        question
     }
 
     /// An address where nobody listens.
@@ -760,6 +765,44 @@ mod service {
         let there = Answering::new("200 OK", r#"{"result": "allow", "valid_until": 1000}"#);
         let broker = Broker::new(vec![service(there.address)]);
         assert_eq!(broker.reason(user("anna", "secret")), ReasonCode::BadUserNameOrPassword);
+    }
+
+    /// A service behind TLS that lets everybody in, and the certificate by which it is known.
+    fn behind_tls() -> (SocketAddr, String) {
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                answer(rustls::StreamOwned::new(tls, connection.unwrap()), "200 OK", r#"{"result": "allow"}"#);
+            }
+        });
+        (address, own.cert.pem())
+    }
+
+    #[test]
+    fn a_service_behind_tls_must_be_the_one_that_the_authorities_vouch_for() {
+        let directory = Directory::new();
+        let ((address, certificate), (_, of_another)) = (behind_tls(), behind_tls());
+        let url = Some(format!("https://localhost:{}/", address.port()));
+        let authorities = directory.write("authorities", of_another);
+        let settings = config::Authenticator { url, authorities: Some(authorities.clone()), ..service(address) };
+        let broker = Broker::new(vec![settings]);
+        assert_eq!(broker.reason(user("anna", "secret")), ReasonCode::ServerUnavailable);
+        directory.write("authorities", certificate);
+        assert_eq!(broker.authentication.files(), [authorities]);
+        assert_eq!(broker.authentication.reload(), Ok(true));
+        assert_eq!(broker.reason(user("anna", "secret")), ReasonCode::Success);
     }
 
     #[test]
