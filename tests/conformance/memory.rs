@@ -52,10 +52,8 @@ impl Flood {
 
 fn count_acknowledged(mut stream: TcpStream) -> u64 {
     let (mut buffer, mut chunk, mut acknowledged) = (Vec::new(), [0; 4096], 0);
-    while let Ok(1..) = stream.read(&mut chunk).map(|count| {
+    while let Ok(count @ 1..) = stream.read(&mut chunk) {
         buffer.extend(&chunk[..count]);
-        count
-    }) {
         while let Some(packet) = parse::cut(&mut buffer, 5) {
             match packet.kind {
                 PUBACK => acknowledged += u64::from(packet.reason < 0x80),
