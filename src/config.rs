@@ -58,8 +58,9 @@ section! {
         durability: Durability = Durability::Sync, Choice;
         /// How long a graceful stop may take before connections that are still open are cut.
         shutdown_timeout: Duration = 10 * SECOND, Span(Duration::ZERO..=3600 * SECOND);
-        /// Memory that the broker may use: a size, or a percentage of what the machine or its control group has. Near it new
-        /// connections are refused, at it QoS 0 messages are dropped, and above it clients that add to it are not read.
+        /// Memory that the broker may use: a size, or a percentage of what the machine or its control group has; at least 32 MiB, and
+        /// 14 MiB for each shard. From 90 % on clients without a Session are refused, from 95 % on QoS 0 messages are dropped, and
+        /// from 98 % on clients that publish are not read.
         memory_limit: MemoryLimit = MemoryLimit::Percent(75), SizeOrPercent(64 * MIB as u64..=1024 * 1024 * GIB as u64);
     }
     sections {
@@ -579,7 +580,7 @@ section! {
         connections_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
         /// New connections a second from one address, with as many at once; those above it are closed. Unset: any number.
         connection_rate_per_source_max: Option<u32> = None, Optional(Count(1..=1_000_000));
-        /// Most connections from one address. Unset: any number.
+        /// Most connections from one address; IPv6 addresses of one /64 network are one. Unset: any number.
         connections_per_source_max: Option<u32> = None, Optional(Count(1..=u64::from(u32::MAX)));
         /// Time from accepting a connection to the end of its PROXY, TLS and WebSocket handshakes.
         handshake_timeout: Duration = 10 * SECOND, Span(100 * MILLISECOND..=3600 * SECOND);

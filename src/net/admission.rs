@@ -135,7 +135,7 @@ impl Gate {
     /// sockets. Behind a proxy that address is not looked at: see [`Gate::recognise`].
     pub(crate) fn enter(self: &Arc<Self>, listener: u16, peer: Option<IpAddr>, now: Moment) -> Admission {
         let doorway = &self.listeners[usize::from(listener)];
-        let is_short_of_memory = self.is_short_of_memory.load(Ordering::Relaxed);
+        let is_short_of_memory = self.is_short_of_memory();
         if is_short_of_memory && !self.surplus.enter() {
             count(&self.counters.memory);
             return Admission::None;
@@ -241,6 +241,11 @@ impl Gate {
     /// Memory is that short from now on.
     pub(crate) fn set_pressure(&self, pressure: Pressure) {
         self.is_short_of_memory.store(pressure >= Pressure::RefuseConnections, Ordering::Relaxed);
+    }
+
+    /// Whether memory is short: those who are not in yet are to be bounded more closely.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.is_short_of_memory.load(Ordering::Relaxed)
     }
 
     /// Whether `listener` takes in only so many connections a second. They are then accepted one by one.

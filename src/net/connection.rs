@@ -341,6 +341,12 @@ impl Connection {
         }
     }
 
+    /// Bytes of a client that is not let in yet.
+    pub(crate) fn held_on_the_way_in(&self) -> usize {
+        let Stage::Handshake(handshake) = &self.stage else { return 0 };
+        handshake.bytes.len() + self.link.as_ref().map_or(0, |link| link.waiting_bytes())
+    }
+
     /// Ends it as soon as what is in flight has come back.
     pub(crate) fn die(&mut self, ring: &mut Ring) {
         self.stage = Stage::Dead;

@@ -19,6 +19,8 @@ pub(crate) struct Counters {
     pub(crate) layer_faults: LayerFaults,
     /// Connections closed because too many TLS handshakes waited.
     pub(crate) handshakes_refused: u64,
+    /// Connections closed because they sent much before they were let in, while memory was short.
+    pub(crate) handshakes_shed: u64,
     /// Connections whose PROXY, TLS or WebSocket handshake was not over in time.
     pub(crate) handshake_timeouts: u64,
     /// Connections without a complete CONNECT in time.
@@ -43,6 +45,7 @@ impl Counters {
         self.bad_first_packets += other.bad_first_packets;
         self.layer_faults.add(&other.layer_faults);
         self.handshakes_refused += other.handshakes_refused;
+        self.handshakes_shed += other.handshakes_shed;
         self.handshake_timeouts += other.handshake_timeouts;
         self.connect_timeouts += other.connect_timeouts;
         self.authentication_timeouts += other.authentication_timeouts;

@@ -23,6 +23,10 @@ use crate::timer::Moment;
 /// What may wait behind a CONNECT whose client is being authenticated, beyond the largest packet. Above it the connection is not read.
 const BEHIND_CONNECT_MAX: usize = 64 * 1024;
 
+/// What a connection may make us hold on its way in while memory is short: TLS handshakes and most CONNECTs are smaller. There may be as
+/// many such connections as there may be clients, and nobody knows them.
+const HELD_WHEN_SHORT_MAX: usize = 16 * 1024;
+
 impl Worker {
     /// Begins with a connection that there is room for.
     pub(super) fn begin(&mut self, now: Moment, origin: Origin, ticket: Ticket, socket: OwnedFd) {
@@ -65,7 +69,12 @@ impl Worker {
 
     /// Goes on with what has arrived, as far as possible.
     pub(super) fn go_in(&mut self, now: Moment, id: ConnectionId) {
-        if self.connections.get(id).is_none() || !self.pass_layers(now, id.index) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if self.gate.is_short_of_memory() && connection.held_on_the_way_in() > HELD_WHEN_SHORT_MAX {
+            self.counters.handshakes_shed += 1;
+            return self.end(id.index);
+        }
+        if !self.pass_layers(now, id.index) {
             return;
         }
         let connection = self.connections.at(id.index);

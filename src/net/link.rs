@@ -66,6 +66,11 @@ impl Link {
         self.arrived.len() > ARRIVED_MAX
     }
 
+    /// Bytes that wait for the layers.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.arrived.len()
+    }
+
     /// Takes bytes that are to go through the layers with the next [`pass`](Self::pass).
     pub(crate) fn keep(&mut self, bytes: &[u8]) {
         self.arrived.extend_from_slice(bytes);

@@ -52,6 +52,7 @@ fn log_the_way_in(counters: &Counters, plan: &Plan) {
         http_faults = counters.layer_faults.http,
         proxy_faults = counters.layer_faults.proxy,
         handshakes_refused = counters.handshakes_refused,
+        handshakes_shed = counters.handshakes_shed,
         handshake_timeouts = counters.handshake_timeouts,
         connect_timeouts = counters.connect_timeouts,
         bad_first_packets = counters.bad_first_packets,

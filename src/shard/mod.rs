@@ -326,7 +326,10 @@ impl Shard {
             };
             let length = match codec::packet_length(rest, connection.bounds.packet_bytes_max) {
                 Ok(Some(length)) if length <= rest.len() => length,
-                Ok(_) => break,
+                Ok(_) => {
+                    self.mind_partial_packet(now, id, rest.len());
+                    break;
+                }
                 Err(error) => {
                     self.on_fault(now, id, &error.into());
                     break;

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How often a client that waits for memory is looked at.
 const LET_THROUGH: Duration = Duration::from_secs(1);
 
+/// Bytes of an incomplete packet that are held of each client when memory is used up. Acknowledgements, which make room, are smaller.
+const PARTIAL_PACKET_MAX: usize = 16 * 1024;
+
 /// How short memory is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pressure {
@@ -80,6 +83,14 @@ impl Shard {
             self.resume(now, id, Pause::Memory);
         } else {
             self.look_at_publisher_again(now, id);
+        }
+    }
+
+    /// Stops reading from a connection that has sent `held` bytes of a packet that is not complete, where that is much for now: a client may
+    /// make us hold as much as the largest packet, and all of them together more than there is.
+    pub(super) fn mind_partial_packet(&mut self, now: Moment, id: ConnectionId, held: usize) {
+        if self.pressure == Pressure::PausePublishers && held > PARTIAL_PACKET_MAX {
+            self.pause_publisher(now, id);
         }
     }
 

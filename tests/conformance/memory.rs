@@ -1,6 +1,7 @@
 //! What happens when memory runs short: nothing that was promised is lost, and the broker does not die of it.
 
 use crate::harness::parse::{self, CONNACK, PUBACK};
+use crate::harness::wire::packet;
 use crate::harness::{Broker, Connect, PATIENCE, Publish, secs, unique};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const LIMIT: u64 = 96 << 20;
 /// What may be used above the limit: the buffers of the rings, and what arrives until publishers are stopped, on a busy machine.
-const MARGIN: u64 = 48 << 20;
+const MARGIN: u64 = 64 << 20;
 const SETTINGS: &str = "durability = \"memory\"\nmemory_limit = \"96MiB\"\n\
     [sessions]\nqueue_messages_max = 1000000\nqueue_bytes_max = \"1GiB\"\n";
 const SERVER_BUSY: u8 = 0x89;
@@ -51,7 +52,8 @@ impl Flood {
 
 fn count_acknowledged(mut stream: TcpStream) -> u64 {
     let (mut buffer, mut chunk, mut acknowledged) = (Vec::new(), [0; 4096], 0);
-    while let Ok(1..) = stream.read(&mut chunk).inspect(|&count| buffer.extend(&chunk[..count])) {
+    while let Ok(count @ 1..) = stream.read(&mut chunk) {
+        buffer.extend(&chunk[..count]);
         while let Some(packet) = parse::cut(&mut buffer, 5) {
             match packet.kind {
                 PUBACK => acknowledged += u64::from(packet.reason < 0x80),
@@ -124,4 +126,58 @@ fn publishers_that_fill_the_memory_are_stopped_and_nothing_acknowledged_is_lost(
     assert_eq!(subscriber.message().text(), "all is well");
     assert!(broker.total("memory_peak_bytes") < LIMIT + MARGIN);
     assert!(broker.total("connects_refused") >= 2);
+}
+
+/// The beginning of a packet of a million bytes, most of it.
+fn most_of_a_packet(first: u8) -> Vec<u8> {
+    let mut bytes = packet(first, &[0; 1_000_000]);
+    bytes.truncate(900_000);
+    bytes
+}
+
+/// Sends `bytes` from many connections at once, and holds on to them; the most memory that the broker used meanwhile.
+fn peak_while_many_send(broker: &Broker, beginning: &(dyn Fn() -> Vec<u8> + Sync), bytes: &[u8]) -> u64 {
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut held = Vec::new();
+                for _ in 0..100 {
+                    let Ok(mut stream) = TcpStream::connect(broker.address) else { continue };
+                    stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap(); // It may not be read any more.
+                    let _ = stream.write_all(&beginning()).and_then(|()| stream.write_all(bytes));
+                    held.push(stream);
+                }
+            });
+        }
+        let end = Instant::now() + secs(3);
+        let mut peak = 0;
+        while Instant::now() < end {
+            peak = peak.max(broker.memory());
+            thread::sleep(Duration::from_millis(5));
+        }
+        peak
+    })
+}
+
+#[test]
+fn newcomers_cannot_fill_the_memory_with_beginnings_of_connect() {
+    let mut broker = Broker::start(SETTINGS);
+    let mut inside = broker.client(5);
+    let peak = peak_while_many_send(&broker, &Vec::new, &most_of_a_packet(0x10));
+    assert!(peak < LIMIT + MARGIN, "{} MiB in use", peak >> 20);
+    inside.ping();
+    assert!(broker.total("handshakes_shed") >= 1);
+}
+
+#[test]
+fn clients_cannot_fill_the_memory_with_beginnings_of_packets() {
+    for first in [0x30, 0x82] {
+        let mut broker = Broker::start(SETTINGS);
+        let mut inside = broker.client(5);
+        let connect = || Connect::new(5, &unique("half")).encode();
+        let peak = peak_while_many_send(&broker, &connect, &most_of_a_packet(first));
+        assert!(peak < LIMIT + MARGIN, "{} MiB in use", peak >> 20);
+        inside.ping();
+        assert!(broker.total("pauses_memory") >= 1);
+    }
 }
