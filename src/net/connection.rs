@@ -231,6 +231,11 @@ impl Connection {
         self.ended.is_some() || self.layers_end().is_some()
     }
 
+    /// Whether it has not begun to end.
+    pub(crate) fn is_open_or_on_its_way_in(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Handshake(_))
+    }
+
     /// Whether its layers are away.
     pub(crate) fn is_waiting_for_layers(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.is_waiting())

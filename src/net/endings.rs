@@ -50,13 +50,13 @@ impl Worker {
     /// A connection has ended, unless it is gone already.
     pub(super) fn on_end(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
-        let layers_end = connection.layers_end().filter(|_| matches!(connection.stage, Stage::Open));
-        match (connection.ended, layers_end, connection.send_failed) {
-            (Some(Ended::Failed(errno)), _, _) => self.on_broken(now, id.index, errno),
-            (_, Some(how), None) => self.on_layers_end(now, id, how),
-            (Some(_), _, _) => self.on_fin(now, id.index),
-            (None, _, Some(errno)) => self.break_off(now, id, errno),
-            (None, None, None) => {}
+        let layers_end = connection.layers_end();
+        match (connection.ended, connection.send_failed) {
+            (Some(Ended::Failed(errno)), _) => self.on_broken(now, id.index, errno),
+            (_, None) if layers_end.is_some() && connection.is_open_or_on_its_way_in() => self.on_layers_end(now, id),
+            (Some(_), _) => self.on_fin(now, id.index),
+            (None, Some(errno)) => self.break_off(now, id, errno),
+            (None, None) => {}
         }
         self.release_if_dead(id);
     }
@@ -73,13 +73,19 @@ impl Worker {
         self.release_if_dead(id);
     }
 
-    /// The layers of an open connection have ended, in order or not: it ends, once what they have to say to that is sent.
-    fn on_layers_end(&mut self, now: Moment, id: ConnectionId, how: Closed) {
-        self.shard.on_closed(now, id, how);
+    /// The layers of a connection have ended, in order or not: it ends, once what they have to say to that is sent.
+    fn on_layers_end(&mut self, now: Moment, id: ConnectionId) {
         let connection = self.connections.at(id.index);
-        connection.stage = Stage::Draining { is_known: false };
-        if !connection.is_sending() {
-            self.drain(now, id.index);
+        match (&connection.stage, connection.layers_end()) {
+            (Stage::Open, Some(how)) => {
+                self.shard.on_closed(now, id, how);
+                connection.stage = Stage::Draining { is_known: false };
+                if !connection.is_sending() {
+                    self.drain(now, id.index);
+                }
+            }
+            (Stage::Handshake(handshake), Some(_)) if !handshake.is_asking() => self.turn_away(now, id.index),
+            _ => {}
         }
     }
 

@@ -150,7 +150,7 @@ impl Worker {
     /// A connection that waited has got on: it is read again where that had to stop, and its end is looked at where that had to wait.
     pub(super) fn resume_entry(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
-        if connection.ended.is_some() {
+        if connection.is_over() {
             self.endings.push_back(id);
         }
         match &connection.stage {
@@ -164,15 +164,24 @@ impl Worker {
 
     /// Something has gone through the layers. False: the connection does not go on.
     fn on_passed(&mut self, now: Moment, slot: u32, result: Result<(), Broken>) -> bool {
-        if let Err(broken) = result {
-            self.note_broken(now, slot, &broken);
-            self.turn_away(now, slot);
-            return false;
+        if let Err(broken) = &result {
+            self.note_broken(now, slot, broken);
         }
         let connection = self.connections.at(slot);
         connection.send_other(now, &mut self.io);
         let (Stage::Handshake(handshake), Some(link)) = (&mut connection.stage, &connection.link) else { return false };
-        if !matches!(handshake.progress, Progress::Layers) {
+        let has_begun = !matches!(handshake.progress, Progress::Layers);
+        let is_complete = link.layers().is_some_and(Layers::is_complete);
+        match result {
+            Ok(()) => {}
+            // What came before an orderly end counts.
+            Err(Broken::Closed) if has_begun || is_complete => self.endings.push_back(connection.id),
+            Err(_) => {
+                self.turn_away(now, slot);
+                return false;
+            }
+        }
+        if has_begun {
             return true;
         }
         let Some(layers) = link.layers() else { return false };
@@ -276,7 +285,12 @@ impl Worker {
             Step::Waiting => {} // An errand will follow.
             Step::Granted(grant) => self.on_granted(now, id.index, *grant),
             Step::Continue { data, exchange } => {
-                challenge(exchange.method(), &data, &mut handshake.unsent);
+                let mut question = Vec::new();
+                challenge(exchange.method(), &data, &mut question);
+                if question.len() > handshake.takes_at_most(&self.config) {
+                    return self.turn_away(now, id.index); // [MQTT-3.1.2-24]
+                }
+                handshake.unsent.append(&mut question);
                 handshake.progress = Progress::Challenged(exchange);
                 connection.send_other(now, &mut self.io);
                 self.on_answer(now, id.index); // A client may know the question beforehand.
@@ -358,7 +372,7 @@ impl Worker {
     }
 
     /// Ends a connection that is not let in, once it is sent what is left to say.
-    fn turn_away(&mut self, now: Moment, slot: u32) {
+    pub(super) fn turn_away(&mut self, now: Moment, slot: u32) {
         let connection = self.connections.at(slot);
         match std::mem::replace(&mut connection.stage, Stage::Dead) {
             Stage::Handshake(mut handshake) => {
@@ -423,7 +437,9 @@ impl Worker {
         self.open(now, id, &bytes, arrival);
         let Some(connection) = self.connections.get(id) else { return };
         connection.receive(&mut self.io.ring);
-        if matches!(connection.stage, Stage::Open) && connection.link.is_some() {
+        if connection.is_over() {
+            self.endings.push_back(id); // Its layers ended on the way.
+        } else if matches!(connection.stage, Stage::Open) && connection.link.is_some() {
             self.receive_open(now, id.index, &[]); // What came meanwhile waits in front of the layers.
         }
     }

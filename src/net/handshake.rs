@@ -33,6 +33,14 @@ impl Handshake {
     pub(crate) fn is_asking(&self) -> bool {
         matches!(self.progress, Progress::Asked)
     }
+
+    /// The Maximum Packet Size of its CONNECT.
+    pub(crate) fn takes_at_most(&self, config: &Config) -> usize {
+        match first_packet(&self.bytes, config, self.origin.listener) {
+            Ok(Some((connect, _))) => connect.maximum_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
+            _ => usize::MAX,
+        }
+    }
 }
 
 /// How far a connection has come on its way in.
@@ -221,5 +229,61 @@ mod tests {
     #[test]
     fn what_is_no_connect_is_refused_without_an_answer() {
         assert_eq!(verdict(b"GET / HTTP/1.1", false, 0), Verdict::Refuse(Vec::new(), Cause::FirstPacket));
+    }
+
+    const METHOD: &str = "SCRAM-SHA-256";
+
+    fn auth(reason: ReasonCode, method: &str) -> Vec<u8> {
+        let mut packet = Vec::new();
+        let auth =
+            Auth { reason, authentication_method: Some(method), authentication_data: Some(b"x"), ..Auth::default() };
+        encode(&Packet::Auth(auth), ProtocolVersion::V5, &mut packet);
+        packet
+    }
+
+    fn answer_to(bytes: &[u8]) -> Answer {
+        answer(bytes, 1024, METHOD)
+    }
+
+    #[test]
+    fn mqtt_4_12_0_3_an_answer_has_the_reason_code_of_the_question() {
+        let good = auth(ReasonCode::ContinueAuthentication, METHOD);
+        assert_eq!(answer_to(&good), Answer::Auth(b"x".to_vec(), good.len()));
+        for length in 0..good.len() {
+            assert_eq!(answer_to(&good[..length]), Answer::More);
+        }
+        for reason in [ReasonCode::Success, ReasonCode::ReAuthenticate] {
+            assert_eq!(answer_to(&auth(reason, METHOD)), Answer::Wrong(ReasonCode::ProtocolError));
+        }
+    }
+
+    #[test]
+    fn mqtt_4_12_0_5_an_answer_has_the_method_of_connect() {
+        let other = auth(ReasonCode::ContinueAuthentication, "SCRAM-SHA-1");
+        assert_eq!(answer_to(&other), Answer::Wrong(ReasonCode::ProtocolError));
+    }
+
+    #[test]
+    fn mqtt_3_1_2_30_nothing_but_auth_and_disconnect_may_come_before_connack() {
+        assert_eq!(answer_to(b"\xe0\x00"), Answer::Disconnect);
+        assert_eq!(answer_to(b"\xc0\x00"), Answer::Wrong(ReasonCode::ProtocolError));
+        assert_eq!(answer_to(&connect("lamp")), Answer::Wrong(ReasonCode::ProtocolError));
+        assert_eq!(answer_to(b"\xf1\x00"), Answer::Wrong(ReasonCode::MalformedPacket));
+        assert_eq!(answer(&[0xF0, 0xFF, 0x7F], 1024, METHOD), Answer::Wrong(ReasonCode::PacketTooLarge));
+    }
+
+    #[test]
+    fn v3_1_1_mqtt_3_2_2_6_what_3_x_has_no_code_for_is_not_said() {
+        assert_eq!(connack(ProtocolVersion::V3_1_1, ReasonCode::BadUserNameOrPassword), [0x20, 2, 0, 4]);
+        assert_eq!(connack(ProtocolVersion::V3_1_1, ReasonCode::NotAuthorized), [0x20, 2, 0, 5]);
+        assert!(connack(ProtocolVersion::V3_1_1, ReasonCode::ProtocolError).is_empty());
+        assert_eq!(connack(ProtocolVersion::V5, ReasonCode::NotAuthorized), [0x20, 3, 0, 0x87, 0]);
+    }
+
+    #[test]
+    fn mqtt_4_12_0_2_a_question_names_the_method() {
+        let mut question = Vec::new();
+        challenge(METHOD, b"x", &mut question);
+        assert_eq!(question, auth(ReasonCode::ContinueAuthentication, METHOD));
     }
 }

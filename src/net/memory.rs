@@ -4,6 +4,7 @@
 //! the kernel says this process holds, with all that the allocator keeps for later: that, and not what we believe to need, is what the
 //! machine runs out of.
 
+use std::cmp;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -24,6 +25,8 @@ const THRESHOLDS: [(Pressure, u64); 3] =
 const SLACK: u64 = 20;
 /// It does not end sooner than that, either: under a flood it would come and go with each look.
 const HOLD: Duration = Duration::from_millis(500);
+/// The last one lasts longer, so that clients which are to come back later do, and the log has a few lines about a long flood.
+const HOLD_LAST: Duration = Duration::from_secs(5);
 /// No broker grows faster, in bytes a second: memory bandwidth is not much more. The room that is left says when to look again.
 const GROWTH_MAX: u64 = 2 << 30;
 /// How often it is looked at least, and at most.
@@ -51,24 +54,30 @@ impl Gauge {
         Self { limit, pressure: Pressure::None, held_at: Duration::ZERO, used: 0 }
     }
 
-    /// Notes what is used at `now`, a time since the first look; the pressure, if it has changed.
+    /// Notes what is used at `now`, a time since the first look; the pressure, if it has changed. It rises at once, and falls step by step.
     fn observe(&mut self, now: Duration, used: u64) -> Option<Pressure> {
         // If it goes on like that, so much will be used when we look again: a flood is not stopped at the moment when we see it.
         let growth = if self.used == 0 { 0 } else { used.saturating_sub(self.used) };
         self.used = used;
-        let pressure = self.pressure_at(used + growth);
-        if pressure >= self.pressure {
+        let indicated = self.indicated_by(used + growth);
+        if indicated >= self.pressure {
             self.held_at = now;
         }
-        let changes = pressure > self.pressure || now.saturating_sub(self.held_at) >= HOLD;
-        if !changes || pressure == self.pressure {
-            return None;
-        }
-        (self.pressure, self.held_at) = (pressure, now);
-        Some(pressure)
+        let (easier, hold) = match self.pressure {
+            Pressure::PausePublishers => (Pressure::ShedQos0, HOLD),
+            Pressure::ShedQos0 => (Pressure::RefuseConnections, HOLD),
+            Pressure::RefuseConnections | Pressure::None => (Pressure::None, HOLD_LAST),
+        };
+        let next = match indicated.cmp(&self.pressure) {
+            cmp::Ordering::Greater => indicated,
+            cmp::Ordering::Less if now.saturating_sub(self.held_at) >= hold => easier,
+            cmp::Ordering::Less | cmp::Ordering::Equal => return None,
+        };
+        (self.pressure, self.held_at) = (next, now);
+        Some(next)
     }
 
-    fn pressure_at(&self, used: u64) -> Pressure {
+    fn indicated_by(&self, used: u64) -> Pressure {
         let is_under = |&&(pressure, begin): &&(Pressure, u64)| {
             let slack = if pressure <= self.pressure { SLACK } else { 0 };
             used >= part(self.limit, begin - slack)
@@ -230,13 +239,14 @@ mod tests {
             (1200, Some(Pressure::PausePublishers)),
             (960, None),
             (959, Some(Pressure::ShedQos0)),
+            (0, Some(Pressure::RefuseConnections)),
             (0, Some(Pressure::None)),
         ]
         .into_iter()
         .enumerate()
         {
             gauge.used = used; // It has stood there for a while.
-            assert_eq!(gauge.observe(secs(second), used), expected, "{used}");
+            assert_eq!(gauge.observe(secs(10 * second), used), expected, "{used}");
         }
     }
 
@@ -255,9 +265,11 @@ mod tests {
         assert_eq!(gauge.observe(millis(10), 890), Some(Pressure::PausePublishers));
         assert_eq!(gauge.observe(millis(20), 890), None, "it may go on");
         assert_eq!(gauge.observe(millis(509), 890), None);
-        assert_eq!(gauge.observe(millis(510), 890), Some(Pressure::RefuseConnections));
-        assert_eq!(gauge.observe(millis(1009), 100), None);
-        assert_eq!(gauge.observe(millis(1010), 100), Some(Pressure::None));
+        assert_eq!(gauge.observe(millis(510), 890), Some(Pressure::ShedQos0));
+        assert_eq!(gauge.observe(millis(600), 890), None, "that is not over at once, either");
+        assert_eq!(gauge.observe(millis(1010), 100), Some(Pressure::RefuseConnections));
+        assert_eq!(gauge.observe(millis(6009), 100), None);
+        assert_eq!(gauge.observe(millis(6010), 100), Some(Pressure::None));
     }
 
     fn secs(seconds: usize) -> Duration {

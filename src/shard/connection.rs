@@ -168,6 +168,14 @@ impl Output {
         Some(std::mem::replace(&mut self.bytes, withheld))
     }
 
+    /// Drops what has not left yet, unless that is all there ever was: CONNACK leaves in any case.
+    pub(super) fn drop_unsent(&mut self) {
+        if self.taken > 0 {
+            self.bytes.clear();
+            self.gates.clear();
+        }
+    }
+
     /// Drops what is withheld: its promise will not be kept.
     fn drop_withheld(&mut self) {
         let length = self.sendable();
@@ -239,6 +247,10 @@ pub(super) struct Connection {
     pub(super) resumed: Moment,
     /// How fast it may publish, where that is bounded.
     pub(super) rate: Option<Box<PublishRate>>,
+    /// It waits for memory; the timer looks whether it must be let through.
+    pub(super) waits_for_memory: Option<TimerId>,
+    /// One PUBLISH of it may pass although memory is short.
+    pub(super) is_let_through: bool,
     /// It is to be disconnected, since it does not read what it is sent.
     pub(super) is_too_slow: bool,
     /// It ends: what it has sent is applied without another pause.
@@ -289,6 +301,8 @@ impl Connection {
             aliases_out: opening.aliases_out,
             pauses: Pauses::default(),
             resumed: Moment::ZERO,
+            waits_for_memory: None,
+            is_let_through: false,
             is_too_slow: false,
             is_finishing: false,
             is_closing: false,

@@ -52,7 +52,7 @@ use connection::{Connections, Pause, Pauses};
 use deliver::Templates;
 use peer::{Peers, SessionKey, Wait};
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
 
 /// Numbers the shards of a broker, from 0.
@@ -134,6 +134,7 @@ enum Timer {
     KeepAlive(ConnectionId),
     CredentialsEnd(ConnectionId),
     MayPublish(ConnectionId),
+    LetThrough(ConnectionId),
     WillDelay(SessionKey),
     SessionExpiry(SessionKey),
     RetainedExpiry(Weak<Message>),
@@ -208,7 +209,7 @@ pub struct Shard {
     /// Connections that have read what they were sent, and are to be read again.
     relieved: Vec<ConnectionId>,
     /// Connections that publish, and are not read since memory is short.
-    waiting_publishers: Vec<ConnectionId>,
+    waiting_publishers: BTreeSet<ConnectionId>,
     /// Connections that are to be disconnected, since they do not read what they are sent.
     slow_readers: Vec<ConnectionId>,
     stop: close::Stop,
@@ -257,7 +258,7 @@ impl Shard {
             peers: Peers::new(id, shards, backlog_max),
             paused: Vec::new(),
             relieved: Vec::new(),
-            waiting_publishers: Vec::new(),
+            waiting_publishers: BTreeSet::new(),
             slow_readers: Vec::new(),
             stop: close::Stop::default(),
             publications: 0,
@@ -317,7 +318,7 @@ impl Shard {
         while let Some(first) = bytes.get(read) {
             let rest = &bytes[read..];
             let is_publish = first >> 4 == PacketKind::Publish as u8;
-            if is_publish && self.pressure == Pressure::PausePublishers && self.pause_publisher(id) {
+            if is_publish && self.pressure == Pressure::PausePublishers && self.pause_publisher(now, id) {
                 break;
             }
             let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.pauses.any()) else {
@@ -408,6 +409,7 @@ impl Shard {
     /// Stops reading from a connection, after a packet of `bytes`, that does not read its own answers or publishes too fast.
     fn look_after(&mut self, now: Moment, id: ConnectionId, bytes: usize, is_publish: bool) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_let_through &= !is_publish;
         if connection.output.pending() > connection.bounds.output_bytes_max {
             self.choke(id);
         } else if is_publish
@@ -526,6 +528,7 @@ impl Shard {
         match timer {
             Timer::KeepAlive(connection) => self.on_keep_alive(now, connection),
             Timer::MayPublish(connection) => self.resume(now, connection, Pause::Rate),
+            Timer::LetThrough(connection) => self.let_through(now, connection),
             Timer::CredentialsEnd(connection) => self.on_credentials_end(now, connection),
             Timer::WillDelay(key) => {
                 if let Some(session) = self.sessions.resolve(key) {

@@ -4,10 +4,14 @@
 //! is what costs least: first newcomers, then what nobody was promised, then time. A message of QoS 1 or 2 is never given up.
 
 use super::connection::Pause;
-use super::{Fault, Shard};
+use super::{Fault, Shard, Timer};
 use crate::codec::ReasonCode;
 use crate::session::ConnectionId;
 use crate::timer::Moment;
+use std::time::Duration;
+
+/// How often a client that waits for memory is looked at.
+const LET_THROUGH: Duration = Duration::from_secs(1);
 
 /// How short memory is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,7 +23,8 @@ pub enum Pressure {
     RefuseConnections,
     /// QoS 0 messages are dropped, wills excepted.
     ShedQos0,
-    /// Who publishes is not read, and wills that are due wait. The Keep Alive of whoever is not read is not held against it.
+    /// Who publishes is not read, and wills that are due wait. The Keep Alive of whoever is not read is not held against it. Of a client that
+    /// owes acknowledgements one PUBLISH passes in a second, since they may stand behind it.
     PausePublishers,
 }
 
@@ -29,6 +34,11 @@ impl Shard {
         self.pressure = pressure;
         if pressure < Pressure::PausePublishers {
             for id in std::mem::take(&mut self.waiting_publishers) {
+                let Some(connection) = self.connections.get_mut(id) else { continue };
+                connection.is_let_through = false;
+                if let Some(timer) = connection.waits_for_memory.take() {
+                    self.wheel.cancel(timer);
+                }
                 self.resume(now, id, Pause::Memory);
             }
         }
@@ -40,13 +50,37 @@ impl Shard {
     }
 
     /// Stops reading from a connection that has a PUBLISH for us; whether it can be stopped.
-    pub(super) fn pause_publisher(&mut self, id: ConnectionId) -> bool {
-        let is_paused = self.connections.pause(id, Pause::Memory);
-        if is_paused {
-            self.stats.pauses_memory += 1;
-            self.waiting_publishers.push(id);
+    pub(super) fn pause_publisher(&mut self, now: Moment, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        if connection.is_let_through || !self.connections.pause(id, Pause::Memory) {
+            return false;
         }
-        is_paused
+        self.stats.pauses_memory += 1;
+        self.waiting_publishers.insert(id);
+        self.look_at_publisher_again(now, id);
+        true
+    }
+
+    fn look_at_publisher_again(&mut self, now: Moment, id: ConnectionId) {
+        let timer = self.wheel.arm(now + LET_THROUGH, Timer::LetThrough(id));
+        self.connections.get_mut(id).expect("it is paused").waits_for_memory = Some(timer);
+    }
+
+    /// Lets one PUBLISH pass of a client that has not acknowledged what it was sent: the acknowledgements may stand behind it, and memory
+    /// is given back only when they are read. Where all clients both publish and subscribe, nothing would ever go on otherwise.
+    pub(super) fn let_through(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.waits_for_memory = None;
+        if !connection.pauses.has(Pause::Memory) {
+            return;
+        }
+        let owes = self.sessions.get(connection.session).is_some_and(|owner| owner.outgoing.in_flight_len() > 0);
+        if owes {
+            connection.is_let_through = true;
+            self.resume(now, id, Pause::Memory);
+        } else {
+            self.look_at_publisher_again(now, id);
+        }
     }
 
     /// Whether wills that are due stay so for want of memory: the armed wills bound how many these are, and what would become of them does
@@ -86,6 +120,8 @@ impl Shard {
                 self.stats.slow_readers_disconnected += 1;
                 let fault = Fault::new(ReasonCode::QuotaExceeded, "the client does not read what it is sent");
                 self.tell_of(id, &fault);
+                // It would not read that either, and is sent again what it has not acknowledged.
+                self.connections.with_output(id, |connection| connection.output.drop_unsent());
                 self.disconnect_for(now, id, &fault);
                 self.journal.end_step();
             }

@@ -40,6 +40,7 @@ fn a_client_that_sends_all_it_has_and_ends_is_heard() {
             bytes.extend(Publish::new("last/words", &text).encode(5));
             bytes.extend(wire::disconnect());
             client.send(&bytes);
+            client.stream.end_layer();
             client.finish_sending();
             assert_eq!(watcher.message().text(), text);
         }

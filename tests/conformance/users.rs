@@ -123,3 +123,36 @@ fn a_user_whose_client_vanished_gets_its_place_back() {
         }
     }
 }
+
+/// The beginning of a connection that a proxy passes on.
+fn header_for(client: Ipv4Addr) -> Vec<u8> {
+    format!("PROXY TCP4 {client} 198.51.100.1 40000 1883\r\n").into_bytes()
+}
+
+#[test]
+fn behind_a_proxy_the_address_of_the_client_counts_and_not_that_of_the_proxy() {
+    let limits = "[limits]\nconnections_per_source_max = 2\n[security]\nfailures_max = 2\nfailure_delay = \"10ms\"\n";
+    let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n";
+    let mut broker = broker(&format!("{limits}{listener}"));
+    let [first, second, third] = [1, 2, 3].map(|number| Ipv4Addr::new(192, 0, 2, number));
+    let try_for = |client: Ipv4Addr, connect: &Connect| {
+        let mut proxy = Client::open_from(HERE, broker.address, 5);
+        proxy.send_anyway(&header_for(client));
+        let reason = proxy.try_connect(connect);
+        (proxy, reason)
+    };
+    let good = || connect_as("alice", PASSWORD);
+    let mut inside = [(); 2].map(|()| try_for(first, &good()));
+    assert_eq!(inside.each_ref().map(|(_, reason)| *reason), [Some(0); 2]);
+    assert_eq!(try_for(first, &good()).1, None, "it has its two connections");
+    let (_second, reason) = try_for(second, &good());
+    assert_eq!(reason, Some(0));
+    for _ in 0..2 {
+        assert_eq!(try_for(third, &connect_as("alice", b"guess")).1, Some(BAD_USER_NAME_OR_PASSWORD));
+    }
+    assert_eq!(try_for(third, &good()).1, None, "it is banned");
+    inside.iter_mut().for_each(|(client, _)| client.ping());
+    assert!(broker.total("turned_away_source_connections") >= 1);
+    assert_eq!((broker.total("bans"), broker.total("turned_away_banned")), (1, 1));
+    assert!(broker.log().contains("source=192.0.2.3"), "{}", broker.log());
+}

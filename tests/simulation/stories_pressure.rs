@@ -3,7 +3,7 @@
 use crate::client::{ClientHandle, Will};
 use crate::simulation::Simulation;
 use std::time::Duration;
-use willowmq::codec::{Packet, ProtocolVersion, QoS, ReasonCode};
+use willowmq::codec::{Ack, Packet, PacketId, ProtocolVersion, QoS, ReasonCode};
 use willowmq::config::{ClientLimits, Config, Identities, OnShutdown};
 use willowmq::shard::{Closed, Pressure};
 
@@ -80,6 +80,47 @@ fn who_publishes_waits_and_all_of_it_comes_when_there_is_memory_again() {
 }
 
 #[test]
+fn acknowledgements_that_stand_behind_a_publish_are_read_in_the_end() {
+    let mut sim = Simulation::new(SEED, 2);
+    let a = sim.subscriber("a", "t");
+    let silent = sim.connect("silent").accepted();
+    let watcher = sim.subscriber("w", "other");
+    let publisher = sim.connect("p").accepted();
+    sim.clients[a.0].withholds_acks = true;
+    sim.publish(publisher, "t", "1", QoS::AtLeastOnce, false);
+    sim.set_pressure(Pressure::PausePublishers);
+    for client in [a, silent] {
+        sim.publish_only(client, "other", "x", QoS::AtLeastOnce, false, None);
+        sim.send_bytes(client, &[0x32, 11, 0, 5, b'o', b't', b'h']);
+    }
+    let in_flight = |sim: &Simulation| {
+        let home = sim.clients[a.0].home.index();
+        sim.shards[home].session("a").expect("it is connected").outgoing.in_flight_len()
+    };
+    sim.advance(Duration::from_millis(900));
+    assert!(sim.payloads(watcher).is_empty());
+    sim.advance(Duration::from_millis(200));
+    assert_eq!(sim.payloads(watcher), ["x"], "of the one that owes an acknowledgement");
+    // One that is not whole when its time comes passes once it is.
+    sim.advance(Duration::from_secs(3));
+    for client in [a, silent] {
+        sim.send_bytes(client, &[b'e', b'r', 0, 77, 0, b'y']);
+    }
+    sim.settle();
+    assert_eq!(sim.payloads(watcher), ["y"]);
+    sim.publish_only(a, "other", "z", QoS::AtLeastOnce, false, None);
+    sim.send(a, &Packet::Puback(Ack::new(PacketId::new(1).unwrap(), ReasonCode::Success)));
+    assert_eq!(in_flight(&sim), 1);
+    sim.advance(Duration::from_secs(1));
+    assert_eq!(sim.payloads(watcher), ["z"]);
+    assert_eq!(in_flight(&sim), 0);
+    sim.advance(Duration::from_secs(10));
+    assert!(sim.payloads(watcher).is_empty());
+    sim.set_pressure(Pressure::None);
+    assert_eq!(sim.payloads(watcher), ["x", "y"]);
+}
+
+#[test]
 fn a_message_that_is_not_whole_yet_waits_as_well() {
     let mut sim = Simulation::new(SEED, 1);
     let watcher = sim.subscriber("w", "t");
@@ -150,9 +191,9 @@ fn will_that_waits_for_memory_is_published_by_a_server_that_stops() {
 fn nothing_that_is_promised_is_lost_over_any_course_of_pressure() {
     const PUBLISHERS: usize = 6;
     let (mut waited_for_memory, mut waited_for_rate) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..60_u64 {
         let mut limits = ClientLimits::default();
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             limits.publish_rate_max = Some(5);
             limits.output_bytes_max = Some(4096);
         }
@@ -185,7 +226,7 @@ fn nothing_that_is_promised_is_lost_over_any_course_of_pressure() {
                     sim.turn(shard);
                 }
                 _ => {
-                    let qos = if at % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+                    let qos = if at.is_multiple_of(2) { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
                     sim.publish_only(publishers[at], &format!("t/{at}"), &sent[at].to_string(), qos, false, None);
                     sent[at] += 1;
                 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use willowmq::codec::{ProtocolVersion, ReasonCode};
 use willowmq::config::{Config, OnShutdown, RestartGrace, WillAcl};
-use willowmq::security::{Granted, Identity};
+use willowmq::security::{Granted, Identity, Rights};
 use willowmq::shard::Arrival;
 use willowmq::topic::TopicFilter;
 
@@ -216,6 +216,38 @@ fn a_session_belongs_to_its_user_after_a_restart_too() {
         sim.arrival.identity = Identity::of_user("alice");
         keeper_returns(sim);
     });
+}
+
+/// The rights file was changed while the broker was down: what waits in memory and in the journal alone was let in under other rights.
+#[test]
+fn what_waits_over_a_restart_is_looked_at_with_the_rights_of_then() {
+    let rules = "[[rules]]\neffect = 'allow'\nactions = ['all']\ntopics = ['open/#']\n";
+    let rights = Arc::new(Rights::parse(rules, "rights.toml").expect("these rules are right"));
+    for memory in [0, 1_000_000] {
+        let mut config = Config::default();
+        config.sessions.queue_memory_bytes_max = memory;
+        story_with(&config, |sim| {
+            let keeper = keeper(sim, "#");
+            sim.disconnect(keeper, ReasonCode::Success);
+            let publisher = sim.connect("publisher").accepted();
+            for (topic, text) in [("open/a", "1"), ("secret/a", "2"), ("secret/b", "3"), ("open/b", "4")] {
+                assert_eq!(sim.publish(publisher, &message(topic, text).qos(2)), Some(ReasonCode::Success));
+            }
+            sim.crash_and_start(Crash::PowerCut, secs(1));
+            for shard in 0..sim.shards().len() {
+                sim.control(shard, |shard, _| shard.set_rights(Arc::clone(&rights)));
+            }
+            let keeper = keeper_returns(sim);
+            sim.settle();
+            assert_eq!(sim.used_texts(keeper), ["1", "4"]);
+            // What was dropped is over for good.
+            sim.disconnect(keeper, ReasonCode::Success);
+            sim.crash_and_start(Crash::PowerCut, secs(1));
+            let keeper = keeper_returns(sim);
+            sim.settle();
+            assert!(sim.used_texts(keeper).is_empty());
+        });
+    }
 }
 
 #[test]

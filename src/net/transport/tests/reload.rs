@@ -165,5 +165,5 @@ fn all_files_are_watched() {
     let files =
         ["server.pem", "server.key", "authorities.pem", "revoked.pem"].map(|name| PathBuf::from(folder.file(name)));
     assert_eq!(entrance(&listener).files(), files);
-    assert_eq!(entrance(&Listener::default()).files(), [PathBuf::new(); 0]);
+    assert!(entrance(&Listener::default()).files().is_empty());
 }
