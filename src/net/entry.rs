@@ -33,6 +33,10 @@ impl Worker {
         let entrance = &self.entrances[usize::from(origin.listener)];
         if !entrance.trusts(origin.peer.map(|peer| peer.ip())) {
             self.counters.layer_faults.proxy += 1;
+            if self.complaints.is_time(now) {
+                let (shard, failed) = (self.homes.here.index(), self.counters.layer_faults.total());
+                tracing::info!(shard, failed, peer = %Peer(origin.peer), "turned away: it is none of proxy_senders");
+            }
             return; // Dropped, and so closed.
         }
         let link = entrance.layers().map(|layers| Box::new(Link::new(layers)));
