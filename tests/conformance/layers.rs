@@ -153,7 +153,7 @@ fn faults_are_counted_by_layer() {
     let unknown = Kind::Tcp.listener("proxy_protocol = true\nproxy_senders = [\"192.0.2.0/24\"]\n");
     let known = Kind::Tcp.listener("proxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
     let mut broker = Broker::start(&format!("{unknown}{known}"));
-    for address in broker.addresses[..2].to_vec() {
+    for address in broker.addresses[..2].iter().copied() {
         assert_eq!(Client::open(address, 5).try_connect(&Connect::v5("c")), None);
     }
     assert_eq!(broker.total("proxy_faults"), 2);
