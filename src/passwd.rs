@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use willowmq::security::password::{Cost, Hash, PasswordFile, User, check_username, with_user, without_user};
+use willowmq::security::password::{Cost, Hash, PasswordFile, Scratch, User, check_username, with_user, without_user};
 use willowmq::security::scram::{ITERATIONS, Verifier};
 
 /// The password is wrong, or there is no such user.
@@ -88,7 +88,7 @@ pub(crate) fn run(action: &Action) -> Result<u8, String> {
         },
         Action::Verify { place, user } => {
             let users = parse(&read(&place.file)?, &place.file)?;
-            match users.verify(user, password("Password: ")?.as_bytes()) {
+            match users.verify(user, password("Password: ")?.as_bytes(), &mut Scratch::default()) {
                 Some(true) => Ok(YES),
                 Some(false) | None => Ok(NO),
             }
@@ -269,7 +269,8 @@ mod tests {
         assert_eq!(change(&path, |text| Some(with_user(text, "bert", &line()))), Ok(true));
         assert_eq!(mode(&path), 0o640);
         let users = parse(&read(&path).unwrap(), &path).unwrap();
-        assert_eq!((users.verify("anna", b"secret"), users.verify("bert", b"other")), (Some(true), Some(false)));
+        let verify = |name, password: &[u8]| users.verify(name, password, &mut Scratch::default());
+        assert_eq!((verify("anna", b"secret"), verify("bert", b"other")), (Some(true), Some(false)));
         assert!(users.scram("anna").is_some());
         fs::remove_dir_all(directory).unwrap();
     }

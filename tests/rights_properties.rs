@@ -107,7 +107,7 @@ impl RuleModel {
     /// The filters it is about for a client.
     fn filters(&self, user: Option<&str>, client: &str) -> Vec<TopicFilter> {
         let can_stand = |value: &str, at: usize| {
-            let names_the_server = at == 0 && value.starts_with('$');
+            let names_the_server = self.is_allow && at == 0 && value.starts_with('$');
             !(value.is_empty() || value.contains(['/', '+', '#']) || names_the_server)
         };
         let filled = |pattern: &String| {

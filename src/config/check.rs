@@ -294,8 +294,8 @@ fn check_who_may_connect(
         true => "address",
         false => "kind",
     };
-    let reason = "nobody could connect here: there is no authenticator, and clients without credentials are let in on \
-                  loopback addresses only, unless anonymous = true says otherwise";
+    let reason = "nobody could connect here: no authenticator can tell who its clients are, and without credentials they are let in \
+                  only on a loopback address while there are no authenticators, unless anonymous = true says otherwise";
     Err(item.refused(key, reason, "a listener with authenticators, or with anonymous = true"))
 }
 
@@ -348,9 +348,9 @@ mod tests {
     fn a_listener_that_nobody_could_connect_to_is_refused() {
         assert_eq!(
             message("[[listeners]]\n[[listeners]]\naddress = '0.0.0.0:1884'\n"),
-            "f:3: listeners.address = '0.0.0.0:1884': nobody could connect here: there is no authenticator, and clients \
-             without credentials are let in on loopback addresses only, unless anonymous = true says otherwise; \
-             allowed: a listener with authenticators, or with anonymous = true"
+            "f:3: listeners.address = '0.0.0.0:1884': nobody could connect here: no authenticator can tell who its clients are, \
+             and without credentials they are let in only on a loopback address while there are no authenticators, unless \
+             anonymous = true says otherwise; allowed: a listener with authenticators, or with anonymous = true"
         );
         assert_refused(&[
             ("[[listeners]]\nanonymous = false\n", "f:2: listeners.anonymous = false: nobody could connect"),
@@ -360,6 +360,11 @@ mod tests {
             (
                 "[[authenticators]]\nname = 'uid'\nkind = 'peer'\n[[listeners]]\naddress = '0.0.0.0:1'\n",
                 "f:5: listeners.address = '0.0.0.0:1': nobody could connect",
+            ),
+            // What cannot tell anything about a listener does not open it either.
+            (
+                "[[authenticators]]\nname = 'uid'\nkind = 'peer'\n[[listeners]]\n",
+                "f:4: listeners.address = \"127.0.0.1:1883\": nobody could connect",
             ),
         ]);
     }

@@ -37,6 +37,12 @@ impl Listener {
         }
     }
 
+    /// Whether its clients are to be asked who they are, even where nobody could tell: a listener is not open to everybody because of
+    /// an authenticator that does not fit it.
+    pub(super) fn wants_authentication(&self, all: &[Authenticator]) -> bool {
+        self.authenticators.as_ref().map_or(!all.is_empty(), |names| !names.is_empty())
+    }
+
     /// Whether its clients can have what this kind of authenticator looks at.
     pub(super) fn can_ask(&self, kind: AuthenticatorKind) -> bool {
         match kind {

@@ -273,7 +273,7 @@ impl Loader {
         let Config { listeners, authenticators, .. } = &mut self.config;
         for (index, listener) in listeners.iter_mut().enumerate() {
             if self.said.get(&format!("listeners.{index}.anonymous")).is_none() {
-                listener.anonymous = listener.is_on_loopback() && listener.authenticators_of(authenticators).is_empty();
+                listener.anonymous = listener.is_on_loopback() && !listener.wants_authentication(authenticators);
             }
         }
     }
@@ -567,6 +567,8 @@ mod tests {
     ];
 
     proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
         /// Whatever stands in a file, it is taken or refused with a line that exists.
         #[test]
         fn any_file_is_taken_or_refused(lines in proptest::collection::vec(0..LINES.len(), 0..8)) {

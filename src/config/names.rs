@@ -23,27 +23,28 @@ pub(super) enum Target {
 
 /// The names that there are. Within a list they stand without the number of the item: `listeners.address`.
 pub(super) struct Names {
-    /// Keys, sections and lists.
-    all: Vec<String>,
+    keys: Vec<String>,
+    /// Sections, lists among them.
+    sections: Vec<String>,
     lists: Vec<String>,
 }
 
 impl Names {
     pub(super) fn new() -> Self {
-        let (mut all, mut lists) = (Vec::new(), Vec::new());
+        let (mut keys, mut sections, mut lists) = (Vec::new(), Vec::new(), Vec::new());
         for group in Config::default().groups() {
             if group.place.is_item() {
                 lists.push(group.place.path.clone());
             }
-            all.extend(group.keys.iter().map(|key| group.place.key(key.name)));
-            all.extend(Some(group.place.path).filter(|path| !path.is_empty()));
+            keys.extend(group.keys.iter().map(|key| group.place.key(key.name)));
+            sections.extend(Some(group.place.path).filter(|path| !path.is_empty()));
         }
-        Self { all, lists }
+        Self { keys, sections, lists }
     }
 
     /// Whether the name is that of a section or list, not of a key.
     pub(super) fn is_section(&self, path: &str) -> bool {
-        self.all.iter().any(|name| name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+        self.sections.iter().any(|section| section == path)
     }
 
     pub(super) fn is_list(&self, path: &str) -> bool {
@@ -78,26 +79,27 @@ impl Names {
         if let Some(list) = self.lists.iter().find(|list| variable(list) == name) {
             return Some(Target::List(list.clone()));
         }
-        if let Some(path) = self.keys().find(|path| variable(path) == name && self.list_of(path).is_none()) {
-            return Some(Target::Key(path.to_owned()));
+        if let Some(path) = self.keys.iter().find(|path| variable(path) == name && self.list_of(path).is_none()) {
+            return Some(Target::Key(path.clone()));
         }
         self.lists.iter().find_map(|list| {
             let (index, key) = name.strip_prefix(&variable(list))?.strip_prefix('_')?.split_once('_')?;
-            let of_list = |path: &str| Some(path.strip_prefix(list)?.strip_prefix('.')?.to_owned());
-            let key = self.keys().filter_map(of_list).find(|path| path.replace('.', "_").to_uppercase() == key)?;
+            let of_list = |path: &String| Some(path.strip_prefix(list)?.strip_prefix('.')?.to_owned());
+            let key = self.keys.iter().filter_map(of_list).find(|path| path.replace('.', "_").to_uppercase() == key)?;
             Some(Target::Item(list.clone(), index.parse().ok()?, key))
         })
     }
 
     /// The nearest name to one that is not known.
     pub(super) fn nearest_path(&self, path: &str) -> Option<String> {
-        let others = self.all.iter().map(String::as_str).filter(|&name| name != path);
+        let all = self.keys.iter().chain(&self.sections).map(String::as_str);
+        let others = all.filter(|&name| name != path);
         nearest(path, others).map(str::to_owned)
     }
 
     /// The nearest variable to one that is not known. Those of lists are spelled with the number that is asked for.
     pub(super) fn nearest_variable(&self, name: &str) -> Option<String> {
-        let variables: Vec<_> = self.keys().map(|path| self.variable_like(path, name)).collect();
+        let variables: Vec<_> = self.keys.iter().map(|path| self.variable_like(path, name)).collect();
         nearest(name, variables.iter().map(String::as_str)).map(str::to_owned)
     }
 
@@ -110,11 +112,6 @@ impl Names {
     fn list_of(&self, path: &str) -> Option<&str> {
         let is_within = |list: &&String| path.strip_prefix(list.as_str()).is_some_and(|rest| rest.starts_with('.'));
         self.lists.iter().find(is_within).map(String::as_str)
-    }
-
-    /// The names of keys.
-    fn keys(&self) -> impl Iterator<Item = &str> {
-        self.all.iter().map(String::as_str).filter(|path| !self.is_section(path))
     }
 }
 

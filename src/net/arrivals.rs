@@ -7,10 +7,11 @@ use rustix::io::Errno;
 use super::admission::Admission;
 use super::connection::{Accepting, Deadline, Receiving, Sending, Stage};
 use super::journal::Journal;
+use super::life::Life;
 use super::listener::{ACCEPT_REST, AcceptFailure};
 use super::ring::{Chunk, Completion, Ended};
 use super::transport::{Broken, CloseCode};
-use super::worker::{Life, Worker};
+use super::worker::Worker;
 use crate::shard::{ConnectionId, Origin};
 use crate::timer::Moment;
 

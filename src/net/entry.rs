@@ -9,15 +9,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::admission::Ticket;
-use super::authentication::{Asker, Credentials, Grant, PeerProcess, Refused, Step};
 use super::connection::{Deadline, Stage};
 use super::errand::{Errand, Returned};
-use super::handshake::{Answer, Cause, Handover, Handshake, Progress, Verdict, answer, challenge, connack, judge};
+use super::handshake::{Cause, Handover, Handshake, Progress, Verdict, connack, judge};
 use super::link::{Link, Passage};
 use super::transport::{Broken, Layers};
 use super::worker::Worker;
-use crate::codec::{ProtocolVersion, ReasonCode};
-use crate::config::{Config, Listener, ListenerKind};
+use crate::codec::ReasonCode;
 use crate::shard::handshake::first_packet;
 use crate::shard::{Arrival, ConnectionId, Origin, ShardId};
 use crate::timer::Moment;
@@ -249,137 +247,6 @@ impl Worker {
         }
     }
 
-    /// Asks the authenticators who the client is.
-    fn ask(&mut self, now: Moment, slot: u32) {
-        let connection = self.connections.at(slot);
-        let Stage::Handshake(handshake) = &mut connection.stage else { return };
-        handshake.progress = Progress::Asked;
-        self.io.restart(&mut handshake.deadline, now + self.config.limits.connect_timeout, connection.id);
-        let origin = handshake.origin;
-        let process = process_of(&self.config, origin.listener, &connection.socket);
-        let certificate = connection.link.as_ref().and_then(|link| link.layers()?.certificate());
-        let Ok(Some((connect, _))) = first_packet(&handshake.bytes, &self.config, handshake.origin.listener) else {
-            return;
-        };
-        if self.gate.is_banned(&connection.ticket, now) {
-            // It came in before that.
-            handshake.unsent.extend(connack(connect.version, ReasonCode::Banned));
-            self.counters.authentications_refused += 1;
-            return self.turn_away(now, slot);
-        }
-        let credentials = Credentials {
-            listener: origin.listener,
-            source: origin.peer,
-            version: connect.version,
-            client_id: connect.client_id.into(),
-            username: connect.username.map(Into::into),
-            password: connect.password.map(Into::into),
-            certificate,
-            process,
-            enhanced: connect
-                .authentication_method
-                .map(|method| (method.into(), connect.authentication_data.unwrap_or_default().to_vec())),
-            previous: None,
-        };
-        let asker = Asker { shard: self.homes.here.index(), connection: connection.id };
-        let step = self.authentication.begin(asker, credentials);
-        self.on_step(now, asker.connection, step);
-    }
-
-    /// It is known what comes next for a client that authenticates before it is let in.
-    pub(super) fn on_step(&mut self, now: Moment, id: ConnectionId, step: Step) {
-        let Some(connection) = self.connections.get(id) else { return };
-        let Stage::Handshake(handshake) = &mut connection.stage else { return };
-        match step {
-            Step::Waiting => {} // An errand will follow.
-            Step::Granted(grant) => self.on_granted(now, id.index, *grant),
-            Step::Continue { data, exchange } => {
-                let mut question = Vec::new();
-                challenge(exchange.method(), &data, &mut question);
-                if question.len() > handshake.takes_at_most(&self.config) {
-                    return self.turn_away(now, id.index); // [MQTT-3.1.2-24]
-                }
-                handshake.unsent.append(&mut question);
-                handshake.progress = Progress::Challenged(exchange);
-                connection.send_other(now, &mut self.io);
-                self.on_answer(now, id.index); // A client may know the question beforehand.
-            }
-            Step::Refused(refused) => self.on_refused(now, id.index, refused),
-        }
-    }
-
-    fn on_granted(&mut self, now: Moment, slot: u32, grant: Grant) {
-        let connection = self.connections.at(slot);
-        let Stage::Handshake(handshake) = &connection.stage else { return };
-        let Verdict::Client(home) =
-            judge(&handshake.bytes, handshake.origin.listener, false, &self.homes, &self.config)
-        else {
-            return;
-        };
-        let Grant { identity, valid_until, enhanced } = grant;
-        let arrival = Arrival { origin: handshake.origin, identity, valid_until, enhanced };
-        self.let_in(now, slot, home, arrival);
-    }
-
-    /// The client is not who it says. It hears so later, that guessing takes time; meanwhile it is not read.
-    fn on_refused(&mut self, now: Moment, slot: u32, refused: Refused) {
-        let connection = self.connections.at(slot);
-        let Stage::Handshake(handshake) = &mut connection.stage else { return };
-        let version = match first_packet(&handshake.bytes, &self.config, handshake.origin.listener) {
-            Ok(Some((connect, _))) => connect.version,
-            _ => ProtocolVersion::V5,
-        };
-        handshake.unsent.extend(connack(version, refused.reason));
-        handshake.bytes = Vec::new();
-        handshake.progress = Progress::Refused;
-        let peer = handshake.origin.peer;
-        let delay = match refused.is_failure {
-            true => self.gate.note_failure(&connection.ticket, now),
-            false => std::time::Duration::ZERO,
-        };
-        self.counters.authentications_refused += 1;
-        if delay.is_zero() {
-            self.turn_away(now, slot);
-        } else {
-            self.io.restart(&mut handshake.deadline, now + delay, connection.id);
-            connection.pause(&mut self.io.ring);
-        }
-        if self.complaints.is_time(now) {
-            let (shard, refused_total) = (self.homes.here.index(), self.counters.authentications_refused);
-            let (reason, why) = (refused.reason, refused.why);
-            tracing::warn!(shard, refused_total, peer = %Peer(peer), "a client was refused: {reason}, {why}");
-        }
-    }
-
-    /// Looks whether the client has answered what it was asked.
-    fn on_answer(&mut self, now: Moment, slot: u32) {
-        let connection = self.connections.at(slot);
-        let Stage::Handshake(handshake) = &mut connection.stage else { return };
-        let Progress::Challenged(exchange) = &handshake.progress else { return };
-        let Ok(Some((_, length))) = first_packet(&handshake.bytes, &self.config, handshake.origin.listener) else {
-            return;
-        };
-        match answer(&handshake.bytes[length..], self.config.limits.packet_bytes_max, exchange.method()) {
-            Answer::More => {}
-            Answer::Auth(data, of_packet) => {
-                handshake.bytes.drain(length..length + of_packet);
-                let Progress::Challenged(exchange) = std::mem::replace(&mut handshake.progress, Progress::Asked) else {
-                    return;
-                };
-                let asker = Asker { shard: self.homes.here.index(), connection: connection.id };
-                let step = self.authentication.go_on(asker, exchange, &data);
-                self.on_step(now, asker.connection, step);
-                self.resume_entry(asker.connection);
-            }
-            Answer::Disconnect => self.end(slot),
-            Answer::Wrong(reason) => {
-                self.counters.bad_first_packets += 1;
-                handshake.unsent.extend(connack(ProtocolVersion::V5, reason));
-                self.turn_away(now, slot);
-            }
-        }
-    }
-
     /// Ends a connection that is not let in, once it is sent what is left to say.
     pub(super) fn turn_away(&mut self, now: Moment, slot: u32) {
         let connection = self.connections.at(slot);
@@ -400,7 +267,7 @@ impl Worker {
     }
 
     /// A client is let in: here, or where it is at home.
-    fn let_in(&mut self, now: Moment, slot: u32, home: ShardId, arrival: Arrival) {
+    pub(super) fn let_in(&mut self, now: Moment, slot: u32, home: ShardId, arrival: Arrival) {
         let connection = self.connections.at(slot);
         let Stage::Handshake(handshake) = &mut connection.stage else { return };
         if let Some(deadline) = handshake.deadline.take() {
@@ -494,24 +361,8 @@ impl Worker {
     }
 }
 
-/// Whether somebody is asked who the clients of a listener are. It is the same for each of them, so it is found out once.
-pub(super) fn asks(config: &Config) -> Vec<bool> {
-    let is_asked =
-        |listener: &Listener| !listener.anonymous || !listener.authenticators_of(&config.authenticators).is_empty();
-    config.listeners.iter().map(is_asked).collect()
-}
-
-/// The process at the other end of a Unix socket.
-pub(super) fn process_of(config: &Config, listener: u16, socket: &OwnedFd) -> Option<PeerProcess> {
-    if config.listeners[usize::from(listener)].kind != ListenerKind::Unix {
-        return None;
-    }
-    let process = rustix::net::sockopt::socket_peercred(socket).ok()?;
-    Some(PeerProcess { uid: process.uid.as_raw(), gid: process.gid.as_raw(), pid: process.pid.as_raw_nonzero().get() })
-}
-
 /// An address for the log.
-struct Peer(Option<SocketAddr>);
+pub(super) struct Peer(pub(super) Option<SocketAddr>);
 
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,6 +7,7 @@
 
 mod admission;
 mod arrivals;
+mod asking;
 mod authentication;
 mod bind;
 mod bucket;
@@ -21,13 +22,13 @@ mod errand;
 mod executor;
 mod handshake;
 mod journal;
+mod life;
 mod link;
 mod listener;
 pub mod logging;
 mod memory;
 mod mesh;
 mod offload;
-mod re_authentication;
 mod reload;
 mod ring;
 mod safeguards;

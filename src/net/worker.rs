@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use super::admission::Gate;
+use super::asking::asks;
 use super::authentication::{Authentication, Exchange};
 use super::clock::Clock;
-use super::connection::{Accepting, Connections, Deadline, Io, Stage};
+use super::connection::{Accepting, Connections, Io, Stage};
 use super::counters::Counters;
-use super::entry::asks;
 use super::errand::Errand;
 use super::handshake::{Handover, Homes};
 use super::journal::{Beginning, Journal};
+use super::life::Life;
 use super::link::Scratch;
 use super::listener::Listener;
 use super::logging::Seldom;
@@ -67,29 +68,6 @@ pub(crate) enum Rest {
     Finished,
 }
 
-/// How far a clean stop has come.
-///
-/// ```text
-/// Starting ──all shards know all──▶ Running ──asked──▶ Stopping ──nothing left here──▶ Waiting ──nothing left anywhere──┐
-///     └───────────────asked────────────────────────────────▲                                                          ▼
-///                                                          └──shutdown_timeout──▶ Finished ◀──all is on disk── Settling
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
-    /// The listeners are closed: what the journal told is made known to all shards.
-    Starting,
-    Running,
-    Stopping,
-    /// So many rounds are over here; what peers had sent before they were done with a round is there in the next.
-    Waiting(usize),
-    /// The journal has its last word, which is to reach the disk.
-    Settling,
-    Finished,
-}
-
-/// Rounds of a clean stop: a message may make its receiver send another one.
-const STOP_ROUNDS: usize = 3;
-
 /// A shard with everything around it.
 pub(crate) struct Worker {
     pub(super) shard: Shard,
@@ -108,9 +86,9 @@ pub(crate) struct Worker {
     /// `None`: durability is "memory".
     pub(super) journal: Option<Journal>,
     /// Tells that all shards may open, as far as this one is concerned.
-    ready: Option<Sender<Result<(), StartError>>>,
+    pub(super) ready: Option<Sender<Result<(), StartError>>>,
     /// What this shard has taken over from other journals is not in its own yet.
-    is_moving: bool,
+    pub(super) is_moving: bool,
     /// The want of descriptors is logged now and then.
     pub(super) exhausted: Seldom,
     /// So is what strangers do.
@@ -124,10 +102,10 @@ pub(crate) struct Worker {
     pub(super) handshakes: Arc<Offload>,
     /// Where clients stand that re-authenticate on an open connection.
     pub(super) exchanges: HashMap<ConnectionId, Box<Exchange>>,
-    port: Port,
+    pub(super) port: Port,
     clock: Clock,
     /// Connections that wait for room in the lane to their home.
-    departures: Vec<VecDeque<Box<Handover>>>,
+    pub(super) departures: Vec<VecDeque<Box<Handover>>>,
     /// Completions that were looked at out of turn, and put aside.
     aside: VecDeque<Completion>,
     /// Connections that have ended, and wait for their turn.
@@ -315,7 +293,7 @@ impl Worker {
         !self.departures[peer].is_empty() || self.shard.has_messages(ShardId::new(peer))
     }
 
-    fn peers_with_messages(&self) -> bool {
+    pub(super) fn peers_with_messages(&self) -> bool {
         self.port.peers().any(|peer| self.shard.has_messages(ShardId::new(peer)))
     }
 
@@ -421,7 +399,7 @@ impl Worker {
     }
 
     /// Carries out what the shard has left in its buffers. The order is a rule: records, messages, closes, reading, outputs.
-    fn carry_out(&mut self, now: Moment) {
+    pub(super) fn carry_out(&mut self, now: Moment) {
         while let Some((id, request)) = self.shard.next_authentication() {
             self.re_authenticate(now, id, request);
         }
@@ -516,80 +494,6 @@ impl Worker {
     pub(super) fn on_file_done(&mut self, now: Moment, token: u32, done: FileDone) {
         let journal = self.journal.as_mut().expect("only a journal has files");
         journal.on_done(now, token, done, &mut self.shard, &mut self.io.ring);
-    }
-
-    /// Opens the listeners once that is allowed; says first when it could be.
-    fn advance_start(&mut self, now: Moment) {
-        if self.shard.is_restored()
-            && self.has_moved()
-            && let Some(ready) = self.ready.take()
-        {
-            let _ = ready.send(Ok(())); // Nobody listens when the start has been given up.
-        }
-        self.is_running(now);
-    }
-
-    /// Whether clients are served. A peer may have seen before this shard that the listeners may open.
-    pub(super) fn is_running(&mut self, now: Moment) -> bool {
-        if self.life == Life::Starting && self.port.mesh().is_open() {
-            self.life = Life::Running;
-            (0..self.listeners.len() as u32).for_each(|slot| self.accept(slot));
-            self.shard.open_for_business(now);
-        }
-        self.life == Life::Running
-    }
-
-    /// Whether all that was taken over from other journals is in this shard's own, and on the disk.
-    fn has_moved(&self) -> bool {
-        let is_written = !self.shard.is_writing_checkpoint() && self.journal.as_ref().is_none_or(Journal::is_idle);
-        !self.is_moving || is_written
-    }
-
-    /// Begins a clean stop: no new connections, and those that are no clients yet end.
-    fn stop(&mut self, now: Moment) {
-        self.life = Life::Stopping;
-        for slot in 0..self.listeners.len() as u32 {
-            self.io.ring.cancel_accept(slot);
-        }
-        self.listeners.clear();
-        self.waiting.clear(); // Dropped, and so closed.
-        self.io.deadlines.arm(now + self.config.shutdown_timeout, Deadline::Stop);
-        for id in self.connections.ids() {
-            self.end_unless_open(id);
-        }
-        self.departures.iter_mut().for_each(VecDeque::clear); // Likewise.
-        self.shard.begin_shutdown(now);
-    }
-
-    fn advance_stop(&mut self, now: Moment) {
-        match self.life {
-            Life::Stopping if self.has_nothing_left() => self.finish_round(1),
-            Life::Waiting(STOP_ROUNDS) if self.port.mesh().all_finished(STOP_ROUNDS) => {
-                self.shard.record_stop(now);
-                self.carry_out(now);
-                self.life = Life::Settling;
-            }
-            Life::Waiting(round) if self.port.mesh().all_finished(round) && !self.peers_with_messages() => {
-                self.finish_round(round + 1);
-            }
-            _ => {}
-        }
-        if self.life == Life::Settling && self.journal.as_ref().is_none_or(Journal::is_idle) {
-            self.life = Life::Finished;
-        }
-    }
-
-    fn finish_round(&mut self, round: usize) {
-        self.life = Life::Waiting(round);
-        self.port.mesh().finish();
-    }
-
-    fn has_nothing_left(&self) -> bool {
-        let population = self.shard.population();
-        self.connections.len() == 0
-            && population.connections == 0
-            && population.due_wills == 0
-            && !self.peers_with_messages()
     }
 }
 

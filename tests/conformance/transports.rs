@@ -244,33 +244,6 @@ fn who_speaks_no_tls_is_turned_away() {
 }
 
 #[test]
-fn a_handshake_that_does_not_get_on_is_ended() {
-    let broker = start("[limits]\nhandshake_timeout = \"200ms\"\n");
-    for kind in [Kind::Tls, Kind::Ws, Kind::Wss] {
-        let beginning: &[u8] = if kind.has_tls() { b"\x16\x03\x01\x02\0\x01" } else { b"GET /mqtt HTTP/1.1\r\nHo" };
-        for said in [&b""[..], beginning] {
-            let mut socket = broker.socket_to(kind);
-            let start = Instant::now();
-            socket.write_all(said).unwrap();
-            rest(&mut socket);
-            assert!(start.elapsed() < PATIENCE);
-        }
-    }
-    // Its drops do not give it more time.
-    let mut slow = broker.socket_to(Kind::Ws);
-    slow.set_read_timeout(Some(millis(20))).unwrap();
-    let mut byte = [0];
-    let start = Instant::now();
-    while slow.write_all(b"G").is_ok() && !matches!(slow.read(&mut byte), Ok(0)) {
-        assert!(start.elapsed() < PATIENCE, "a drop at a time keeps it open");
-    }
-    // Nor is it what an open connection has to keep to.
-    let mut client = broker.client_over(Kind::Wss);
-    client.expect_silence(millis(400));
-    client.ping();
-}
-
-#[test]
 fn flipped_bytes_of_a_handshake_disturb_nobody_else() {
     let broker = start("");
     let mut others = KINDS.map(|kind| broker.client_over(kind));

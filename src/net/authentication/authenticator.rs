@@ -1,5 +1,6 @@
 //! One authenticator: what it says about a client, and where it is computed.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use super::users::Users;
 use super::{Answer, Credentials, Proof, Refused};
 use crate::codec::ReasonCode;
 use crate::config::{self, AuthenticatorKind, CertificateName};
-use crate::security::password::PasswordFile;
+use crate::security::password::{PasswordFile, Scratch};
 use crate::security::token::{self, Keys, Rules, Verdict};
 use crate::security::wildcard;
 use crate::timer::Moment;
@@ -175,11 +176,17 @@ fn by_password(file: &PasswordFile, credentials: &Credentials) -> Answer {
     let (Some(username), Some(password)) = (&credentials.username, &credentials.password) else {
         return Answer::NotMine;
     };
-    match file.verify(username, password) {
+    match verify(file, username, password) {
         Some(true) => Answer::Yes(Arc::new(Proof::of_user(username))),
         Some(false) => Answer::No(Refused::WRONG),
         None => Answer::NotMine,
     }
+}
+
+/// See [`PasswordFile::verify`]. Each thread that checks passwords has memory of its own for it.
+pub(super) fn verify(file: &PasswordFile, username: &str, password: &[u8]) -> Option<bool> {
+    thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
+    SCRATCH.with_borrow_mut(|scratch| file.verify(username, password, scratch))
 }
 
 fn by_token(keys: &Keys, rules: &Rules, credentials: &Credentials, now: Moment) -> Answer {

@@ -64,8 +64,7 @@ struct Reply {
     rights: Option<Value>,
     valid_for: Option<u64>,
     valid_until: Option<u64>,
-    #[serde(default)]
-    cache_for: u64,
+    cache_for: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -226,7 +225,7 @@ fn judge(body: &[u8], credentials: &Credentials) -> Result<Judgement, String> {
         ..Proof::default()
     };
     let Reply { valid_for, valid_until, cache_for, .. } = reply;
-    Ok(Judgement::Allow { proof, valid_for, valid_until, cache_for })
+    Ok(Judgement::Allow { proof, valid_for, valid_until, cache_for: cache_for.unwrap_or(0) })
 }
 
 fn question(credentials: &Credentials, listener: &str) -> Value {

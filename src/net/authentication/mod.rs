@@ -380,7 +380,7 @@ impl Inner {
         }
         for &number in &chain[check.asked + 1..] {
             if let Kind::Password(file) = &self.authenticators[number].kind {
-                std::hint::black_box(file.get().verify(username, password));
+                std::hint::black_box(authenticator::verify(&file.get(), username, password));
             }
         }
     }

@@ -754,7 +754,7 @@ mod service {
 
     #[test]
     fn an_answer_without_that_is_not_remembered_and_one_that_has_ended_is_none() {
-        let there = Answering::new("200 OK", r#"{"result": "allow", "client_id": "lamp-*"}"#);
+        let there = Answering::new("200 OK", r#"{"result": "allow", "client_id": "lamp-*", "cache_for": null}"#);
         let broker = Broker::new(vec![service(there.address)]);
         for _ in 0..2 {
             assert_eq!(broker.reason(user("anna", "secret")), ReasonCode::Success);

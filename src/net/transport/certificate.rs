@@ -31,10 +31,11 @@ impl PeerCertificate {
         let parsed = Certificate::from_der(der).map_err(|_| Unreadable)?;
         let subject = parsed.tbs_certificate();
         let mut certificate = Self::default();
-        if let Some(name) = subject.subject().common_name().map_err(|_| Unreadable)? {
+        // Names in a form that nobody should use are left out: the certificate was verified, and such a name gives no rights.
+        if let Ok(Some(name)) = subject.subject().common_name() {
             certificate.note("cert.cn", &name.value());
         }
-        if let Some((_, SubjectAltName(names))) = subject.get_extension().map_err(|_| Unreadable)? {
+        if let Ok(Some((_, SubjectAltName(names)))) = subject.get_extension() {
             for name in &names {
                 match name {
                     GeneralName::DnsName(name) => certificate.note_first("cert.dns", name.as_str()),

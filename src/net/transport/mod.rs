@@ -98,6 +98,9 @@ impl Entrance {
 }
 
 /// The layers of one connection, from the outermost to the innermost.
+///
+/// While a connection is idle they hold 200 bytes. With TLS it is some 8 KiB (measured: 7.7 KiB after a handshake of TLS 1.3), half of
+/// which is the buffer that rustls reads into; buffers of our own are given back as soon as they are empty.
 pub(crate) struct Layers {
     /// Gone once the header has come.
     proxy: Option<Box<proxy::Header>>,

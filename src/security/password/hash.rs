@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{digest, pbkdf2};
 use base64::Engine;
@@ -89,11 +89,39 @@ impl Cost {
     }
 }
 
+/// The memory that hashes are computed in, kept for the next one: thousands of pages taken from the system for each check take its time, and
+/// given back they interrupt every other thread of the process.
+#[derive(Default)]
+pub struct Scratch {
+    blocks: Vec<Block>,
+}
+
+impl Scratch {
+    /// More than this is given back after use. The default cost stays below it.
+    const KIB_KEPT_MAX: usize = 32 * 1024;
+
+    fn blocks(&mut self, count: usize) -> Result<&mut [Block], argon2::Error> {
+        if self.blocks.len() < count {
+            self.blocks.clear();
+            self.blocks.try_reserve_exact(count).map_err(|_| argon2::Error::OutOfMemory)?;
+            self.blocks.resize(count, Block::new());
+        }
+        Ok(&mut self.blocks[..count])
+    }
+
+    fn give_back(&mut self) {
+        if self.blocks.len() > Self::KIB_KEPT_MAX {
+            self.blocks = Vec::new();
+        }
+    }
+}
+
 impl Hash {
     /// Hashes `password` by argon2id. The salt has 16 bytes that nobody could foresee.
     pub fn argon2id(password: &[u8], salt: &[u8], cost: Cost) -> Self {
         let mut hash = vec![0; 32];
-        argon2id(password, salt, cost, &mut hash).expect("the cost was checked, and the salt is long enough");
+        argon2id(password, salt, cost, &mut hash, &mut Scratch::default())
+            .expect("the cost was checked, and the salt is long enough");
         Self::Argon2id { cost, salt: salt.into(), hash: hash.into() }
     }
 
@@ -122,12 +150,12 @@ impl Hash {
     }
 
     /// Whether `password` is the one that was hashed. It takes as long as the hash costs, and as long for a wrong one.
-    pub fn verify(&self, password: &[u8]) -> bool {
+    pub fn verify(&self, password: &[u8], scratch: &mut Scratch) -> bool {
         match self {
             Self::Argon2id { cost, salt, hash } => {
                 let mut computed = vec![0; hash.len()];
                 // The parameters were checked when the hash was read, so only memory can be missing.
-                argon2id(password, salt, *cost, &mut computed).is_ok()
+                argon2id(password, salt, *cost, &mut computed, scratch).is_ok()
                     && verify_slices_are_equal(&computed, hash).is_ok()
             }
             Self::Sha512 { salt, hash } => {
@@ -175,8 +203,19 @@ impl fmt::Debug for Hash {
     }
 }
 
-fn argon2id(password: &[u8], salt: &[u8], cost: Cost, out: &mut [u8]) -> Result<(), argon2::Error> {
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, cost.params(out.len())?).hash_password_into(password, salt, out)
+fn argon2id(
+    password: &[u8],
+    salt: &[u8],
+    cost: Cost,
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<(), argon2::Error> {
+    let params = cost.params(out.len())?;
+    let blocks = scratch.blocks(params.block_count())?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let result = argon2.hash_password_into_with_memory(password, salt, out, blocks);
+    scratch.give_back();
+    result
 }
 
 /// `v=19$m=…,t=…,p=…$salt$hash`
@@ -239,8 +278,8 @@ mod tests {
     #[test]
     fn argon2id_is_that_of_the_reference() {
         let hash = Hash::parse(REFERENCE).unwrap();
-        assert!(hash.verify(b"password"));
-        assert!(!hash.verify(b"differentpassword"));
+        assert!(hash.verify(b"password", &mut Scratch::default()));
+        assert!(!hash.verify(b"differentpassword", &mut Scratch::default()));
         assert_eq!(hash.to_string(), REFERENCE);
     }
 
@@ -249,7 +288,7 @@ mod tests {
         let hash = Hash::argon2id("pässword".as_bytes(), &[9; 16], Cost { kib: 16, passes: 1, lanes: 1 });
         let again = Hash::parse(&hash.to_string()).unwrap();
         assert_eq!(again, hash);
-        assert!(again.verify("pässword".as_bytes()));
+        assert!(again.verify("pässword".as_bytes(), &mut Scratch::default()));
     }
 
     #[test]
@@ -286,6 +325,19 @@ mod tests {
         ] {
             assert!(Hash::parse(&text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn memory_that_was_used_before_changes_nothing_and_much_of_it_is_not_kept() {
+        let mut scratch = Scratch::default();
+        let other = Hash::argon2id(b"other", &[9; 16], Cost { kib: 512, passes: 1, lanes: 1 });
+        assert!(other.verify(b"other", &mut scratch));
+        let hash = Hash::parse(REFERENCE).unwrap();
+        assert!(hash.verify(b"password", &mut scratch) && !hash.verify(b"other", &mut scratch));
+        assert_eq!(scratch.blocks.len(), 512);
+        let large = Hash::argon2id(b"large", &[9; 16], Cost { kib: 33 * 1024, passes: 1, lanes: 1 });
+        assert!(large.verify(b"large", &mut scratch));
+        assert_eq!(scratch.blocks.len(), 0);
     }
 
     #[test]

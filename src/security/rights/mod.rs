@@ -29,8 +29,9 @@
 //! # Placeholders
 //!
 //! In a topic pattern `%c` is the Client Identifier, `%u` the User Name, `%{field}` a field of the identity and `%%` a percent sign. A value
-//! that is missing or empty, a field that has several, and a value that holds `/`, `+`, `#` or U+0000 or would make the pattern begin with
-//! `$`, cannot stand in a level. The safe side differs: an allow then is about nothing, and a deny about everything from that level on.
+//! that is missing or empty, a field that has several, and a value that holds `/`, `+`, `#` or U+0000 cannot stand in a level. The safe side
+//! differs: an allow then is about nothing, and a deny about everything from that level on. An allow is about nothing, too, where a value
+//! would make it begin with `$`.
 
 mod decisions;
 mod error;

@@ -85,17 +85,27 @@ impl Pattern {
     pub(super) fn is_complete(&self, who: Who<'_>) -> bool {
         let mut names = [Some(who.client_id), who.identity.username.as_deref()].into_iter().flatten();
         let is_shunned = self.shuns_wildcards && names.any(|name| name.contains(['+', '#']));
-        !is_shunned && self.levels.iter().enumerate().all(|(at, level)| fill(level, at, who).is_some())
+        !is_shunned && self.levels.iter().all(|level| fill(level, who).is_some()) && !self.is_named_into_reserved(who)
+    }
+
+    /// Whether a value makes it begin with `$`: whoever chooses a name does not choose the server's own topics. [MQTT-4.7.2-1]
+    fn is_named_into_reserved(&self, who: Who<'_>) -> bool {
+        match self.levels.first() {
+            Some(level @ Level::Filled(parts)) if !matches!(parts.first(), Some(Part::Text(_))) => {
+                fill(level, who).is_some_and(|filled| filled.starts_with('$'))
+            }
+            _ => false,
+        }
     }
 
     /// Its levels for this client, those of a valid Topic Filter. From a level on that cannot be filled it is everything.
     pub(super) fn levels<'a>(&'a self, who: Who<'a>) -> impl Iterator<Item = Cow<'a, str>> {
         let mut ends = false;
-        self.levels.iter().enumerate().map_while(move |(at, level)| {
+        self.levels.iter().map_while(move |level| {
             if ends {
                 return None;
             }
-            let filled = fill(level, at, who);
+            let filled = fill(level, who);
             ends = filled.is_none();
             Some(filled.unwrap_or(Cow::Borrowed("#")))
         })
@@ -109,9 +119,8 @@ impl Pattern {
 
 /// A level, its placeholders replaced; nothing where a value is missing or cannot stand there.
 ///
-/// A value must not reach into another level or be a wildcard. Nor may it make a pattern begin with `$`: whoever chooses a name does not
-/// choose the server's own topics. [MQTT-4.7.2-1]
-fn fill<'a>(level: &'a Level, at: usize, who: Who<'a>) -> Option<Cow<'a, str>> {
+/// A value must not reach into another level or be a wildcard.
+fn fill<'a>(level: &'a Level, who: Who<'a>) -> Option<Cow<'a, str>> {
     let parts = match level {
         Level::Plain(text) => return Some(Cow::Borrowed(text)),
         Level::Filled(parts) => parts,
@@ -119,15 +128,11 @@ fn fill<'a>(level: &'a Level, at: usize, who: Who<'a>) -> Option<Cow<'a, str>> {
     let fits = |part: &Part, value: &str| {
         matches!(part, Part::Text(_)) || !(value.is_empty() || value.contains(['/', '+', '#', '\0']))
     };
-    let filled = match &**parts {
-        [one] => Cow::Borrowed(one.value(who).filter(|value| fits(one, value))?),
-        parts => {
-            let values = parts.iter().map(|part| part.value(who).filter(|value| fits(part, value)));
-            Cow::Owned(values.collect::<Option<String>>()?)
-        }
-    };
-    let is_reserved = at == 0 && filled.starts_with('$') && !matches!(parts.first(), Some(Part::Text(_)));
-    (!is_reserved).then_some(filled)
+    let value = |part: &'a Part| part.value(who).filter(|value| fits(part, value));
+    match &**parts {
+        [one] => value(one).map(Cow::Borrowed),
+        parts => parts.iter().map(value).collect::<Option<String>>().map(Cow::Owned),
+    }
 }
 
 fn check(text: &str) -> Result<(), String> {

@@ -60,7 +60,8 @@ pub enum Verdict {
 /// Whether a password looks like a token: three parts of base64url with points between. This costs next to nothing.
 pub fn is_one(password: &[u8]) -> bool {
     let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    password.starts_with(b"ey") // `{"` in base64: the header is a JSON object.
+    // A brace in base64, with a quotation mark or a blank behind it, or with the end of a line: the header is a JSON object.
+    (password.starts_with(b"ey") || password.starts_with(b"ew"))
         && password.iter().all(is_of_token)
         && password.iter().filter(|&&byte| byte == b'.').count() == 2
 }
@@ -320,6 +321,9 @@ mod tests {
             assert!(!is_one(password));
         }
         assert!(is_one(token(&json!({})).as_bytes()));
+        for header in ["{\"alg\":1}", "{ }", "{\n}", "{\r\n}", "{\t}"] {
+            assert!(is_one(format!("{}.a.b", URL_SAFE_NO_PAD.encode(header)).as_bytes()), "{header:?}");
+        }
     }
 
     proptest! {

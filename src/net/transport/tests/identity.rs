@@ -1,6 +1,6 @@
 //! What a client certificate says of its owner.
 
-use rcgen::{CertificateParams, DnType, SanType, SerialNumber};
+use rcgen::{CertificateParams, DnType, DnValue, SanType, SerialNumber};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -36,6 +36,23 @@ fn names_become_fields_in_the_order_of_their_names() {
     assert_eq!(certificate.field("cert.uri"), Some("spiffe://example.org/camera"));
     assert_eq!(certificate.field("cert.serial"), Some("0102"));
     assert_eq!(certificate.field("cert.fingerprint").map(str::len), Some(64));
+}
+
+/// Old tools write them, and the certificate is good in all else.
+#[test]
+fn names_in_a_form_that_nobody_should_use_are_left_out() {
+    let certificate = read(|params| {
+        let name = "camera".parse().map(DnValue::Ia5String).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names = vec![SanType::DnsName("camera.example.org".try_into().unwrap())];
+    });
+    assert_eq!(certificate.field("cert.cn"), None);
+    assert_eq!(certificate.field("cert.dns"), Some("camera.example.org"));
+    let certificate = read(|params| {
+        let name = "Kamera S\u{fc}d".parse().map(DnValue::BmpString).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+    });
+    assert_eq!(certificate.field("cert.cn"), Some("Kamera S\u{fc}d"));
 }
 
 /// Who reads "admin\0.evil.example" may stop at the NUL.

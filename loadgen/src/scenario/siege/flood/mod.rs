@@ -186,9 +186,9 @@ impl Swarm {
             Ok(socket) => socket,
             Err(error) => {
                 self.free.push(place);
-                self.toll.not_begun.add(|| format!("{source:?}: {error}"));
-                if !is_ours(&error) {
-                    self.toll.begin(attack); // The broker's machine refuses, at once.
+                match is_ours(&error) {
+                    true => self.toll.not_begun.add(|| format!("{source:?}: {error}")),
+                    false => self.toll.refuse(attack), // The broker's machine says so at once.
                 }
                 return Ok(());
             }
@@ -269,5 +269,62 @@ impl Swarm {
             self.random = random;
         }
         Time::NEVER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::engine::Transport;
+    use crate::report::Report;
+
+    fn told(toll: &Toll, name: &str) -> f64 {
+        let mut report = Report::new("siege", String::new());
+        toll.tell(&mut report);
+        report.figures.iter().find(|figure| figure.name == name).unwrap().value
+    }
+
+    /// What becomes of strangers at `listener`, or where it was.
+    fn flood(listener: TcpListener, is_open: bool) -> Toll {
+        let target = listener.local_addr().unwrap();
+        let listener = is_open.then_some(listener);
+        let sources = Some("127.0.1.1-127.0.1.3".parse().unwrap());
+        let plan = Plan {
+            route: Route { target, sources, transport: Transport::default() },
+            rate: 1000.0,
+            open_max: 100,
+            hold: Duration::from_secs(60),
+            mix: "garbage,half-open,drip,password".parse().unwrap(),
+            version: ProtocolVersion::V5,
+            seed: 1,
+        };
+        let flood = Flood::start(plan, Clock::start());
+        let begin = Instant::now();
+        while flood.begun() < 20 {
+            assert!(begin.elapsed() < Duration::from_secs(30), "there is no flood");
+            std::thread::yield_now();
+        }
+        let toll = flood.finish().unwrap();
+        drop(listener);
+        toll
+    }
+
+    #[test]
+    fn strangers_at_a_closed_port_are_refused() {
+        let toll = flood(TcpListener::bind("127.0.0.1:0").unwrap(), false);
+        assert!(toll.not_begun.count == 0 && toll.begun() >= 20, "{toll:?}");
+        // Those of the last moment have not been told when the flood ends.
+        assert_eq!(told(&toll, "attacks"), told(&toll, "attacks_refused") + told(&toll, "attacks_left"));
+        assert!(told(&toll, "attacks_refused") > 0.0);
+    }
+
+    #[test]
+    fn strangers_whom_nobody_sends_away_stay() {
+        let toll = flood(TcpListener::bind("127.0.0.1:0").unwrap(), true);
+        assert_eq!(told(&toll, "attacks"), told(&toll, "attacks_left"));
+        assert_eq!(told(&toll, "attacks_answered"), 0.0);
     }
 }

@@ -40,6 +40,12 @@ impl Toll {
         self.by_attack[attack as usize].begun += 1;
     }
 
+    /// Counts a connection that was refused as soon as it was begun.
+    pub(super) fn refuse(&mut self, attack: Attack) {
+        self.begin(attack);
+        self.by_attack[attack as usize].refused += 1;
+    }
+
     pub(super) fn end(&mut self, attacker: &Attacker, ending: Ending) {
         let counts = &mut self.by_attack[attacker.attack as usize];
         counts.accepted += u64::from(attacker.is_accepted || matches!(ending, Ending::Closed | Ending::Reset));
