@@ -91,7 +91,6 @@ impl Simulation {
             packet_bytes_max: None,
             alias_maximum: 0,
             will: None,
-            identity: Identity::default(),
             arrival: Arrival::default(),
         }
     }
@@ -468,7 +467,6 @@ pub(crate) struct Connecting<'a> {
     packet_bytes_max: Option<u32>,
     alias_maximum: u16,
     will: Option<Will>,
-    identity: Identity,
     arrival: Arrival,
 }
 
@@ -520,7 +518,7 @@ impl Connecting<'_> {
 
     /// This is known of the client.
     pub(crate) fn identity(mut self, identity: Identity) -> Self {
-        self.identity = identity;
+        self.arrival.identity = identity;
         self
     }
 
@@ -568,8 +566,7 @@ impl Connecting<'_> {
         });
         let mut bytes = Vec::new();
         codec::encode(&Packet::Connect(Box::new(connect)), self.version, &mut bytes);
-        let arrival = Arrival { identity: self.identity.clone(), ..self.arrival.clone() };
-        self.simulation.open(&self.name, self.version, &bytes, arrival)
+        self.simulation.open(&self.name, self.version, &bytes, self.arrival.clone())
     }
 
     /// The CONNECT is accepted.
