@@ -1,4 +1,4 @@
-//! Certificates of an authority that lives as long as the tests.
+//! Certificates of an authority that lives as long as the tests. The conformance tests use them, too.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 pub(crate) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let name = format!("clients-certificates-{}", std::process::id());
+        let name = format!("certificates-{}", std::process::id());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&folder).unwrap();
         let mut authority = CertificateParams::default();

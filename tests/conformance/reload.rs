@@ -1,16 +1,14 @@
 //! Files that change while the broker runs, and SIGHUP.
 
 use crate::harness::broker::{folder, run};
-use crate::harness::{Broker, Connect, PATIENCE, Publish, unique, wire};
+use crate::harness::transport::{Kind, Stream, tls_clients_of};
+use crate::harness::{Broker, Client, Connect, PATIENCE, Publish, unique};
 use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::fs;
-use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Everybody may publish to this topic, and do nothing else.
 fn rights(topic: &str) -> String {
@@ -104,36 +102,9 @@ fn broken_rights_file_stops_the_start_and_the_check() {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// Lines of mosquitto_passwd for the user "device" with these passwords.
-const OLD: &str = "device:$7$101$c2FsdC1vZi0xMi1i$6OcCq+3ib/vTpBcLhYl3TukkIB8Z781maUtbFWqnb98u/+E0n79xrOdEWDGRJVYB6mq0avS2cRHK+sOvrNE6hw==\n";
-const NEW: &str = "device:$7$101$c2FsdC1vZi0xMi1i$ZtTgM6qAvtFQ4uJACLe0eDZSBN07EW3GwTs2uKOKzwadCtiozykhdvQBbueFz39gI7kd9xlBeBuNnUSn1Uvirw==\n";
-
-#[test]
-fn password_file_is_read_again_when_it_changes_and_a_broken_one_is_not_taken() {
-    let folder = folder();
-    let path = folder.join("passwords");
-    replace(&path, OLD);
-    let settings = format!(
-        "[security]\nreload_interval = \"10ms\"\nfailure_delay = \"0s\"\n\
-         [[authenticators]]\nname = \"staff\"\nfile = {path:?}\n"
-    );
-    let broker = Broker::start_in(folder, 2, &settings);
-    let accepts = |password: &str| {
-        let connect = Connect::new(5, &unique("c")).username(b"device").password(password.as_bytes());
-        broker.open(5).try_connect(&connect) == Some(0)
-    };
-    assert!(accepts("old") && !accepts("new"));
-    replace(&path, NEW);
-    broker.await_log("reloaded what=\"authenticators\"", PATIENCE);
-    assert!(accepts("new") && !accepts("old"));
-    replace(&path, "device:in the clear\n");
-    broker.await_log("passwords:1", PATIENCE);
-    assert!(accepts("new"));
-}
-
 /// Puts a new certificate and its key in their places; the certificate, which is its own authority.
 fn renew(folder: &Path) -> CertificateDer<'static> {
-    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     replace(&folder.join("cert.pem"), &issued.cert.pem());
     replace(&folder.join("key.pem"), &issued.signing_key.serialize_pem());
     CertificateDer::from_pem_slice(issued.cert.pem().as_bytes()).unwrap()
@@ -151,32 +122,12 @@ fn with_tls() -> (Broker, PathBuf, CertificateDer<'static>) {
     (Broker::start_in(folder.clone(), 2, &settings), folder, certificate)
 }
 
-/// An MQTT connection over TLS, where the server shows this certificate.
-fn connect_tls(
-    broker: &Broker,
-    certificate: &CertificateDer<'static>,
-) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-    let socket = TcpStream::connect(broker.address)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    let mut stream = StreamOwned::new(connection, socket);
-    stream.write_all(&Connect::new(4, &unique("c")).encode())?;
-    let mut connack = [0; 4];
-    stream.read_exact(&mut connack)?;
-    assert_eq!(connack, [0x20, 2, 0, 0]);
-    Ok(stream)
-}
-
-fn ping(stream: &mut StreamOwned<ClientConnection, TcpStream>) {
-    stream.write_all(&wire::pingreq()).unwrap();
-    let mut pingresp = [0; 2];
-    stream.read_exact(&mut pingresp).unwrap();
-    assert_eq!(pingresp, [0xD0, 0]);
+/// A client over TLS, where the server shows this certificate.
+fn connect_tls(broker: &Broker, certificate: &CertificateDer<'static>) -> Option<Client> {
+    let socket = TcpStream::connect(broker.address).unwrap();
+    let mut client = Client::of(Stream::over(Kind::Tls, socket, &tls_clients_of(certificate.clone())).ok()?, 5);
+    assert_eq!(client.try_connect(&Connect::v5(&unique("c"))), Some(0));
+    Some(client)
 }
 
 #[test]
@@ -185,9 +136,9 @@ fn certificate_is_renewed_without_dropping_connections() {
     let mut client = connect_tls(&broker, &old).unwrap();
     let new = renew(&folder);
     broker.await_log("reloaded what=\"certificates of listeners.0\"", PATIENCE);
-    assert!(connect_tls(&broker, &old).is_err());
-    ping(&mut connect_tls(&broker, &new).unwrap());
-    ping(&mut client);
+    assert!(connect_tls(&broker, &old).is_none());
+    connect_tls(&broker, &new).unwrap().ping();
+    client.ping();
 }
 
 #[test]
@@ -196,10 +147,10 @@ fn broken_certificate_is_not_taken_and_is_told_with_its_file() {
     replace(&folder.join("cert.pem"), "-----BEGIN CERTIFICATE-----\nbroken\n");
     broker.await_log("not reloaded", PATIENCE);
     assert!(broker.log().lines().any(|line| line.contains("not reloaded") && line.contains("cert.pem")));
-    ping(&mut connect_tls(&broker, &old).unwrap());
+    connect_tls(&broker, &old).unwrap().ping();
     let new = renew(&folder);
     broker.await_log("reloaded what=\"certificates of listeners.0\"", PATIENCE);
-    ping(&mut connect_tls(&broker, &new).unwrap());
+    connect_tls(&broker, &new).unwrap().ping();
 }
 
 #[test]

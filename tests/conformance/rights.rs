@@ -1,16 +1,14 @@
 //! What clients may do, as they hear of it: who they are comes from a password file, and what they may from a rights file.
 
 use crate::harness::broker::folder;
-use crate::harness::{Broker, Client, Connect, Publish, Will, unique};
+use crate::harness::passwords::{self, PASSWORD};
+use crate::harness::{Broker, Client, Connect, Publish, Will};
 use std::fs;
 
 const NOT_AUTHORIZED: u8 = 0x87;
 /// What a SUBACK and a CONNACK of MQTT 3.1.1 say instead.
 const FAILURE_3X: u8 = 0x80;
 const NOT_AUTHORIZED_3X: u8 = 5;
-
-/// A hash of "password" that takes no time: 256 KiB, two passes.
-const HASH: &str = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
 
 /// Everybody has a home, and may hear all there is but secrets.
 const RIGHTS: &str = r##"
@@ -32,15 +30,14 @@ topics = ["home/+/secret/#"]
 
 fn broker() -> Broker {
     let folder = folder();
-    let (passwords, rights) = (folder.join("passwords"), folder.join("rights.toml"));
-    fs::write(&passwords, format!("alice:{HASH}\nbob:{HASH}\n")).unwrap();
+    let rights = folder.join("rights.toml");
     fs::write(&rights, RIGHTS).unwrap();
-    let authenticator = format!("[[authenticators]]\nname = \"users\"\nfile = {passwords:?}\n");
+    let authenticator = passwords::authenticator(&folder, &["alice", "bob"]);
     Broker::start_in(folder, 2, &format!("[security]\nrights_file = {rights:?}\n{authenticator}"))
 }
 
 fn of_user(version: u8, user: &str) -> Connect {
-    Connect::new(version, &unique(user)).username(user.as_bytes()).password(b"password")
+    passwords::connect_as(version, user, PASSWORD)
 }
 
 #[test]

@@ -16,11 +16,10 @@ const PER_SOURCE_MAX: usize = 8;
 
 /// A broker with a listener of each kind that waits a second for whatever is to come.
 fn start() -> Broker {
-    let limits = format!(
+    Broker::of_all_kinds(&format!(
         "[limits]\nhandshake_timeout = \"1s\"\nconnect_timeout = \"1s\"\n\
          connections_per_source_max = {PER_SOURCE_MAX}\n"
-    );
-    Broker::start(&format!("{limits}{}", KINDS.map(|kind| kind.listener("")).concat()))
+    ))
 }
 
 fn socket_to(broker: &Broker, kind: Kind) -> TcpStream {
@@ -35,8 +34,7 @@ fn socket_to(broker: &Broker, kind: Kind) -> TcpStream {
 
 /// A good client over this transport comes in, and gets on.
 fn assert_open_for_others(broker: &Broker, kind: Kind) {
-    let mut client = Client::open_over(kind, broker.addresses[kind as usize], 5);
-    assert_eq!(client.try_connect(&Connect::v5(&unique("good"))), Some(0), "{kind:?}");
+    let mut client = broker.client_over(kind);
     client.ping();
     client.disconnect();
 }
@@ -152,6 +150,16 @@ fn who_sends_its_connect_byte_by_byte_is_ended_and_keeps_nobody_out() {
         slow.join().unwrap();
     }
     assert_eq!(broker.total("connect_timeouts"), 3);
+}
+
+#[test]
+fn who_begins_a_proxy_header_and_does_not_end_it_is_ended() {
+    let proxied = Kind::Tcp.listener("proxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
+    let mut broker = Broker::start(&format!("[limits]\nhandshake_timeout = \"500ms\"\n{proxied}"));
+    let mut slow = Client::open(broker.address, 5);
+    slow.send(b"PROXY TCP4 192.0.2.7");
+    slow.expect_closed();
+    assert_eq!(broker.total("handshake_timeouts"), 1);
 }
 
 /// Once it is in, it is the Keep Alive that ends who falls silent, within a packet as between packets. [MQTT-3.1.2-22]

@@ -1,49 +1,24 @@
-//! MQTT over TLS, WebSocket and both: what it is there, how such connections end, and what strangers get.
+//! MQTT over TLS, WebSocket (chapter 6) and both: it is what it is over TCP, and such connections end in order.
 
 use crate::harness::parse::CONNACK;
-use crate::harness::transport::{KINDS, Kind, Stream, certificates, tls_clients};
+use crate::harness::transport::{KINDS, Kind};
 use crate::harness::wire::{self, RETAIN_AS_PUBLISHED};
-use crate::harness::{Broker, Client, Connect, PATIENCE, Publish, Will, millis, secs, unique};
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use crate::harness::{Broker, Client, Connect, Publish, Will, millis, secs, unique};
 use std::time::Instant;
 use tungstenite::Message;
 
-/// A broker with a listener of each kind, with these settings besides, and the listener of the harness.
-fn start(settings: &str) -> Broker {
-    let listeners = KINDS.map(|kind| kind.listener("")).concat();
-    Broker::start(&format!("{settings}\n{listeners}"))
+/// The kinds that have something below MQTT.
+const LAYERED: [Kind; 3] = [Kind::Tls, Kind::Ws, Kind::Wss];
+
+fn start() -> Broker {
+    Broker::of_all_kinds("")
 }
 
-impl Broker {
-    fn open_over(&self, kind: Kind) -> Client {
-        Client::open_over(kind, self.addresses[kind as usize], 5)
-    }
-
-    /// Connects, and fails unless the server accepts.
-    fn connect_over(&self, kind: Kind, connect: &Connect) -> Client {
-        let mut client = self.open_over(kind);
-        assert_eq!(client.try_connect(connect), Some(0));
-        client
-    }
-
-    fn client_over(&self, kind: Kind) -> Client {
-        self.connect_over(kind, &Connect::v5(&unique("c")))
-    }
-
-    /// A connection without any handshake.
-    fn socket_to(&self, kind: Kind) -> TcpStream {
-        let socket = TcpStream::connect(self.addresses[kind as usize]).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket
-    }
-}
-
-/// What comes on a socket until the server closes.
-fn rest(socket: &mut impl Read) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let _ = socket.read_to_end(&mut bytes); // It may end with a reset.
-    bytes
+/// A subscriber over TCP.
+fn watcher(broker: &Broker, topic: &str) -> Client {
+    let mut watcher = broker.client_over(Kind::Tcp);
+    watcher.subscribe(topic, 1);
+    watcher
 }
 
 /// A client whose will says "gone".
@@ -53,7 +28,7 @@ fn mortal(topic: &str) -> Connect {
 
 #[test]
 fn mqtt_is_the_same_over_every_transport() {
-    let broker = start("[limits]\npacket_bytes_max = \"4MiB\"\noutput_bytes_max = \"16MiB\"\n");
+    let broker = Broker::of_all_kinds("[limits]\npacket_bytes_max = \"4MiB\"\noutput_bytes_max = \"16MiB\"\n");
     let large = "0123456789".repeat(200_000);
     for of_publisher in KINDS {
         for of_subscriber in KINDS {
@@ -76,7 +51,7 @@ fn mqtt_is_the_same_over_every_transport() {
 /// On each shard there are connections that arrived on another one.
 #[test]
 fn connections_come_home_with_their_layers() {
-    let broker = start("");
+    let broker = start();
     let topic = unique("home");
     let mut watcher = broker.client_over(Kind::Tcp);
     watcher.subscribe(&topic, 1);
@@ -94,7 +69,7 @@ fn connections_come_home_with_their_layers() {
 /// MQTT packets need not be aligned on messages.
 #[test]
 fn mqtt_6_0_0_2_packets_come_in_pieces_and_several_in_one_message() {
-    let broker = start("");
+    let broker = start();
     for kind in KINDS.into_iter().filter(|kind| kind.has_websocket()) {
         let mut client = broker.open_over(kind);
         for byte in Connect::v5(&unique("pieces")).encode() {
@@ -111,25 +86,82 @@ fn mqtt_6_0_0_2_packets_come_in_pieces_and_several_in_one_message() {
     }
 }
 
+/// Client libraries send all they have, DISCONNECT included, and end every layer in one go.
 #[test]
-fn everything_in_one_go_is_understood() {
-    let broker = start("");
+fn a_client_that_sends_all_it_has_and_ends_is_heard() {
+    let broker = start();
     for kind in KINDS {
         let topic = unique("at-once");
-        let mut watcher = broker.client_over(Kind::Tcp);
-        watcher.subscribe(&topic, 0);
-        let mut client = broker.open_over(kind);
-        let connect = Connect::v5(&unique("at-once")).encode();
-        client.send(&[connect, Publish::new(&topic, "said").encode(5), wire::disconnect()].concat());
-        assert_eq!(watcher.message().text(), "said");
-        assert_eq!(client.expect(CONNACK).reason, 0);
-        client.expect_closed();
+        let mut watcher = watcher(&broker, &topic);
+        for round in 0..8 {
+            let mut client = broker.open_over(kind);
+            let text = format!("{kind:?} {round}");
+            let connect = Connect::v5(&unique("at-once")).encode();
+            client.send(&[connect, Publish::new(&topic, &text).encode(5), wire::disconnect()].concat());
+            if round % 2 == 0 {
+                client.stream.end_layer();
+                client.finish_sending();
+                assert_eq!(watcher.message().text(), text);
+            } else {
+                assert_eq!(watcher.message().text(), text);
+                assert_eq!(client.expect(CONNACK).reason, 0);
+                client.expect_closed();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_messages_comes_through_layers_in_order_and_to_its_end() {
+    const MESSAGES: usize = 2_000;
+    let broker = start();
+    for kind in LAYERED {
+        let topic = unique("flood");
+        let mut receiver = broker.client_over(kind);
+        receiver.subscribe(&topic, 1);
+        let mut sender = broker.client_over(kind);
+        let mut bytes = Vec::new();
+        for number in 0..MESSAGES {
+            bytes.extend(Publish::new(&topic, &number.to_string()).encode(5));
+        }
+        bytes.extend(wire::disconnect());
+        sender.send(&bytes);
+        let expected: Vec<_> = (0..MESSAGES).map(|number| number.to_string()).collect();
+        assert_eq!(receiver.payloads(MESSAGES), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_slow_reader_over_layers_gets_all_of_it_in_the_end() {
+    let broker = start();
+    for kind in LAYERED {
+        let topic = unique("slow");
+        let mut receiver = broker.client_over(kind);
+        receiver.subscribe(&topic, 1);
+        let mut sender = broker.client_over(kind);
+        let payload = "y".repeat(100_000);
+        for _ in 0..100 {
+            sender.publish(Publish::new(&topic, &payload).qos(1));
+        }
+        assert!(receiver.payloads(100).iter().all(|text| text.len() == payload.len()));
+    }
+}
+
+#[test]
+fn a_flood_of_pings_of_websocket_does_no_harm() {
+    let broker = start();
+    for kind in [Kind::Ws, Kind::Wss] {
+        let mut client = broker.client_over(kind);
+        for number in 0..20_000_u32 {
+            client.stream.send_message(Message::Ping(number.to_be_bytes().to_vec().into()));
+        }
+        client.ping();
     }
 }
 
 #[test]
 fn will_is_published_when_a_connection_is_cut_over_every_transport() {
-    let broker = start("");
+    let broker = start();
     for kind in KINDS {
         let topic = unique("will");
         let mut watcher = broker.client_over(Kind::Wss);
@@ -144,11 +176,10 @@ fn will_is_published_when_a_connection_is_cut_over_every_transport() {
 /// The end of a TLS session, or a close frame, is no DISCONNECT.
 #[test]
 fn will_is_published_when_a_layer_ends_without_a_disconnect() {
-    let broker = start("");
-    for kind in [Kind::Tls, Kind::Ws, Kind::Wss] {
+    let broker = start();
+    for kind in LAYERED {
         let topic = unique("will");
-        let mut watcher = broker.client_over(Kind::Tcp);
-        watcher.subscribe(&topic, 1);
+        let mut watcher = watcher(&broker, &topic);
         let mut client = broker.connect_over(kind, &mortal(&topic));
         client.stream.end_layer();
         assert_eq!(watcher.message().text(), "gone");
@@ -156,14 +187,12 @@ fn will_is_published_when_a_layer_ends_without_a_disconnect() {
     }
 }
 
-/// Client libraries send DISCONNECT and the end of the layers in one go.
 #[test]
 fn will_is_discarded_by_a_disconnect_before_a_layer_ends() {
-    let broker = start("");
-    for kind in [Kind::Tls, Kind::Ws, Kind::Wss] {
+    let broker = start();
+    for kind in LAYERED {
         let topic = unique("will");
-        let mut watcher = broker.client_over(Kind::Tcp);
-        watcher.subscribe(&topic, 1);
+        let mut watcher = watcher(&broker, &topic);
         let mut client = broker.connect_over(kind, &mortal(&topic));
         client.send(&wire::disconnect());
         client.stream.end_layer();
@@ -173,25 +202,60 @@ fn will_is_discarded_by_a_disconnect_before_a_layer_ends() {
 }
 
 #[test]
+fn mqtt_3_14_4_3_disconnect_is_not_overtaken_by_the_connection_that_takes_over() {
+    let broker = start();
+    for kind in LAYERED {
+        let topic = unique("will");
+        let mut watcher = watcher(&broker, &topic);
+        for _ in 0..16 {
+            let id = unique("c");
+            let mut older = broker.connect_over(kind, &Connect::v5(&id).will(Will::new(&topic, "overtaken")));
+            older.send(&wire::disconnect());
+            broker.connect_over(kind, &Connect::v5(&id)).ping();
+        }
+        watcher.expect_quiet();
+    }
+}
+
+#[test]
 fn mqtt_6_0_0_1_text_ends_the_connection_and_its_will_is_published() {
-    let broker = start("");
+    let mut broker = start();
     for kind in [Kind::Ws, Kind::Wss] {
         let topic = unique("will");
-        let mut watcher = broker.client_over(Kind::Tcp);
-        watcher.subscribe(&topic, 1);
+        let mut watcher = watcher(&broker, &topic);
         let mut client = broker.connect_over(kind, &mortal(&topic));
         client.stream.send_message(Message::text("hello"));
         assert_eq!(watcher.message().text(), "gone");
         client.until_closed();
         assert_eq!(client.stream.close_code(), Some(1003));
     }
+    assert_eq!(broker.total("websocket_faults"), 2);
+}
+
+#[test]
+fn a_websocket_is_closed_with_a_code_that_says_why() {
+    let mut broker = start();
+    let mut ended = broker.client_over(Kind::Ws);
+    ended.send(&wire::disconnect());
+    ended.until_closed();
+    assert_eq!(ended.stream.close_code(), Some(1000));
+
+    let mut stranger = broker.open_over(Kind::Ws);
+    stranger.send(b"\x30\x00"); // PUBLISH before CONNECT. [MQTT-3.1.0-1]
+    stranger.until_closed();
+    assert_eq!(stranger.stream.close_code(), Some(1008));
+
+    let mut last = broker.client_over(Kind::Ws);
+    assert_eq!(broker.total("bad_first_packets"), 1);
+    last.until_closed();
+    assert_eq!(last.stream.close_code(), Some(1001));
 }
 
 /// A connection that we end has its close frame and the end of its TLS session: clients tell that from an attack.
 #[test]
 fn connections_end_in_order() {
-    let broker = start("");
-    for kind in [Kind::Tls, Kind::Ws, Kind::Wss] {
+    let broker = start();
+    for kind in LAYERED {
         let name = unique("taken-over");
         let mut first = broker.connect_over(kind, &Connect::v5(&name));
         let _second = broker.connect_over(kind, &Connect::v5(&name));
@@ -200,131 +264,10 @@ fn connections_end_in_order() {
     }
 }
 
-/// The answer to a request, until the server closes.
-fn answer(mut stream: impl Read + Write, request: &str) -> String {
-    stream.write_all(request.as_bytes()).unwrap();
-    String::from_utf8(rest(&mut stream)).unwrap()
-}
-
-#[test]
-fn whatever_is_no_websocket_gets_a_clear_answer() {
-    let broker = start("");
-    for (request, status) in [
-        ("GET / HTTP/1.1\r\nHost: broker\r\n\r\n", "404 Not Found"),
-        ("GET /mqtt HTTP/1.1\r\nHost: broker\r\n\r\n", "426 Upgrade Required"),
-        ("POST /mqtt HTTP/1.1\r\nHost: broker\r\n\r\n", "405 Method Not Allowed"),
-        ("HELLO\r\n\r\n", "400 Bad Request"),
-    ] {
-        let in_clear = answer(broker.socket_to(Kind::Ws), request);
-        let Ok(Stream::Tls(tls)) = Stream::over(Kind::Tls, broker.socket_to(Kind::Wss), &tls_clients(false)) else {
-            panic!("TLS without WebSocket in it")
-        };
-        for answer in [in_clear, answer(*tls, request)] {
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request:?}: {answer}");
-            assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
-        }
-    }
-    let mut socket = broker.socket_to(Kind::Ws);
-    socket.write_all(&Connect::v5("plain").encode()).unwrap();
-    assert!(rest(&mut socket).starts_with(b"HTTP/1.1 400 Bad Request\r\n"));
-}
-
-#[test]
-fn who_speaks_no_tls_is_turned_away() {
-    let broker = start("");
-    for kind in [Kind::Tls, Kind::Wss] {
-        for bytes in [Connect::v5("plain").encode(), b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n".to_vec()] {
-            let mut socket = broker.socket_to(kind);
-            socket.write_all(&bytes).unwrap();
-            let alert = rest(&mut socket);
-            assert_eq!(alert.first(), Some(&21), "an alert, not {alert:?}");
-        }
-    }
-    broker.client_over(Kind::Tls).ping();
-}
-
-#[test]
-fn flipped_bytes_of_a_handshake_disturb_nobody_else() {
-    let broker = start("");
-    let mut others = KINDS.map(|kind| broker.client_over(kind));
-    let topic = unique("undisturbed");
-    others[1].subscribe(&topic, 1);
-    // A handshake of a real client, of which each gets a piece with a flipped byte.
-    let mut hello = Vec::new();
-    let name = "127.0.0.1".try_into().unwrap();
-    rustls::ClientConnection::new(tls_clients(false), name).unwrap().write_tls(&mut hello).unwrap();
-    let request =
-        b"GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n\x82\x80\0\0\0\0";
-    for (kind, good) in [(Kind::Tls, &hello[..]), (Kind::Wss, &hello[..]), (Kind::Ws, &request[..])] {
-        let mut sockets = Vec::new();
-        for at in (0..good.len()).step_by(5) {
-            let mut bytes = good.to_vec();
-            bytes[at] ^= 1 << (at % 8);
-            let mut socket = broker.socket_to(kind);
-            let _ = socket.write_all(&bytes);
-            sockets.push(socket);
-        }
-        let [_, subscriber, _, publisher] = &mut others;
-        publisher.publish(Publish::new(&topic, "still here").qos(1));
-        assert_eq!(subscriber.message().text(), "still here");
-        others.iter_mut().for_each(Client::ping);
-    }
-    broker.client_over(Kind::Tls).ping();
-}
-
-#[test]
-fn a_listener_that_requires_client_certificates_lets_nobody_in_without_one() {
-    let authorities = certificates().join("ca.pem");
-    let settings = format!("client_certificates = \"required\"\nclient_authorities = {authorities:?}\n");
-    let broker = Broker::start(&[Kind::Tls, Kind::Wss].map(|kind| kind.listener(&settings)).concat());
-    for (kind, address) in [Kind::Tls, Kind::Wss].into_iter().zip(&broker.addresses) {
-        let connect = |has_certificate| {
-            let socket = TcpStream::connect(address).unwrap();
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
-            let mut stream = Stream::over(kind, socket, &tls_clients(has_certificate)).ok()?;
-            stream.write_all(&Connect::v5(&unique("shown")).encode()).ok()?;
-            let mut first = [0];
-            stream.read_exact(&mut first).ok()?;
-            Some(first[0])
-        };
-        assert_eq!(connect(true), Some(CONNACK << 4));
-        assert_eq!(connect(false), None);
-    }
-}
-
-#[test]
-fn a_proxy_says_where_a_client_comes_from_if_it_is_known() {
-    let known = "proxy_protocol = true\nproxy_senders = [\"127.0.0.0/8\"]\n";
-    let unknown = "proxy_protocol = true\nproxy_senders = [\"192.0.2.1\"]\n";
-    let listeners = [Kind::Tcp.listener(known), Kind::Tls.listener(known), Kind::Tcp.listener(unknown)];
-    let broker = Broker::start(&listeners.concat());
-    let connect = |listener: usize, kind, header: &[u8]| {
-        let mut socket = TcpStream::connect(broker.addresses[listener]).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.write_all(header).unwrap();
-        let mut client = Client::of(Stream::over(kind, socket, &tls_clients(false)).ok()?, 5);
-        client.try_connect(&Connect::v5(&unique("proxied")))
-    };
-    let v1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 1883\r\n";
-    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x01\x9c\x40\x07\x5b";
-    for header in [&v1[..], v2] {
-        assert_eq!(connect(0, Kind::Tcp, header), Some(0));
-        assert_eq!(connect(1, Kind::Tls, header), Some(0));
-    }
-    for header in [&b""[..], b"PROXY TCP4 192.0.2.7\r\n"] {
-        assert_eq!(connect(0, Kind::Tcp, header), None, "without a good header nobody comes in");
-    }
-    let mut socket = TcpStream::connect(broker.addresses[2]).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let _ = socket.write_all(&[&v1[..], &Connect::v5("stranger").encode()].concat());
-    assert_eq!(rest(&mut socket), b"", "its sender is not known");
-}
-
 /// A camera with a retained will and a Will Delay, and a hub that watches it, both in browsers.
 #[test]
 fn will_of_a_camera_tells_a_hub_over_wss() {
-    let broker = start("");
+    let broker = start();
     let topic = unique("home/camera/status");
     let mut hub = broker.client_over(Kind::Wss);
     hub.subscribe(&topic, 1 | RETAIN_AS_PUBLISHED);

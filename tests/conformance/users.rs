@@ -1,8 +1,9 @@
 //! Limits that depend on who a client is: failed authentications by address, and connections by user.
 
 use crate::harness::broker::folder;
-use crate::harness::{Broker, Client, Connect, PATIENCE, millis, unique};
-use std::fs;
+use crate::harness::passwords::{self, PASSWORD};
+use crate::harness::transport::Kind;
+use crate::harness::{Broker, Client, Connect, PATIENCE, millis};
 use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Instant;
@@ -11,22 +12,17 @@ const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 const BAD_USER_NAME_OR_PASSWORD: u8 = 0x86;
+const BANNED: u8 = 0x8A;
 const QUOTA_EXCEEDED: u8 = 0x97;
-/// A hash of "password" that takes no time: 256 KiB, two passes.
-const HASH: &str = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
-const PASSWORD: &[u8] = b"password";
-
-/// A broker for the users alice and bob, whose password is "password".
+/// A broker for the users alice and bob.
 fn broker(settings: &str) -> Broker {
     let folder = folder();
-    let file = folder.join("passwords");
-    fs::write(&file, format!("alice:{HASH}\nbob:{HASH}\n")).unwrap();
-    let authenticator = format!("[[authenticators]]\nname = \"users\"\nfile = {file:?}\n");
+    let authenticator = passwords::authenticator(&folder, &["alice", "bob"]);
     Broker::start_in(folder, 2, &format!("{settings}\n{authenticator}"))
 }
 
 fn connect_as(user: &str, password: &[u8]) -> Connect {
-    Connect::new(5, &unique(user)).username(user.as_bytes()).password(password)
+    passwords::connect_as(5, user, password)
 }
 
 /// The client and the Reason Code of its CONNACK; `None` where the broker closes without an answer.
@@ -41,11 +37,13 @@ fn an_address_that_fails_too_often_is_turned_away_for_a_while_and_no_other() {
     let mut broker = broker("[security]\nfailures_max = 3\nfailure_delay = \"10ms\"\nban_time = \"3s\"\n");
     let (mut inside, reason) = try_from(ELSEWHERE, &broker, &connect_as("alice", PASSWORD));
     assert_eq!(reason, Some(0));
+    let mut early = Client::open_from(ELSEWHERE, broker.address, 5);
     for wrong in [connect_as("alice", b"guess"), connect_as("nobody", PASSWORD), connect_as("bob", b"")] {
         assert_eq!(try_from(ELSEWHERE, &broker, &wrong).1, Some(BAD_USER_NAME_OR_PASSWORD));
     }
     assert_eq!(try_from(ELSEWHERE, &broker, &connect_as("alice", PASSWORD)).1, None);
-    inside.ping(); // Who is in stays in.
+    inside.ping(); // Who is in stays in, and who had only come gets no further.
+    assert_eq!(early.try_connect(&connect_as("alice", PASSWORD)), Some(BANNED));
     let (mut other, reason) = try_from(HERE, &broker, &connect_as("alice", PASSWORD));
     assert_eq!(reason, Some(0));
     other.ping();
@@ -84,8 +82,7 @@ fn a_user_has_so_many_connections_and_can_come_back_to_its_own() {
     let first = broker.connect(connect_as("alice", PASSWORD));
     let mut second = broker.connect(Connect::new(5, "second").username(b"alice").password(PASSWORD));
     assert_eq!(broker.refuse(connect_as("alice", PASSWORD)).reason, QUOTA_EXCEEDED);
-    let older = Connect::new(4, &unique("c")).username(b"alice").password(PASSWORD);
-    assert_eq!(broker.refuse(older).reason, 3); // [v3.1.1 MQTT-3.2.2-4]
+    assert_eq!(broker.refuse(passwords::connect_as(4, "alice", PASSWORD)).reason, 3); // [v3.1.1 MQTT-3.2.2-4]
     // Others are not concerned.
     let _others = [(); 3].map(|()| broker.connect(connect_as("bob", PASSWORD)));
     // A client at the limit takes over its own Session, again and again.
@@ -124,33 +121,36 @@ fn a_user_whose_client_vanished_gets_its_place_back() {
     }
 }
 
-/// The beginning of a connection that a proxy passes on.
-fn header_for(client: Ipv4Addr) -> Vec<u8> {
-    format!("PROXY TCP4 {client} 198.51.100.1 40000 1883\r\n").into_bytes()
-}
-
 #[test]
 fn behind_a_proxy_the_address_of_the_client_counts_and_not_that_of_the_proxy() {
+    for kind in [Kind::Tcp, Kind::Tls] {
+        address_of_the_client_counts(kind);
+    }
+}
+
+fn address_of_the_client_counts(kind: Kind) {
     let limits = "[limits]\nconnections_per_source_max = 2\n[security]\nfailures_max = 2\nfailure_delay = \"10ms\"\n";
-    let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n";
+    let listener = kind.listener("proxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
     let mut broker = broker(&format!("{limits}{listener}"));
     let [first, second, third] = [1, 2, 3].map(|number| Ipv4Addr::new(192, 0, 2, number));
+    // Who is turned away for its address has no handshake computed either.
     let try_for = |client: Ipv4Addr, connect: &Connect| {
-        let mut proxy = Client::open_from(HERE, broker.address, 5);
-        proxy.send_anyway(&header_for(client));
-        let reason = proxy.try_connect(connect);
-        (proxy, reason)
+        let header = format!("PROXY TCP4 {client} 198.51.100.1 40000 1883\r\n");
+        let mut client = Client::open_behind(header.as_bytes(), kind, broker.address)?;
+        let reason = client.try_connect(connect)?;
+        Some((client, reason))
     };
     let good = || connect_as("alice", PASSWORD);
-    let mut inside = [(); 2].map(|()| try_for(first, &good()));
-    assert_eq!(inside.each_ref().map(|(_, reason)| *reason), [Some(0); 2]);
-    assert_eq!(try_for(first, &good()).1, None, "it has its two connections");
-    let (_second, reason) = try_for(second, &good());
-    assert_eq!(reason, Some(0));
+    let mut inside = [(); 2].map(|()| try_for(first, &good()).expect("there is room"));
+    assert!(inside.iter().all(|(_, reason)| *reason == 0));
+    assert!(try_for(first, &good()).is_none(), "it has its two connections");
+    let (_second, reason) = try_for(second, &good()).expect("it has none");
+    assert_eq!(reason, 0);
     for _ in 0..2 {
-        assert_eq!(try_for(third, &connect_as("alice", b"guess")).1, Some(BAD_USER_NAME_OR_PASSWORD));
+        let (_, reason) = try_for(third, &connect_as("alice", b"guess")).expect("it may try");
+        assert_eq!(reason, BAD_USER_NAME_OR_PASSWORD);
     }
-    assert_eq!(try_for(third, &good()).1, None, "it is banned");
+    assert!(try_for(third, &good()).is_none(), "it is banned");
     inside.iter_mut().for_each(|(client, _)| client.ping());
     assert!(broker.total("turned_away_source_connections") >= 1);
     assert_eq!((broker.total("bans"), broker.total("turned_away_banned")), (1, 1));

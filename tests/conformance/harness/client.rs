@@ -4,7 +4,7 @@ use super::parse::{
     self, CONNACK, DISCONNECT, PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Packet, SUBACK, UNSUBACK,
 };
 use super::property::Property;
-use super::transport::{Kind, Stream};
+use super::transport::{Kind, Stream, tls_clients};
 use super::wire::{self, Connect, Publish};
 use super::{A_MOMENT, PATIENCE, unique};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -64,6 +64,14 @@ impl Client {
     /// As [`Client::open`], over whatever the listener at `address` speaks.
     pub(crate) fn open_over(kind: Kind, address: SocketAddr, version: u8) -> Self {
         Self::of(Stream::connect(kind, address), version)
+    }
+
+    /// As [`Client::open_over`], with a header of a proxy before everything else; `None` where the handshakes behind it fail.
+    pub(crate) fn open_behind(header: &[u8], kind: Kind, address: SocketAddr) -> Option<Self> {
+        let mut socket = TcpStream::connect(address).expect("the broker accepts connections");
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let _ = socket.write_all(header); // It may be turned away already.
+        Some(Self::of(Stream::over(kind, socket, &tls_clients(false)).ok()?, 5))
     }
 
     fn over(socket: TcpStream, version: u8) -> Self {

@@ -1,8 +1,11 @@
 //! What the tests stand on: the real broker as a process, and a client that shares no code with it.
 
 pub(crate) mod broker;
+#[path = "../../clients/certificates.rs"]
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod parse;
+pub(crate) mod passwords;
 pub(crate) mod property;
 pub(crate) mod transport;
 pub(crate) mod wire;

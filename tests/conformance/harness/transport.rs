@@ -1,14 +1,14 @@
 //! What MQTT goes over: TCP, TLS, WebSocket, or WebSocket in TLS. The client's halves are those of others.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use super::{Broker, Client, Connect, PATIENCE, certificates, unique};
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned};
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::error::ProtocolError;
 use tungstenite::{Error, Message, WebSocket};
@@ -40,8 +40,8 @@ impl Kind {
         let files = match self.has_tls() {
             true => format!(
                 "certificates = [{:?}]\nkeys = [{:?}]\n",
-                certificates().join("server.pem"),
-                certificates().join("server.key")
+                certificates::folder().join("server.pem"),
+                certificates::folder().join("server.key")
             ),
             false => String::new(),
         };
@@ -49,41 +49,41 @@ impl Kind {
     }
 }
 
-/// A folder with `ca.pem`, and with `server` and `client` as `.pem` and `.key`.
-pub(crate) fn certificates() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let name = format!("conformance-certificates-{}", std::process::id());
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&folder).unwrap();
-        let mut authority = CertificateParams::default();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority.distinguished_name.push(DnType::CommonName, "authority of the tests");
-        let key = KeyPair::generate().unwrap();
-        fs::write(folder.join("ca.pem"), authority.self_signed(&key).unwrap().pem()).unwrap();
-        let authority = Issuer::new(authority, key);
-        for (file, common_name, names) in
-            [("server", "broker", vec!["127.0.0.1".to_owned()]), ("client", "camera", vec![])]
-        {
-            let mut certificate = CertificateParams::new(names).unwrap();
-            certificate.distinguished_name.push(DnType::CommonName, common_name);
-            let key = KeyPair::generate().unwrap();
-            fs::write(folder.join(format!("{file}.pem")), certificate.signed_by(&key, &authority).unwrap().pem())
-                .unwrap();
-            fs::write(folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
-        }
-        folder
-    })
+/// A broker with a listener of each kind, in the order of [`KINDS`], and those who reach it there.
+impl Broker {
+    /// With these settings besides, and the listener of the harness.
+    pub(crate) fn of_all_kinds(settings: &str) -> Self {
+        Self::start(&format!("{settings}\n{}", KINDS.map(|kind| kind.listener("")).concat()))
+    }
+
+    /// A client whose handshakes are done, and that has said nothing.
+    pub(crate) fn open_over(&self, kind: Kind) -> Client {
+        Client::open_over(kind, self.addresses[kind as usize], 5)
+    }
+
+    /// Connects, and fails unless the server accepts.
+    pub(crate) fn connect_over(&self, kind: Kind, connect: &Connect) -> Client {
+        let mut client = self.open_over(kind);
+        assert_eq!(client.try_connect(connect), Some(0), "{kind:?}");
+        client
+    }
+
+    pub(crate) fn client_over(&self, kind: Kind) -> Client {
+        self.connect_over(kind, &Connect::v5(&unique("c")))
+    }
+
+    /// A connection without any handshake.
+    pub(crate) fn socket_to(&self, kind: Kind) -> TcpStream {
+        let socket = TcpStream::connect(self.addresses[kind as usize]).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
 }
 
 /// TLS clients that trust the authority of the tests, and show a certificate of it if asked to.
 pub(crate) fn tls_clients(has_certificate: bool) -> Arc<ClientConfig> {
-    let read = |name: &str| fs::read(certificates().join(name)).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(&read("ca.pem")).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let builder = builder.with_root_certificates(roots);
+    let read = |name: &str| fs::read(certificates::folder().join(name)).unwrap();
+    let builder = trusting(CertificateDer::from_pem_slice(&read("ca.pem")).unwrap());
     Arc::new(match has_certificate {
         false => builder.with_no_client_auth(),
         true => {
@@ -92,6 +92,19 @@ pub(crate) fn tls_clients(has_certificate: bool) -> Arc<ClientConfig> {
             builder.with_client_auth_cert(vec![certificate], key).unwrap()
         }
     })
+}
+
+/// TLS clients that trust this authority alone.
+pub(crate) fn tls_clients_of(authority: CertificateDer<'static>) -> Arc<ClientConfig> {
+    Arc::new(trusting(authority).with_no_client_auth())
+}
+
+fn trusting(authority: CertificateDer<'static>) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    builder.with_root_certificates(roots)
 }
 
 pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
