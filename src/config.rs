@@ -159,7 +159,7 @@ section! {
         /// What the listener speaks: MQTT over TCP ("tcp"), over TLS ("tls"), over WebSocket ("ws"), over WebSocket in TLS ("wss"), or
         /// over a Unix socket ("unix").
         kind: ListenerKind = ListenerKind::Tcp, Choice;
-        /// IP address and port. The address 0.0.0.0 is every IPv4 address of the machine, [::] every IPv6 address. Without meaning
+        /// IP address and port. The address `0.0.0.0` is every IPv4 address of the machine, `[::]` every IPv6 address. Without meaning
         /// with path or systemd.
         address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), SocketAddress;
         /// Path of the Unix socket, for kind "unix". A socket that is left over from an earlier run is replaced.
@@ -200,7 +200,7 @@ section! {
         client_revocations: Vec<String> = Vec::new(), Texts;
         /// Path of the WebSocket, for kinds "ws" and "wss".
         websocket_path: String = "/mqtt".into(), Text;
-        /// Origins of the pages that may connect, such as "https://example.org"; "*" is any. Empty: the page must come from the same
+        /// Origins of the pages that may connect, such as `https://example.org`; "*" is any. Empty: the page must come from the same
         /// host and port. Clients that are no browsers send no Origin, and are not held to this.
         websocket_origins: Vec<String> = Vec::new(), Texts;
         /// Whether connections begin with a header of the PROXY protocol, version 1 or 2, that tells where they come from.
