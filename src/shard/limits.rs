@@ -26,6 +26,7 @@
 //! | `queue_age_max` | it is dropped | `dropped_too_old` | `a_message_that_waits_too_long…` |
 //! | `sessions_max` | CONNACK 0x97 (0x03) | `connects_refused_sessions_max` | `sessions_are_bounded…` |
 //! | `retained_messages_max` of a client | PUBACK and PUBREC 0x97; QoS 0 and 3.x: dropped | `publishes_refused_retained` | `a_session_keeps_so_many_topics…` |
+//! | the same, of a will | delivered, and not kept | `dropped_retained` | `a_will_above_the_bound…` |
 //! | `retained_messages_max`, `retained_bytes_max` of the broker | delivered, and not kept | `dropped_retained` | `stories_retained.rs` |
 //! | `mesh_messages_max`, `journal.backlog_bytes_max` | not read until there is room | `pauses` | `stories_sessions.rs` |
 //! | `memory_limit` | see [`Pressure`](super::Pressure) | `connects_refused_memory`, `dropped_memory`, `pauses_memory` | `stories_pressure.rs` |
