@@ -139,6 +139,7 @@ enum Timer {
     SessionExpiry(SessionKey),
     RetainedExpiry(Weak<Message>),
     ReadAgain(SessionKey),
+    SweepQueues { from: u32 },
     CheckpointReadAgain,
 }
 
@@ -220,6 +221,8 @@ pub struct Shard {
     /// Steps of re-authentications that the owner is to judge.
     authentications: VecDeque<(ConnectionId, AuthenticationRequest)>,
     pressure: Pressure,
+    /// Queues are looked through for what need not wait any more, as long as memory is used up.
+    is_sweeping: bool,
     bounds: limits::BoundsBook,
     stats: Stats,
     journal: journal::Journal,
@@ -266,6 +269,7 @@ impl Shard {
             events: VecDeque::new(),
             authentications: VecDeque::new(),
             pressure: Pressure::None,
+            is_sweeping: false,
             bounds: limits::BoundsBook::new(Arc::clone(&config), hasher.clone()),
             stats: Stats::default(),
             journal: journal::Journal::off(journal_hasher),
@@ -548,6 +552,7 @@ impl Shard {
                     self.on_retained_expiry(&message);
                 }
             }
+            Timer::SweepQueues { from } => self.sweep_queues(now, from),
             Timer::CheckpointReadAgain => self.ask_again_for_checkpoint(),
             Timer::ReadAgain(key) => {
                 if let Some(session) = self.sessions.resolve(key) {
