@@ -162,7 +162,8 @@ impl From<DecodeError> for Fault {
     }
 }
 
-/// A small, fast, seeded generator (SplitMix64): assigned Client Identifiers need no secrecy.
+/// A small, fast, seeded generator (SplitMix64): assigned Client Identifiers need no secrecy. What it gives tells its state, so that is
+/// never the seed itself, by which strangers could choose Client Identifiers and topics of one hash.
 #[derive(Debug)]
 struct Random(u64);
 
@@ -248,7 +249,7 @@ impl Shard {
         Self {
             id,
             rights: Arc::default(),
-            random: Random(seed ^ (id.index() as u64).wrapping_mul(0xA24B_AED4_963E_E407)),
+            random: Random(hasher.hash_one(("assigned Client Identifiers", id.index()))),
             sessions: sessions::Sessions::new(hasher.clone()),
             connections: Connections::default(),
             subscriptions: SubscriptionTrie::new(hasher.clone()),
@@ -695,4 +696,17 @@ pub struct Population {
     pub retained: usize,
     /// Wills that are due and not yet published.
     pub due_wills: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_that_assigned_client_identifiers_tell_is_not_the_seed() {
+        const SEED: u64 = 0x5EED;
+        let shard = |id| Shard::new(ShardId::new(id), 2, SEED, Arc::default(), Moment::ZERO);
+        assert_ne!(shard(0).random.0, SEED);
+        assert_ne!(shard(0).random.0, shard(1).random.0, "and each shard has a generator of its own");
+    }
 }
