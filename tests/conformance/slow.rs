@@ -154,7 +154,7 @@ fn who_sends_its_connect_byte_by_byte_is_ended_and_keeps_nobody_out() {
 
 #[test]
 fn who_begins_a_proxy_header_and_does_not_end_it_is_ended() {
-    let proxied = Kind::Tcp.listener("proxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
+    let proxied = Kind::Tcp.listener("anonymous = true\nproxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
     let mut broker = Broker::start(&format!("[limits]\nhandshake_timeout = \"500ms\"\n{proxied}"));
     let mut slow = Client::open(broker.address, 5);
     slow.send(b"PROXY TCP4 192.0.2.7");
