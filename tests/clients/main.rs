@@ -27,3 +27,22 @@ macro_rules! stories {
     };
 }
 pub(crate) use stories;
+
+/// The stories that every client plays, in a module for each transport. What plays one stands beside them: `play(transport, story)`.
+macro_rules! stories_over {
+    ($($module:ident $transport:ident),+) => {
+        $(mod $module {
+            fn play(story: &str) {
+                super::play(crate::broker::Transport::$transport, story);
+            }
+
+            crate::stories!(
+                play;
+                messages_of_every_qos, retained_message, will_of_a_killed_process, will_of_a_closed_socket,
+                no_will_after_disconnect, session_keeps_messages, will_delay_and_takeover, will_delay_and_return,
+                properties_travel,
+            );
+        })+
+    };
+}
+pub(crate) use stories_over;

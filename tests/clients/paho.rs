@@ -83,22 +83,5 @@ mod paho_2 {
         super::play(PYTHON.get_or_init(|| super::interpreter("2.1.0")), transport, story);
     }
 
-    macro_rules! over {
-        ($($module:ident $Transport:ident,)+) => {
-            $(mod $module {
-                fn play(story: &str) {
-                    super::play(super::Transport::$Transport, story);
-                }
-
-                crate::stories!(
-                    play;
-                    messages_of_every_qos, retained_message, will_of_a_killed_process, will_of_a_closed_socket,
-                    no_will_after_disconnect, session_keeps_messages, will_delay_and_takeover, will_delay_and_return,
-                    properties_travel,
-                );
-            })+
-        };
-    }
-
-    over!(tcp Tcp, tls Tls, ws Ws, wss Wss,);
+    crate::stories_over!(tcp Tcp, tls Tls, ws Ws, wss Wss);
 }

@@ -223,9 +223,8 @@ fn a_look_up_that_is_under_way_when_rights_change_finds_only_what_is_allowed_now
     assert_eq!(topics(&mut sim, reader), [""; 0]);
 }
 
-#[test]
-fn what_waits_for_a_client_that_is_away_was_filtered_when_it_was_queued() {
-    let mut sim = sim(SECRETS);
+/// A client that has subscribed to everything and is away, while one of three messages is secret.
+fn leave_messages_for_a_reader(sim: &mut Simulation) -> ClientHandle {
     let reader = sim.connect("reader").session_expiry(3600).accepted();
     sim.subscribe(reader, "#", QoS::AtLeastOnce);
     sim.cut(reader);
@@ -233,6 +232,13 @@ fn what_waits_for_a_client_that_is_away_was_filtered_when_it_was_queued() {
     for topic in ["open/a", "secret/a", "open/b"] {
         sim.publish(publisher, topic, "x", QoS::AtLeastOnce, false);
     }
+    reader
+}
+
+#[test]
+fn what_waits_for_a_client_that_is_away_was_filtered_when_it_was_queued() {
+    let mut sim = sim(SECRETS);
+    let reader = leave_messages_for_a_reader(&mut sim);
     sim.connect("reader").session_expiry(3600).clean_start(false).accepted();
     assert_eq!(topics(&mut sim, reader), ["open/a", "open/b"]);
 }
@@ -240,13 +246,7 @@ fn what_waits_for_a_client_that_is_away_was_filtered_when_it_was_queued() {
 #[test]
 fn what_waits_when_rights_change_is_looked_at_again_when_it_is_sent() {
     let mut sim = sim(ALL);
-    let reader = sim.connect("reader").session_expiry(3600).accepted();
-    sim.subscribe(reader, "#", QoS::AtLeastOnce);
-    sim.cut(reader);
-    let publisher = sim.connect("publisher").accepted();
-    for topic in ["open/a", "secret/a", "open/b"] {
-        sim.publish(publisher, topic, "x", QoS::AtLeastOnce, false);
-    }
+    let reader = leave_messages_for_a_reader(&mut sim);
     set_rights(&mut sim, SECRETS);
     sim.connect("reader").session_expiry(3600).clean_start(false).accepted();
     assert_eq!(topics(&mut sim, reader), ["open/a", "open/b"]);
