@@ -82,6 +82,7 @@ impl Worker {
             (Stage::Open, Some(how)) => {
                 self.shard.on_closed(now, id, how);
                 connection.stage = Stage::Draining { is_known: false };
+                connection.ticket.leave_identity(); // As in `close`.
                 if !connection.is_sending() {
                     self.drain(now, id.index);
                 }

@@ -1,7 +1,8 @@
 //! Limits that depend on who a client is: failed authentications by address, and connections by user.
 
 use crate::harness::broker::folder;
-use crate::harness::{Broker, Client, Connect, PATIENCE, millis, unique};
+use crate::harness::transport::Kind;
+use crate::harness::{Broker, Client, Connect, PATIENCE, Publish, Will, millis, unique};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::thread;
@@ -122,6 +123,31 @@ fn a_user_whose_client_vanished_gets_its_place_back() {
             _ => client.reset(),
         }
     }
+}
+
+#[test]
+fn a_user_whose_layers_have_ended_gets_its_place_back_at_once() {
+    for kind in [Kind::Tls, Kind::Ws, Kind::Wss] {
+        let broker = broker(&format!("[[identities]]\nusers = [\"*\"]\nconnections_max = 1\n{}", kind.listener("")));
+        let mut watcher = Client::open(broker.last_address(), 5);
+        assert_eq!(watcher.try_connect(&connect_as("bob", PASSWORD)), Some(0));
+        watcher.subscribe("will", 0);
+        let mut client = Client::open_over(kind, broker.address, 5);
+        assert_eq!(client.try_connect(&connect_as("alice", PASSWORD).will(Will::new("will", "gone"))), Some(0));
+        client.stream.end_layer(); // And its socket stays open.
+        assert_eq!(watcher.message().text(), "gone");
+        let mut again = Client::open_over(kind, broker.address, 5);
+        assert_eq!(again.try_connect(&connect_as("alice", PASSWORD)), Some(0), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_user_who_may_send_large_packets_may_so_in_one_message_of_websocket() {
+    let identities = "[[identities]]\nusers = [\"alice\"]\nlimits = { packet_bytes_max = \"24MiB\" }\n";
+    let broker = broker(&format!("{identities}{}", Kind::Ws.listener("")));
+    let mut client = Client::open_over(Kind::Ws, broker.address, 5);
+    assert_eq!(client.try_connect(&connect_as("alice", PASSWORD)), Some(0));
+    assert_eq!(client.publish(Publish::new("large", &"x".repeat(20 << 20)).qos(1)), 0x10); // No matching subscribers.
 }
 
 /// The beginning of a connection that a proxy passes on.
