@@ -322,6 +322,8 @@ impl Worker {
         } else if matches!(connection.stage, Stage::Open) && connection.link.is_some() {
             self.receive_open(now, id.index, &[]); // What came meanwhile waits in front of the layers.
         }
+        // Not before: while much waits there, nothing is received.
+        self.connections.at(id.index).receive(&mut self.io.ring);
     }
 
     /// Opens a connection whose CONNECT is the beginning of `bytes`.
