@@ -114,6 +114,9 @@ fn check_authenticator(item: &Item<'_>, all: &[Authenticator]) -> Result<(), Con
     if authenticator.name.is_empty() {
         return Err(item.missing("name", "listeners and the log call the authenticator by it"));
     }
+    if authenticator.name.contains(char::is_control) {
+        return Err(item.refused("name", "there is a control character in it", "text that a log can show"));
+    }
     if all[..item.index].iter().any(|other| other.name == authenticator.name) {
         return Err(item.refused("name", "another authenticator has this name", "names that differ"));
     }
@@ -455,6 +458,7 @@ mod tests {
         let kind = |kind: &str, keys: &str| format!("[[authenticators]]\nname = 'a'\nkind = '{kind}'\n{keys}\n");
         assert_refused(&[
             ("[[authenticators]]\nfile = 'a'\n", "f:1: authenticators.name is not set"),
+            ("[[authenticators]]\nname = \"a\\u0000\"\nfile = 'a'\n", "f:2: authenticators.name = "),
             (&format!("{PASSWORDS}{PASSWORDS}"), "f:5: authenticators.name = 'staff': another authenticator"),
             (&kind("password", ""), "f:1: authenticators.file is not set: kind \"password\" needs"),
             (
