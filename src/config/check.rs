@@ -283,7 +283,9 @@ fn check_who_may_connect(
         };
         if !listener.can_ask(authenticator.kind) {
             let (reason, allowed) = match authenticator.kind {
-                AuthenticatorKind::Peer => ("needs to know the process at the other end", "it on kind \"unix\""),
+                AuthenticatorKind::Peer => {
+                    ("needs to know the process at the other end", "it on kind \"unix\", without proxy_protocol")
+                }
                 _ => ("needs client certificates", "it with client_certificates, or with proxy_protocol"),
             };
             return Err(item.refused("authenticators", format!("{name:?} {reason}"), allowed));
@@ -507,6 +509,11 @@ mod tests {
             ),
             (&with(&format!("{TLS}authenticators = ['tls']\n")), "f:6: listeners.authenticators = ['tls']: \"tls\""),
             (&with("[[listeners]]\nauthenticators = ['uid']\n"), "f:2: listeners.authenticators = ['uid']: \"uid\""),
+            // The process at the other end is the proxy's, for everybody who comes through it.
+            (
+                &with(&format!("{UNIX}proxy_protocol = true\nauthenticators = ['uid']\n")),
+                "f:6: listeners.authenticators = ['uid']: \"uid\" needs",
+            ),
         ]);
         for good in [
             format!("{TLS}client_certificates = 'optional'\nclient_authorities = 'a'\nauthenticators = ['tls']\n"),
