@@ -5,6 +5,7 @@ use crate::harness::transport::Kind;
 use crate::harness::{Broker, Client, Connect, PATIENCE, Publish, Will, millis, unique};
 use std::fs;
 use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -148,6 +149,36 @@ fn a_user_who_may_send_large_packets_may_so_in_one_message_of_websocket() {
     let mut client = Client::open_over(Kind::Ws, broker.address, 5);
     assert_eq!(client.try_connect(&connect_as("alice", PASSWORD)), Some(0));
     assert_eq!(client.publish(Publish::new("large", &"x".repeat(20 << 20)).qos(1)), 0x10); // No matching subscribers.
+}
+
+/// `program` in a user and a process namespace of its own, as in a container.
+fn contained(program: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", program]);
+    command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Its process has no number there.
+#[test]
+fn a_client_outside_of_the_container_of_the_broker_is_known_by_its_user() {
+    if !contained("true").status().is_ok_and(|status| status.success()) {
+        return eprintln!("there are no namespaces for us here");
+    }
+    let folder = folder();
+    let (path, file) = (folder.join("mqtt.sock"), folder.join("passwords"));
+    fs::write(&file, format!("alice:{HASH}\n")).unwrap();
+    let settings = format!(
+        "[[authenticators]]\nname = \"processes\"\nkind = \"peer\"\n\
+         [[authenticators]]\nname = \"users\"\nfile = {file:?}\n\
+         [[listeners]]\nkind = \"unix\"\npath = {path:?}\nanonymous = false\n"
+    );
+    let _broker = Broker::start_by(folder, 1, &settings, |configuration| {
+        let mut command = contained(env!("CARGO_BIN_EXE_willowmq"));
+        command.arg("--config").arg(configuration);
+        command
+    });
+    Client::connect_at(&path, &Connect::v5(&unique("c"))).ping();
 }
 
 /// The beginning of a connection that a proxy passes on.
