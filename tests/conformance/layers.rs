@@ -1,7 +1,9 @@
 //! How the shell leads connections through what lies below MQTT: what waits, what must not be overtaken, and what has its own time.
 
+use crate::harness::parse::{CONNACK, PINGRESP, PUBLISH};
 use crate::harness::transport::{KINDS, Kind, Stream, tls_clients};
 use crate::harness::{Broker, Client, Connect, PATIENCE, Publish, Will, unique, wire};
+use socket2::{Domain, Socket, Type};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use tungstenite::Message;
@@ -215,5 +217,58 @@ fn a_slow_reader_over_layers_gets_all_of_it_in_the_end() {
             sender.publish(Publish::new("slow", &payload).qos(1));
         }
         assert!(receiver.payloads(100).iter().all(|text| text.len() == payload.len()));
+    }
+}
+
+#[test]
+fn much_behind_connect_comes_home_with_it() {
+    for kind in LAYERED {
+        let broker = start(kind, "");
+        for _ in 0..16 {
+            let mut bytes = Connect::v5(&unique("c")).encode();
+            (0..200).for_each(|_| bytes.extend(Publish::new("much", &"x".repeat(10_000)).encode(5)));
+            bytes.extend(wire::pingreq());
+            let mut client = Client::open_over(kind, broker.address, 5);
+            client.send(&bytes);
+            client.expect(CONNACK);
+            client.expect(PINGRESP);
+        }
+    }
+}
+
+/// A connection of a client that reads little at a time.
+fn small_reader(kind: Kind, address: SocketAddr) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    Client::of(Stream::over(kind, socket.into(), &tls_clients(false)).unwrap(), 5)
+}
+
+#[test]
+fn mqtt_3_1_2_10_goodbye_of_a_client_that_reads_nothing_is_heard_before_its_layers_end() {
+    for kind in LAYERED {
+        let broker = Broker::with_shards(1, &kind.listener(""));
+        let mut watcher = watcher(&broker, "choked/#");
+        let id = unique("choked");
+        let mut client = small_reader(kind, broker.address);
+        assert_eq!(client.try_connect(&Connect::v5(&id).will(Will::new("choked/will", "alarm"))), Some(0));
+        client.subscribe(&id, 1);
+        // Its output stands still, and its next packet has it read from no more.
+        let mut publisher = Client::open(broker.last_address(), 5);
+        assert_eq!(publisher.try_connect(&Connect::v5(&unique("publisher"))), Some(0));
+        (0..1000).for_each(|_| publisher.publish_only(&Publish::new(&id, &"x".repeat(20_000))));
+        publisher.ping();
+        client.send(&wire::pingreq());
+        publisher.ping();
+        publisher.ping();
+        let mut bytes = Publish::new("choked/last", "word").encode(5);
+        bytes.extend(wire::disconnect());
+        client.send(&bytes);
+        client.stream.end_layer();
+        publisher.ping(); // By now the broker would have read it, did it read.
+        drop(client);
+        assert_eq!(watcher.expect(PUBLISH).text(), "word", "{kind:?}");
+        watcher.expect_quiet();
+        publisher.ping();
     }
 }

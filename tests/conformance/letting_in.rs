@@ -2,11 +2,13 @@
 
 use crate::harness::parse::{AUTH, CONNACK, PINGRESP, PUBLISH, Packet};
 use crate::harness::property::{self, Property, text};
+use crate::harness::transport::Kind;
 use crate::harness::{Broker, Client, Connect, Publish, Will, unique, wire};
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fs;
+use std::io::Write;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -267,6 +269,34 @@ fn mqtt_4_12_1_2_a_re_authentication_that_fails_ends_the_connection() {
     client.expect_disconnect(&[NOT_AUTHORIZED, BAD_USER_NAME_OR_PASSWORD]);
     let will = watcher.expect(PUBLISH);
     assert_eq!(will.text(), "gone");
+}
+
+/// The first bytes of a frame of WebSocket whose mask changes nothing.
+fn head_of_frame(first: u8, length: usize) -> Vec<u8> {
+    let mut head = vec![first];
+    match u8::try_from(length) {
+        Ok(length @ ..126) => head.push(0x80 | length),
+        _ => head.extend([0x80 | 126, (length >> 8) as u8, length as u8]),
+    }
+    head.extend([0; 4]);
+    head
+}
+
+#[test]
+fn a_refusal_that_is_held_back_is_not_let_out_by_what_else_is_sent() {
+    const DELAY: Duration = Duration::from_secs(1);
+    let listener = Kind::Ws.listener("anonymous = false\nauthenticators = [\"passwords\"]\n");
+    let authenticator = format!("[[authenticators]]\nname = \"passwords\"\nfile = {:?}\n", password_file());
+    let broker = Broker::start(&format!("{authenticator}{listener}"));
+    let mut client = Client::open_over(Kind::Ws, broker.address, 5);
+    let connect = Scram::default().connect().property(data_property(b"no first message")).encode();
+    // The pong is being sent when it is found out that the client is to be refused.
+    let bytes = [head_of_frame(0x89, 0), head_of_frame(0x82, connect.len()), connect].concat();
+    let start = Instant::now();
+    client.stream.socket().write_all(&bytes).unwrap();
+    assert_eq!(client.expect(CONNACK).reason, NOT_AUTHORIZED);
+    assert!(start.elapsed() >= DELAY, "after {:?}", start.elapsed());
+    client.expect_closed();
 }
 
 /// AUTH (§3.15).

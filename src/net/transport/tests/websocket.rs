@@ -384,3 +384,57 @@ fn a_refusal_over_tls_arrives() {
     assert!(client.received.starts_with(b"HTTP/1.1 404 Not Found\r\n"));
     assert!(client.sees_the_end());
 }
+
+/// A session that breaks while something inside it waits to be answered takes the answer with it, and not the broker.
+#[test]
+fn what_waits_to_be_said_in_a_session_that_breaks_is_forgotten() {
+    let folder = Folder::new();
+    let entrance = entrance(&folder.listener(ListenerKind::Wss));
+    let no_record = [23, 3, 3, 0, 20].into_iter().chain([0; 20]);
+    for last_words in
+        [request("/mqtt", ""), request("/elsewhere", ""), [request("/mqtt", ""), frame(FIN | PING, b"1")].concat()]
+    {
+        let mut line = Line::to(&entrance);
+        let mut client = TlsClient::new(&folder.client(), "broker.example.org");
+        client.talk(&mut line).unwrap();
+        client.say(&last_words);
+        let mut bytes = Vec::new();
+        client.tls.write_tls(&mut bytes).unwrap();
+        bytes.extend(no_record.clone());
+        assert!(matches!(line.layers.receive(&bytes, &mut line.mqtt), Err(Broken::Tls(_))));
+        let mut out = Vec::new();
+        line.layers.take_outgoing(&mut out);
+        line.layers.wrap(b"\x20\x02\0\0", &mut out);
+        line.layers.close(CloseCode::Normal);
+        line.layers.take_outgoing(&mut out);
+        assert!(!out.is_empty(), "the alert");
+    }
+}
+
+/// Whichever byte of what comes at once is another one, the answer to the rest is made without harm.
+#[test]
+fn records_of_which_one_is_broken_may_come_in_one_piece() {
+    let folder = Folder::new();
+    let entrance = entrance(&folder.listener(ListenerKind::Wss));
+    for at in (0..).step_by(7) {
+        let mut line = Line::to(&entrance);
+        let mut client = TlsClient::new(&folder.client(), "broker.example.org");
+        client.talk(&mut line).unwrap();
+        for record in
+            [&request("/mqtt", "")[..], &frame(FIN | PING, b"1"), &frame(FIN | BINARY, MQTT), &frame(FIN | CLOSE, b"")]
+        {
+            client.say(record);
+        }
+        let mut bytes = Vec::new();
+        while client.tls.wants_write() {
+            client.tls.write_tls(&mut bytes).unwrap();
+        }
+        let Some(byte) = bytes.get_mut(at) else { break };
+        *byte ^= 0x10;
+        assert!(matches!(line.layers.receive(&bytes, &mut line.mqtt), Err(Broken::Tls(_))) || at < 5);
+        let mut out = Vec::new();
+        line.layers.wrap(b"\x20\x02\0\0", &mut out);
+        line.layers.close(CloseCode::Normal);
+        line.layers.take_outgoing(&mut out);
+    }
+}
