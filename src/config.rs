@@ -381,7 +381,8 @@ section! {
         queue_bytes_max: Option<usize> = None, Optional(Size(KIB as u64..=1024 * GIB as u64));
         /// As sessions.expiry_max.
         session_expiry_max: Option<Duration> = None, Optional(Span(Duration::ZERO..=AGE));
-        /// Most topics on which each Session of these clients may have a Retained Message stored. Unset: any number.
+        /// Most topics on which each Session of these clients may have a Retained Message stored; a will above it is delivered and not
+        /// kept. Unset: any number.
         retained_messages_max: Option<u32> = None, Optional(Count(0..=u64::from(u32::MAX)));
     }
 }
