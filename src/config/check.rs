@@ -114,6 +114,9 @@ fn check_authenticator(item: &Item<'_>, all: &[Authenticator]) -> Result<(), Con
     if authenticator.name.is_empty() {
         return Err(item.missing("name", "listeners and the log call the authenticator by it"));
     }
+    if authenticator.name.contains(char::is_control) {
+        return Err(item.refused("name", "there is a control character in it", "text that a log can show"));
+    }
     if all[..item.index].iter().any(|other| other.name == authenticator.name) {
         return Err(item.refused("name", "another authenticator has this name", "names that differ"));
     }
@@ -280,7 +283,9 @@ fn check_who_may_connect(
         };
         if !listener.can_ask(authenticator.kind) {
             let (reason, allowed) = match authenticator.kind {
-                AuthenticatorKind::Peer => ("needs to know the process at the other end", "it on kind \"unix\""),
+                AuthenticatorKind::Peer => {
+                    ("needs to know the process at the other end", "it on kind \"unix\", without proxy_protocol")
+                }
                 _ => ("needs client certificates", "it with client_certificates, or with proxy_protocol"),
             };
             return Err(item.refused("authenticators", format!("{name:?} {reason}"), allowed));
@@ -461,6 +466,7 @@ mod tests {
         let kind = |kind: &str, keys: &str| format!("[[authenticators]]\nname = 'a'\nkind = '{kind}'\n{keys}\n");
         assert_refused(&[
             ("[[authenticators]]\nfile = 'a'\n", "f:1: authenticators.name is not set"),
+            ("[[authenticators]]\nname = \"a\\u0000\"\nfile = 'a'\n", "f:2: authenticators.name = "),
             (&format!("{PASSWORDS}{PASSWORDS}"), "f:5: authenticators.name = 'staff': another authenticator"),
             (&kind("password", ""), "f:1: authenticators.file is not set: kind \"password\" needs"),
             (
@@ -509,6 +515,11 @@ mod tests {
             ),
             (&with(&format!("{TLS}authenticators = ['tls']\n")), "f:6: listeners.authenticators = ['tls']: \"tls\""),
             (&with("[[listeners]]\nauthenticators = ['uid']\n"), "f:2: listeners.authenticators = ['uid']: \"uid\""),
+            // The process at the other end is the proxy's, for everybody who comes through it.
+            (
+                &with(&format!("{UNIX}proxy_protocol = true\nauthenticators = ['uid']\n")),
+                "f:6: listeners.authenticators = ['uid']: \"uid\" needs",
+            ),
         ]);
         for good in [
             format!("{TLS}client_certificates = 'optional'\nclient_authorities = 'a'\nauthenticators = ['tls']\n"),

@@ -51,7 +51,12 @@ impl Listener {
             AuthenticatorKind::Certificate => {
                 self.proxy_protocol || self.kind.has_tls() && self.client_certificates != ClientCertificates::None
             }
-            AuthenticatorKind::Peer => self.kind == ListenerKind::Unix,
+            AuthenticatorKind::Peer => self.knows_process(),
         }
+    }
+
+    /// Whether the kernel tells whose process a client is. Behind a proxy it tells of that one, whoever comes through it.
+    pub(crate) fn knows_process(&self) -> bool {
+        self.kind == ListenerKind::Unix && !self.proxy_protocol
     }
 }

@@ -7,15 +7,18 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+
 use super::authentication::{Asker, Credentials, Grant, PeerProcess, Refused, Step};
 use super::connection::Stage;
 use super::entry::Peer;
 use super::handshake::{Answer, Progress, Verdict, answer, challenge, connack, judge};
 use super::worker::Worker;
-use crate::codec::{ProtocolVersion, ReasonCode};
-use crate::config::{Config, Listener, ListenerKind};
+use crate::codec::{ProtocolVersion, ReasonCode, packet_length};
+use crate::config::{Config, Listener};
 use crate::shard::handshake::first_packet;
-use crate::shard::{Arrival, AuthenticationOutcome, AuthenticationRequest, ConnectionId};
+use crate::shard::{Arrival, AuthenticationOutcome, AuthenticationRequest, ConnectionId, first_packet_bytes_max};
 use crate::timer::Moment;
 
 impl Worker {
@@ -26,7 +29,7 @@ impl Worker {
         handshake.progress = Progress::Asked;
         self.io.restart(&mut handshake.deadline, now + self.config.limits.connect_timeout, connection.id);
         let origin = handshake.origin;
-        let process = process_of(&self.config, origin.listener, &connection.socket);
+        let process = process_of(&self.config.listeners[usize::from(origin.listener)], &connection.socket);
         let certificate = connection.link.as_ref().and_then(|link| link.layers()?.certificate());
         let Ok(Some((connect, _))) = first_packet(&handshake.bytes, &self.config, handshake.origin.listener) else {
             return;
@@ -99,9 +102,10 @@ impl Worker {
             Ok(Some((connect, _))) => connect.version,
             _ => ProtocolVersion::V5,
         };
-        handshake.unsent.extend(connack(version, refused.reason));
+        let answer = connack(version, refused.reason);
         handshake.bytes = Vec::new();
-        handshake.progress = Progress::Refused;
+        // With the rest of what is to be sent it could go as soon as something else has.
+        handshake.progress = Progress::Refused(answer);
         let peer = handshake.origin.peer;
         let delay = match refused.is_failure {
             true => self.gate.note_failure(&connection.ticket, now),
@@ -126,20 +130,20 @@ impl Worker {
         let connection = self.connections.at(slot);
         let Stage::Handshake(handshake) = &mut connection.stage else { return };
         let Progress::Challenged(exchange) = &handshake.progress else { return };
-        let Ok(Some((_, length))) = first_packet(&handshake.bytes, &self.config, handshake.origin.listener) else {
-            return;
-        };
-        match answer(&handshake.bytes[length..], self.config.limits.packet_bytes_max, exchange.method()) {
+        let packet_bytes_max = first_packet_bytes_max(&self.config, handshake.origin.listener);
+        // CONNECT is measured and not decoded again: its answer may come byte by byte.
+        let Ok(Some(length)) = packet_length(&handshake.bytes, packet_bytes_max) else { return };
+        match answer(&handshake.bytes[length..], packet_bytes_max, exchange.method()) {
             Answer::More => {}
             Answer::Auth(data, of_packet) => {
                 handshake.bytes.drain(length..length + of_packet);
                 let Progress::Challenged(exchange) = std::mem::replace(&mut handshake.progress, Progress::Asked) else {
                     return;
                 };
-                let asker = Asker { shard: self.homes.here.index(), connection: connection.id };
-                let step = self.authentication.go_on(asker, exchange, &data);
-                self.on_step(now, asker.connection, step);
-                self.resume_entry(asker.connection);
+                let id = connection.id;
+                let step = self.authentication.go_on(exchange, &data);
+                self.on_step(now, id, step);
+                self.resume_entry(id);
             }
             Answer::Disconnect => self.end(slot),
             Answer::Wrong(reason) => {
@@ -152,12 +156,14 @@ impl Worker {
 
     /// Carries out what a shard asks about an open connection.
     pub(super) fn re_authenticate(&mut self, now: Moment, id: ConnectionId, request: AuthenticationRequest) {
-        let asker = Asker { shard: self.homes.here.index(), connection: id };
         let before = self.exchanges.remove(&id);
         let step = match before {
-            Some(exchange) if !request.is_first => self.authentication.go_on(asker, exchange, &request.data),
+            Some(exchange) if !request.is_first => self.authentication.go_on(exchange, &request.data),
             _ => match self.credentials_of(id, request) {
-                Some(credentials) => self.authentication.begin(asker, credentials),
+                Some(credentials) => {
+                    let asker = Asker { shard: self.homes.here.index(), connection: id };
+                    self.authentication.begin(asker, credentials)
+                }
                 None => return, // It has ended.
             },
         };
@@ -175,7 +181,7 @@ impl Worker {
             username: None,
             password: None,
             certificate: connection.link.as_ref().and_then(|link| link.layers()?.certificate()),
-            process: process_of(&self.config, origin.listener, &connection.socket),
+            process: process_of(&self.config.listeners[usize::from(origin.listener)], &connection.socket),
             enhanced: Some((request.method, request.data)),
             previous: Some(identity.clone()),
         })
@@ -227,11 +233,30 @@ pub(super) fn asks(config: &Config) -> Vec<bool> {
     config.listeners.iter().map(is_asked).collect()
 }
 
-/// The process at the other end of a Unix socket.
-fn process_of(config: &Config, listener: u16, socket: &OwnedFd) -> Option<PeerProcess> {
-    if config.listeners[usize::from(listener)].kind != ListenerKind::Unix {
+/// The process at the other end of a Unix socket. Behind a proxy it is none of the client's.
+fn process_of(listener: &Listener, socket: &OwnedFd) -> Option<PeerProcess> {
+    if !listener.knows_process() {
         return None;
     }
-    let process = rustix::net::sockopt::socket_peercred(socket).ok()?;
-    Some(PeerProcess { uid: process.uid.as_raw(), gid: process.gid.as_raw(), pid: process.pid.as_raw_nonzero().get() })
+    let process = getsockopt(socket, PeerCredentials).ok()?;
+    Some(PeerProcess { uid: process.uid(), gid: process.gid(), pid: process.pid() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::config::ListenerKind;
+
+    #[test]
+    fn a_proxy_at_a_unix_socket_is_not_taken_for_its_clients() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let socket = OwnedFd::from(ours);
+        let process = |proxy_protocol| {
+            process_of(&Listener { kind: ListenerKind::Unix, proxy_protocol, ..Listener::default() }, &socket)
+        };
+        assert_eq!(process(false).map(|process| process.uid), Some(rustix::process::getuid().as_raw()));
+        assert_eq!(process(true), None);
+    }
 }

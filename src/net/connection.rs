@@ -38,8 +38,8 @@ pub(crate) enum Stage {
         /// The shard still has some of it.
         is_known: bool,
     },
-    /// Its client is not let in, and is told so.
-    Refusing(Box<Handshake>),
+    /// Its client is not let in, and is told so with this.
+    Refusing(Vec<u8>),
     Lingering,
     Dead,
 }
@@ -291,7 +291,8 @@ impl Connection {
             return; // It is looked again when that is done.
         }
         let unsent = match &mut self.stage {
-            Stage::Handshake(handshake) | Stage::Refusing(handshake) => std::mem::take(&mut handshake.unsent),
+            Stage::Handshake(handshake) => std::mem::take(&mut handshake.unsent),
+            Stage::Refusing(answer) => std::mem::take(answer),
             _ => Vec::new(),
         };
         let buffer = match &mut self.link {

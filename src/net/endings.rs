@@ -55,6 +55,8 @@ impl Worker {
             (Some(Ended::Failed(errno)), _) => self.on_broken(now, id.index, errno),
             (_, None) if layers_end.is_some() && connection.is_open_or_on_its_way_in() => self.on_layers_end(now, id),
             (Some(_), _) => self.on_fin(now, id.index),
+            // All that it sent has come through its layers, as far as they let it: there is nothing to catch up with.
+            (None, Some(errno)) if layers_end.is_some() => self.on_broken(now, id.index, errno),
             (None, Some(errno)) => self.break_off(now, id, errno),
             (None, None) => {}
         }
@@ -80,6 +82,7 @@ impl Worker {
             (Stage::Open, Some(how)) => {
                 self.shard.on_closed(now, id, how);
                 connection.stage = Stage::Draining { is_known: false };
+                connection.ticket.leave_identity(); // As in `close`.
                 if !connection.is_sending() {
                     self.drain(now, id.index);
                 }

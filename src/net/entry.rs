@@ -17,7 +17,7 @@ use super::transport::{Broken, Layers};
 use super::worker::Worker;
 use crate::codec::ReasonCode;
 use crate::shard::handshake::first_packet;
-use crate::shard::{Arrival, ConnectionId, Origin, ShardId};
+use crate::shard::{Arrival, ConnectionId, Origin, ShardId, first_packet_bytes_max};
 use crate::timer::Moment;
 
 /// What may wait behind a CONNECT whose client is being authenticated, beyond the largest packet. Above it the connection is not read.
@@ -45,9 +45,8 @@ impl Worker {
             None => (Progress::Connect, limits.connect_timeout),
             Some(_) => (Progress::Layers, limits.handshake_timeout),
         };
-        let is_surplus = ticket.is_surplus;
         let (bytes, unsent, deadline) = (Vec::new(), Vec::new(), None);
-        let handshake = Box::new(Handshake { progress, bytes, unsent, origin, deadline, is_surplus });
+        let handshake = Box::new(Handshake { progress, bytes, unsent, origin, deadline });
         let id = self.connections.insert(now, socket, ticket, link, Stage::Handshake(handshake));
         let deadline = self.io.deadlines.arm(now + time, Deadline::Handshake(id));
         let connection = self.connections.at(id.index);
@@ -66,7 +65,7 @@ impl Worker {
             Progress::Layers => self.counters.handshake_timeouts += 1,
             Progress::Connect => self.counters.connect_timeouts += 1,
             Progress::Asked | Progress::Challenged(_) => self.counters.authentication_timeouts += 1,
-            Progress::Refused => return self.turn_away(now, id.index),
+            Progress::Refused(_) => return self.turn_away(now, id.index),
         }
         self.end(id.index);
     }
@@ -86,17 +85,19 @@ impl Worker {
         match handshake.progress {
             Progress::Connect => self.on_first_bytes(now, id.index),
             Progress::Challenged(_) => self.on_answer(now, id.index),
-            Progress::Layers | Progress::Asked | Progress::Refused => {}
+            Progress::Layers | Progress::Asked | Progress::Refused(_) => {}
         }
         self.bound_what_waits(id);
     }
 
-    /// Does not read a connection behind whose CONNECT too much waits already.
+    /// Does not read a connection behind whose CONNECT too much waits already. While a client is to answer a challenge nothing can pile up:
+    /// what is not an answer ends the connection.
     fn bound_what_waits(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         if let Stage::Handshake(handshake) = &connection.stage
-            && matches!(handshake.progress, Progress::Asked | Progress::Challenged(_))
-            && handshake.bytes.len() > self.config.limits.packet_bytes_max + BEHIND_CONNECT_MAX
+            && handshake.is_asking()
+            && handshake.bytes.len()
+                > first_packet_bytes_max(&self.config, handshake.origin.listener) + BEHIND_CONNECT_MAX
         {
             connection.pause(&mut self.io.ring);
         }
@@ -165,7 +166,7 @@ impl Worker {
             self.endings.push_back(id);
         }
         match &connection.stage {
-            Stage::Handshake(handshake) if !matches!(handshake.progress, Progress::Refused) => {
+            Stage::Handshake(handshake) if !matches!(handshake.progress, Progress::Refused(_)) => {
                 connection.go_on_reading(&mut self.io.ring);
                 self.bound_what_waits(id);
             }
@@ -234,7 +235,8 @@ impl Worker {
     fn on_first_bytes(&mut self, now: Moment, slot: u32) {
         let connection = self.connections.at(slot);
         let Stage::Handshake(handshake) = &mut connection.stage else { return };
-        match judge(&handshake.bytes, handshake.origin.listener, handshake.is_surplus, &self.homes, &self.config) {
+        let is_surplus = connection.ticket.is_surplus;
+        match judge(&handshake.bytes, handshake.origin.listener, is_surplus, &self.homes, &self.config) {
             Verdict::More => {}
             Verdict::Client(home) if !self.asks[usize::from(handshake.origin.listener)] => {
                 let arrival = Arrival { origin: handshake.origin, ..Arrival::default() };
@@ -259,8 +261,11 @@ impl Worker {
                 if let Some(deadline) = handshake.deadline.take() {
                     self.io.deadlines.cancel(deadline);
                 }
-                handshake.bytes = Vec::new();
-                connection.stage = Stage::Refusing(handshake);
+                let Handshake { mut unsent, progress, .. } = *handshake;
+                if let Progress::Refused(answer) = progress {
+                    unsent.extend(answer);
+                }
+                connection.stage = Stage::Refusing(unsent);
             }
             other => connection.stage = other,
         }
@@ -316,12 +321,13 @@ impl Worker {
         let id = self.connections.insert(now, socket, ticket, link, Stage::Open);
         self.open(now, id, &bytes, arrival);
         let Some(connection) = self.connections.get(id) else { return };
-        connection.receive(&mut self.io.ring);
         if connection.is_over() {
             self.endings.push_back(id); // Its layers ended on the way.
         } else if matches!(connection.stage, Stage::Open) && connection.link.is_some() {
             self.receive_open(now, id.index, &[]); // What came meanwhile waits in front of the layers.
         }
+        // Not before: while much waits there, nothing is received.
+        self.connections.at(id.index).receive(&mut self.io.ring);
     }
 
     /// Opens a connection whose CONNECT is the beginning of `bytes`.
@@ -341,7 +347,8 @@ impl Worker {
                     self.shard.receive(now, id, &bytes[length..]);
                 }
             }
-            other => unreachable!("a connection is opened after its CONNECT was decoded, not with {other:?}"),
+            // What it is instead is not said: there may be a password in it.
+            _ => unreachable!("a connection is opened after its CONNECT was decoded"),
         }
     }
 
@@ -353,12 +360,9 @@ impl Worker {
     }
 
     /// Refuses a connection that the shard has not heard of yet, after all.
-    fn close_unopened(&mut self, now: Moment, id: ConnectionId, reply: Vec<u8>) {
+    fn close_unopened(&mut self, now: Moment, id: ConnectionId, answer: Vec<u8>) {
         let connection = self.connections.at(id.index);
-        let (bytes, origin) = (Vec::new(), Origin::default());
-        let (progress, deadline, is_surplus) = (Progress::Refused, None, false);
-        let refused = Handshake { progress, bytes, unsent: reply, origin, deadline, is_surplus };
-        connection.stage = Stage::Refusing(Box::new(refused));
+        connection.stage = Stage::Refusing(answer);
         if !connection.is_sending() {
             self.drain(now, id.index);
         }

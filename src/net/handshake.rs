@@ -24,8 +24,6 @@ pub(crate) struct Handshake {
     pub(crate) origin: Origin,
     /// When this part of it must be over.
     pub(crate) deadline: Option<TimerId>,
-    /// The broker is full: CONNECT is answered with "server busy".
-    pub(crate) is_surplus: bool,
 }
 
 impl Handshake {
@@ -61,8 +59,8 @@ pub(crate) enum Progress {
     Asked,
     /// The client was sent AUTH, and is to answer it. [MQTT-4.12.0-2]
     Challenged(Box<Exchange>),
-    /// The client is refused, and hears so a little later.
-    Refused,
+    /// The client is refused, and hears this a little later.
+    Refused(Vec<u8>),
 }
 
 /// A connection on its way to its home: the socket and everything read from it, CONNECT included.

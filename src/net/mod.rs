@@ -3,7 +3,8 @@
 //! Every shard is one thread. On it, a worker moves bytes between the socket ring, which does all socket I/O, and the state machine,
 //! in turns. Shards talk through the mesh. [`run`] sets all that up and waits for its end.
 //!
-//! **Invariant**: nothing here knows what a packet means, except that the first one is a CONNECT with a Client Identifier.
+//! **Invariant**: nothing here knows what a packet means, except for those that come before there is a Session: CONNECT, with the Client
+//! Identifier and credentials in it, and the AUTH packets with which a client proves who it is.
 
 mod admission;
 mod arrivals;

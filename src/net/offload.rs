@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
+
+use super::sources::Source;
 
 /// How much the threads yield to the shards where they may not be idle ones: as nice(1) does by default.
 const NICENESS: i32 = 10;
@@ -39,7 +41,7 @@ pub(crate) struct Offload {
 pub(crate) struct Busy;
 
 struct Shared {
-    arrived: SegQueue<(Source, Job)>,
+    arrived: SegQueue<(Line, Job)>,
     /// One token for each job that nobody has taken.
     tokens: OwnedFd,
     lines: Mutex<Lines>,
@@ -50,8 +52,8 @@ struct Shared {
     is_closed: AtomicBool,
 }
 
-/// Whose work it is; `None` is all that comes from nowhere in particular.
-type Source = Option<IpAddr>;
+/// In which line a job stands: that of its source, or that of all work which comes from nowhere in particular.
+type Line = Option<Source>;
 
 impl Offload {
     /// A pool of `threads` threads called `name`, in front of which `waiting_max` jobs may wait.
@@ -78,16 +80,16 @@ impl Offload {
         Ok(pool)
     }
 
-    /// Has `job` done by one of the threads. It waits for other work of the same `source`, and takes turns with that of all others. A
+    /// Has `job` done by one of the threads. It waits for other work from the same address, and takes turns with that of all others. A
     /// panic in it ends the process, like everywhere.
     ///
     /// # Errors
     /// [`Busy`] when as much waits as may, of this source or of all.
-    pub(crate) fn submit_for(&self, source: Source, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+    pub(crate) fn submit_for(&self, address: Option<IpAddr>, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
         let shared = &*self.shared;
-        let source = source.map(network_of);
-        let of_source = shared.counter(source);
-        let of_source_max = match source {
+        let line = address.map(Source::of);
+        let of_source = shared.counter(line);
+        let of_source_max = match line {
             Some(_) => (shared.waiting_max / SHARE_OF_A_SOURCE).max(1),
             None => shared.waiting_max,
         };
@@ -96,7 +98,7 @@ impl Offload {
             shared.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(busy);
         }
-        shared.arrived.push((source, Box::new(job)));
+        shared.arrived.push((line, Box::new(job)));
         shared.add_tokens(1);
         Ok(())
     }
@@ -127,20 +129,12 @@ fn take_place(counter: &AtomicUsize, max: usize) -> Result<(), Busy> {
     counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).map(|_| ()).map_err(|_| Busy)
 }
 
-/// Whoever has an IPv6 address has 2⁶⁴ of them: the network is who he is.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        address => address,
-    }
-}
-
 impl Shared {
-    fn counter(&self, source: Source) -> &AtomicUsize {
-        match source {
+    fn counter(&self, line: Line) -> &AtomicUsize {
+        match line {
             None => &self.waiting_of_source[0],
             // The first counter is that of no source.
-            Some(address) => &self.waiting_of_source[1 + self.hasher.hash_one(address) as usize % (COUNTERS - 1)],
+            Some(source) => &self.waiting_of_source[1 + self.hasher.hash_one(source) as usize % (COUNTERS - 1)],
         }
     }
 
@@ -161,50 +155,50 @@ impl Shared {
             if self.is_closed.load(Ordering::SeqCst) {
                 return;
             }
-            if let Some((source, job)) = self.next() {
-                self.counter(source).fetch_sub(1, Ordering::Relaxed);
+            if let Some((line, job)) = self.next() {
+                self.counter(line).fetch_sub(1, Ordering::Relaxed);
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
                 job();
             }
         }
     }
 
-    fn next(&self) -> Option<(Source, Job)> {
+    fn next(&self) -> Option<(Line, Job)> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((source, job)) = self.arrived.pop() {
-            lines.push(source, job);
+        while let Some((line, job)) = self.arrived.pop() {
+            lines.push(line, job);
         }
         lines.pop()
     }
 }
 
-/// The jobs that wait, by source.
+/// The jobs that wait, line by line.
 #[derive(Default)]
 struct Lines {
-    jobs: HashMap<Source, VecDeque<Job>>,
-    /// Sources with jobs, in the order of their turns.
-    turns: VecDeque<Source>,
+    jobs: HashMap<Line, VecDeque<Job>>,
+    /// Lines with jobs, in the order of their turns.
+    turns: VecDeque<Line>,
 }
 
 impl Lines {
-    fn push(&mut self, source: Source, job: Job) {
-        let line = self.jobs.entry(source).or_default();
-        if line.is_empty() {
-            self.turns.push_back(source);
+    fn push(&mut self, line: Line, job: Job) {
+        let jobs = self.jobs.entry(line).or_default();
+        if jobs.is_empty() {
+            self.turns.push_back(line);
         }
-        line.push_back(job);
+        jobs.push_back(job);
     }
 
-    fn pop(&mut self) -> Option<(Source, Job)> {
-        let source = self.turns.pop_front()?;
-        let line = self.jobs.get_mut(&source).expect("a source with a turn has a line");
-        let job = line.pop_front().expect("a line with a turn is not empty");
-        if line.is_empty() {
-            self.jobs.remove(&source);
+    fn pop(&mut self) -> Option<(Line, Job)> {
+        let line = self.turns.pop_front()?;
+        let jobs = self.jobs.get_mut(&line).expect("a line with a turn is there");
+        let job = jobs.pop_front().expect("a line with a turn is not empty");
+        if jobs.is_empty() {
+            self.jobs.remove(&line);
         } else {
-            self.turns.push_back(source);
+            self.turns.push_back(line);
         }
-        Some((source, job))
+        Some((line, job))
     }
 }
 
@@ -217,7 +211,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn address(last: u8) -> Source {
+    fn address(last: u8) -> Option<IpAddr> {
         Some(IpAddr::from([127, 0, 0, last]))
     }
 
@@ -286,14 +280,6 @@ mod tests {
         assert_eq!(submit(address(2), 101), Ok(()));
         go_on.send(()).unwrap();
         assert_eq!(collect(&done, 11), [0, 100, 200, 1, 101, 2, 3, 4, 5, 6, 7]);
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_source() {
-        let of = |text: &str| network_of(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
     }
 
     #[test]

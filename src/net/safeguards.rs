@@ -66,7 +66,10 @@ pub(super) fn entrances(config: &Config) -> Result<Vec<Arc<Entrance>>, StartErro
 }
 
 fn entrance(config: &Config, index: usize, listener: &Listener) -> Result<Entrance, StartError> {
-    Entrance::new(listener, first_packet_bytes_max(config, index as u16))
+    // Some users may send larger packets than others, and who somebody is turns out later.
+    let of_users = config.identities.iter().filter_map(|entry| entry.limits.packet_bytes_max);
+    let packet_bytes_max = of_users.fold(first_packet_bytes_max(config, index as u16), usize::max);
+    Entrance::new(listener, packet_bytes_max)
         .map_err(|error| StartError::Listener { listener: index, problem: error.to_string() })
 }
 

@@ -1,9 +1,11 @@
 //! MQTT over TLS, WebSocket (chapter 6) and both: it is what it is over TCP, and such connections end in order.
 
-use crate::harness::parse::CONNACK;
-use crate::harness::transport::{KINDS, Kind};
+use crate::harness::parse::{CONNACK, PINGRESP, PUBLISH};
+use crate::harness::transport::{KINDS, Kind, Stream, tls_clients};
 use crate::harness::wire::{self, RETAIN_AS_PUBLISHED};
 use crate::harness::{Broker, Client, Connect, Publish, Will, millis, secs, unique};
+use socket2::{Domain, Socket, Type};
+use std::net::SocketAddr;
 use std::time::Instant;
 use tungstenite::Message;
 
@@ -148,6 +150,22 @@ fn a_slow_reader_over_layers_gets_all_of_it_in_the_end() {
 }
 
 #[test]
+fn much_behind_connect_comes_home_with_it() {
+    let broker = start();
+    for kind in LAYERED {
+        for _ in 0..16 {
+            let mut bytes = Connect::v5(&unique("c")).encode();
+            (0..200).for_each(|_| bytes.extend(Publish::new("much", &"x".repeat(10_000)).encode(5)));
+            bytes.extend(wire::pingreq());
+            let mut client = broker.open_over(kind);
+            client.send(&bytes);
+            client.expect(CONNACK);
+            client.expect(PINGRESP);
+        }
+    }
+}
+
+#[test]
 fn a_flood_of_pings_of_websocket_does_no_harm() {
     let broker = start();
     for kind in [Kind::Ws, Kind::Wss] {
@@ -214,6 +232,48 @@ fn mqtt_3_14_4_3_disconnect_is_not_overtaken_by_the_connection_that_takes_over()
             broker.connect_over(kind, &Connect::v5(&id)).ping();
         }
         watcher.expect_quiet();
+    }
+}
+
+/// A connection of a client that reads little at a time.
+fn small_reader(kind: Kind, address: SocketAddr) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    Client::of(Stream::over(kind, socket.into(), &tls_clients(false)).unwrap(), 5)
+}
+
+#[test]
+fn mqtt_3_1_2_10_goodbye_of_a_client_that_reads_nothing_is_heard_before_its_layers_end() {
+    for kind in LAYERED {
+        let broker = Broker::with_shards(1, &kind.listener(""));
+        let connect = |connect: &Connect| {
+            let mut client = Client::open(broker.last_address(), 5);
+            assert_eq!(client.try_connect(connect), Some(0));
+            client
+        };
+        let mut watcher = connect(&Connect::v5(&unique("watcher")));
+        watcher.subscribe("choked/#", 1);
+        let id = unique("choked");
+        let mut client = small_reader(kind, broker.address);
+        assert_eq!(client.try_connect(&Connect::v5(&id).will(Will::new("choked/will", "alarm"))), Some(0));
+        client.subscribe(&id, 1);
+        // Its output stands still, and its next packet has it read from no more.
+        let mut publisher = connect(&Connect::v5(&unique("publisher")));
+        (0..1000).for_each(|_| publisher.publish_only(&Publish::new(&id, &"x".repeat(20_000))));
+        publisher.ping();
+        client.send(&wire::pingreq());
+        publisher.ping();
+        publisher.ping();
+        let mut bytes = Publish::new("choked/last", "word").encode(5);
+        bytes.extend(wire::disconnect());
+        client.send(&bytes);
+        client.stream.end_layer();
+        publisher.ping(); // By now the broker would have read it, did it read.
+        drop(client);
+        assert_eq!(watcher.expect(PUBLISH).text(), "word", "{kind:?}");
+        watcher.expect_quiet();
+        publisher.ping();
     }
 }
 

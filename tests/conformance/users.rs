@@ -3,8 +3,9 @@
 use crate::harness::broker::folder;
 use crate::harness::passwords::{self, PASSWORD};
 use crate::harness::transport::Kind;
-use crate::harness::{Broker, Client, Connect, PATIENCE, millis};
+use crate::harness::{Broker, Client, Connect, PATIENCE, Publish, Will, millis, unique};
 use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -119,6 +120,60 @@ fn a_user_whose_client_vanished_gets_its_place_back() {
             _ => client.reset(),
         }
     }
+}
+
+#[test]
+fn a_user_whose_layers_have_ended_gets_its_place_back_at_once() {
+    for kind in [Kind::Tls, Kind::Ws, Kind::Wss] {
+        let broker = broker(&format!("[[identities]]\nusers = [\"*\"]\nconnections_max = 1\n{}", kind.listener("")));
+        let mut watcher = Client::open(broker.last_address(), 5);
+        assert_eq!(watcher.try_connect(&connect_as("bob", PASSWORD)), Some(0));
+        watcher.subscribe("will", 0);
+        let mut client = Client::open_over(kind, broker.address, 5);
+        assert_eq!(client.try_connect(&connect_as("alice", PASSWORD).will(Will::new("will", "gone"))), Some(0));
+        client.stream.end_layer(); // And its socket stays open.
+        assert_eq!(watcher.message().text(), "gone");
+        let mut again = Client::open_over(kind, broker.address, 5);
+        assert_eq!(again.try_connect(&connect_as("alice", PASSWORD)), Some(0), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_user_who_may_send_large_packets_may_so_in_one_message_of_websocket() {
+    let identities = "[[identities]]\nusers = [\"alice\"]\nlimits = { packet_bytes_max = \"24MiB\" }\n";
+    let broker = broker(&format!("{identities}{}", Kind::Ws.listener("")));
+    let mut client = Client::open_over(Kind::Ws, broker.address, 5);
+    assert_eq!(client.try_connect(&connect_as("alice", PASSWORD)), Some(0));
+    assert_eq!(client.publish(Publish::new("large", &"x".repeat(20 << 20)).qos(1)), 0x10); // No matching subscribers.
+}
+
+/// `program` in a user and a process namespace of its own, as in a container.
+fn contained(program: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", program]);
+    command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Its process has no number there.
+#[test]
+fn a_client_outside_of_the_container_of_the_broker_is_known_by_its_user() {
+    if !contained("true").status().is_ok_and(|status| status.success()) {
+        return eprintln!("there are no namespaces for us here");
+    }
+    let folder = folder();
+    let path = folder.join("mqtt.sock");
+    let users = passwords::authenticator(&folder, &["alice"]);
+    let settings = format!(
+        "[[authenticators]]\nname = \"processes\"\nkind = \"peer\"\n\
+         {users}[[listeners]]\nkind = \"unix\"\npath = {path:?}\nanonymous = false\n"
+    );
+    let _broker = Broker::start_by(folder, 1, &settings, |configuration| {
+        let mut command = contained(env!("CARGO_BIN_EXE_willowmq"));
+        command.arg("--config").arg(configuration);
+        command
+    });
+    Client::connect_at(&path, &Connect::v5(&unique("c"))).ping();
 }
 
 #[test]

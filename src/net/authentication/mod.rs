@@ -17,6 +17,7 @@ mod scram;
 mod tests;
 mod users;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub(crate) struct Asker {
 }
 
 /// All that a client shows of itself.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Credentials {
     /// The listener, by its place in the configuration.
     pub(crate) listener: u16,
@@ -74,6 +75,15 @@ pub(crate) struct Credentials {
     pub(crate) previous: Option<Identity>,
 }
 
+/// Without what is secret.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Credentials");
+        fields.field("listener", &self.listener).field("source", &self.source).field("client_id", &self.client_id);
+        fields.field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
 /// A process, as the kernel vouches for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PeerProcess {
@@ -81,7 +91,7 @@ pub(crate) struct PeerProcess {
     pub(crate) uid: u32,
     /// Its group.
     pub(crate) gid: u32,
-    /// Its number.
+    /// Its number; 0 where it is in a namespace that we do not see into, as one outside of our container is.
     pub(crate) pid: i32,
 }
 
@@ -274,7 +284,7 @@ impl Authentication {
     }
 
     /// Goes on with the data of the client's next AUTH.
-    pub(crate) fn go_on(&self, _asker: Asker, exchange: Box<Exchange>, data: &[u8]) -> Step {
+    pub(crate) fn go_on(&self, exchange: Box<Exchange>, data: &[u8]) -> Step {
         let step = self.inner.finish_exchange(*exchange, data);
         self.inner.counters.note(&step);
         step

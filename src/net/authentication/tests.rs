@@ -493,7 +493,7 @@ mod enhanced {
         let (server_first, exchange) = first(&broker, "anna");
         assert_eq!(exchange.method(), METHOD);
         let last = last("anna", "pencil", &server_first);
-        let grant = granted(broker.authentication.go_on(ASKER, exchange, last.as_bytes()));
+        let grant = granted(broker.authentication.go_on(exchange, last.as_bytes()));
         assert_eq!(grant.identity.username.as_deref(), Some("anna"));
         let enhanced = grant.enhanced.unwrap();
         assert_eq!(&*enhanced.method, METHOD);
@@ -508,13 +508,30 @@ mod enhanced {
             let (server_first, exchange) = first(&broker, username);
             assert!(server_first.ends_with(",i=4096"));
             let last = last(username, "pen", &server_first);
-            let step = broker.authentication.go_on(ASKER, exchange, last.as_bytes());
+            let step = broker.authentication.go_on(exchange, last.as_bytes());
             assert_eq!(reason(&step), ReasonCode::BadUserNameOrPassword);
             assert!(is_failure(&step));
         }
         let salt = |username| first(&broker, username).0.split_once("s=").unwrap().1.to_owned();
         assert_eq!(salt("bert"), salt("bert"));
         assert_ne!(salt("bert"), salt("carl"));
+    }
+
+    /// Otherwise whoever may write to a later file could become somebody of an earlier one.
+    #[test]
+    fn the_first_file_that_knows_the_user_decides_here_too() {
+        let directory = Directory::new();
+        let staff = directory.write("staff", line("anna", "one"));
+        let devices = directory.write("devices", scram_line("anna", "two") + &scram_line("lamp", "three"));
+        let broker = Broker::new(vec![password_file("staff", staff), password_file("devices", devices)]);
+        for (username, password, told) in
+            [("anna", "two", ReasonCode::BadUserNameOrPassword), ("lamp", "three", ReasonCode::Success)]
+        {
+            let (server_first, exchange) = first(&broker, username);
+            let last = last(username, password, &server_first);
+            let step = broker.authentication.go_on(exchange, last.as_bytes());
+            assert_eq!(reason(&step), told, "{username}");
+        }
     }
 
     #[test]
@@ -538,11 +555,11 @@ mod enhanced {
             assert!(is_failure(&step));
         }
         let (_, exchange) = first(&broker, "anna");
-        assert_eq!(reason(&broker.authentication.go_on(ASKER, exchange, b"garbage")), ReasonCode::NotAuthorized);
+        assert_eq!(reason(&broker.authentication.go_on(exchange, b"garbage")), ReasonCode::NotAuthorized);
         let (server_first, _) = first(&broker, "anna");
         let (_, another) = first(&broker, "anna");
         let overheard = last("anna", "pencil", &server_first);
-        let step = broker.authentication.go_on(ASKER, another, overheard.as_bytes());
+        let step = broker.authentication.go_on(another, overheard.as_bytes());
         assert_eq!(reason(&step), ReasonCode::NotAuthorized);
     }
 
@@ -555,7 +572,7 @@ mod enhanced {
             let credentials = Credentials { previous, ..by_scram(b"n,,n=anna,r=abc") };
             let Step::Continue { data, exchange } = broker.ask(credentials) else { panic!("no challenge") };
             let last = last("anna", "pencil", std::str::from_utf8(&data).unwrap());
-            assert_eq!(reason(&broker.authentication.go_on(ASKER, exchange, last.as_bytes())), expected);
+            assert_eq!(reason(&broker.authentication.go_on(exchange, last.as_bytes())), expected);
         }
     }
 }
@@ -820,5 +837,15 @@ mod service {
         assert!(with("https://example.org", None).contains("authorities must be given"));
         let empty = directory.write("authorities", "");
         assert!(with("https://example.org", Some(empty)).contains("there is no certificate in it"));
+    }
+}
+
+#[test]
+fn what_is_secret_is_not_shown() {
+    let credentials = Credentials { enhanced: Some((METHOD.into(), b"proof".into())), ..user("anna", "secret") };
+    let shown = format!("{credentials:?}");
+    assert!(shown.contains("anna"), "{shown}");
+    for secret in [&b"secret"[..], b"proof"] {
+        assert!(!shown.contains(&format!("{secret:?}")), "{shown}");
     }
 }

@@ -1,12 +1,16 @@
 //! Enhanced authentication (§4.12): SCRAM-SHA-256, before CONNACK and again on an open connection.
 
-use super::{guest, refusal, with_anna, with_anna_and};
+use super::{guest, passwd, refusal, with_anna, with_anna_and};
+use crate::harness::broker::folder;
 use crate::harness::parse::{AUTH, CONNACK};
 use crate::harness::property;
+use crate::harness::transport::Kind;
 use crate::harness::{Broker, Client, Connect, Packet, Publish, Will, unique, wire};
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use std::io::Write;
+use std::time::{Duration, Instant};
 
 const METHOD: &str = "SCRAM-SHA-256";
 
@@ -185,4 +189,34 @@ fn mqtt_4_12_1_2_a_re_authentication_that_fails_ends_the_connection_and_its_will
     client.send(&auth(0x18, &last("anna", "pen", &question).0));
     client.expect_disconnect(&[0x86, 0x87]);
     assert_eq!(watcher.message().text(), "gone");
+}
+
+/// The first bytes of a frame of WebSocket whose mask changes nothing.
+fn head_of_frame(first: u8, length: usize) -> Vec<u8> {
+    let mut head = vec![first];
+    match u8::try_from(length) {
+        Ok(length @ ..126) => head.push(0x80 | length),
+        _ => head.extend([0x80 | 126, (length >> 8) as u8, length as u8]),
+    }
+    head.extend([0; 4]);
+    head
+}
+
+#[test]
+fn a_refusal_that_is_held_back_is_not_let_out_by_what_else_is_sent() {
+    const DELAY: Duration = Duration::from_secs(1);
+    let folder = folder();
+    let file = folder.join("passwords");
+    assert_eq!(passwd(&["add", "anna", "--scram", "--memory", "64", "--passes", "1"], &file, "pencil"), 0);
+    let authenticator = format!("[[authenticators]]\nname = \"passwords\"\nfile = {file:?}\n");
+    let broker = Broker::start_in(folder, 2, &format!("{authenticator}{}", Kind::Ws.listener("")));
+    let mut client = Client::open_over(Kind::Ws, broker.address, 5);
+    let connect = with_method(Connect::v5(&unique("scram")), "no first message").encode();
+    // The pong is being sent when it is found out that the client is to be refused.
+    let bytes = [head_of_frame(0x89, 0), head_of_frame(0x82, connect.len()), connect].concat();
+    let start = Instant::now();
+    client.stream.socket().write_all(&bytes).unwrap();
+    assert_eq!(client.expect(CONNACK).reason, 0x87);
+    assert!(start.elapsed() >= DELAY, "after {:?}", start.elapsed());
+    client.expect_closed();
 }

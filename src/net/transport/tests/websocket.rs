@@ -175,7 +175,7 @@ fn pages_of_other_origins_are_refused() {
     let from = |listener: &Listener, origin: &str| {
         answer(listener, &request("/mqtt", &format!("Origin: {origin}\r\n")))[9..12].to_owned()
     };
-    let same = listener();
+    let same = Listener { anonymous: false, ..listener() };
     assert_eq!(from(&same, "http://broker.example.org:8083"), "101");
     assert_eq!(from(&same, "https://Broker.example.org:8083"), "101", "behind a proxy with TLS");
     for origin in
@@ -185,6 +185,13 @@ fn pages_of_other_origins_are_refused() {
     }
     let any = Listener { websocket_origins: vec!["*".into()], ..listener() };
     assert_eq!(from(&any, "null"), "101");
+    // Its name may have been made to mean this machine, where nothing but the origin keeps it out.
+    assert_eq!(from(&listener(), "http://broker.example.org:8083"), "403");
+    for host in ["localhost:8083", "127.0.0.1:8083", "[::1]:8083"] {
+        let request = request("/mqtt", &format!("Origin: http://{host}\r\n"));
+        let request = String::from_utf8(request).unwrap().replace("broker.example.org:8083", host);
+        assert!(answer(&listener(), request.as_bytes()).starts_with("HTTP/1.1 101 "), "{host}");
+    }
     let some = ["https://example.org", "http://[2001:db8::1]:8080"].map(String::from).to_vec();
     let some = Listener { websocket_origins: some, ..listener() };
     for origin in ["https://example.org", "https://EXAMPLE.org:443", "http://[2001:db8::1]:8080"] {
@@ -383,4 +390,58 @@ fn a_refusal_over_tls_arrives() {
     assert!(matches!(client.talk(&mut line), Err(Ended::Here(Broken::Http(_)))));
     assert!(client.received.starts_with(b"HTTP/1.1 404 Not Found\r\n"));
     assert!(client.sees_the_end());
+}
+
+/// A session that breaks while something inside it waits to be answered takes the answer with it, and not the broker.
+#[test]
+fn what_waits_to_be_said_in_a_session_that_breaks_is_forgotten() {
+    let folder = Folder::new();
+    let entrance = entrance(&folder.listener(ListenerKind::Wss));
+    let no_record = [23, 3, 3, 0, 20].into_iter().chain([0; 20]);
+    for last_words in
+        [request("/mqtt", ""), request("/elsewhere", ""), [request("/mqtt", ""), frame(FIN | PING, b"1")].concat()]
+    {
+        let mut line = Line::to(&entrance);
+        let mut client = TlsClient::new(&folder.client(), "broker.example.org");
+        client.talk(&mut line).unwrap();
+        client.say(&last_words);
+        let mut bytes = Vec::new();
+        client.tls.write_tls(&mut bytes).unwrap();
+        bytes.extend(no_record.clone());
+        assert!(matches!(line.layers.receive(&bytes, &mut line.mqtt), Err(Broken::Tls(_))));
+        let mut out = Vec::new();
+        line.layers.take_outgoing(&mut out);
+        line.layers.wrap(b"\x20\x02\0\0", &mut out);
+        line.layers.close(CloseCode::Normal);
+        line.layers.take_outgoing(&mut out);
+        assert!(!out.is_empty(), "the alert");
+    }
+}
+
+/// Whichever byte of what comes at once is another one, the answer to the rest is made without harm.
+#[test]
+fn records_of_which_one_is_broken_may_come_in_one_piece() {
+    let folder = Folder::new();
+    let entrance = entrance(&folder.listener(ListenerKind::Wss));
+    for at in (0..).step_by(7) {
+        let mut line = Line::to(&entrance);
+        let mut client = TlsClient::new(&folder.client(), "broker.example.org");
+        client.talk(&mut line).unwrap();
+        for record in
+            [&request("/mqtt", "")[..], &frame(FIN | PING, b"1"), &frame(FIN | BINARY, MQTT), &frame(FIN | CLOSE, b"")]
+        {
+            client.say(record);
+        }
+        let mut bytes = Vec::new();
+        while client.tls.wants_write() {
+            client.tls.write_tls(&mut bytes).unwrap();
+        }
+        let Some(byte) = bytes.get_mut(at) else { break };
+        *byte ^= 0x10;
+        assert!(matches!(line.layers.receive(&bytes, &mut line.mqtt), Err(Broken::Tls(_))) || at < 5);
+        let mut out = Vec::new();
+        line.layers.wrap(b"\x20\x02\0\0", &mut out);
+        line.layers.close(CloseCode::Normal);
+        line.layers.take_outgoing(&mut out);
+    }
 }
