@@ -170,8 +170,8 @@ section! {
         owner: Option<String> = None, Optional(Text);
         /// Name of the socket that systemd has opened for us (FileDescriptorName= of the socket unit), instead of an address or path.
         systemd: Option<String> = None, Optional(Text);
-        /// Whether clients need no credentials. Unset: true on a loopback address as long as there is no authenticator, false
-        /// otherwise. Anonymous clients have no User Name, whatever they say.
+        /// Whether clients need no credentials. Unset: true on a loopback address as long as there is no authenticator and no
+        /// proxy_protocol, false otherwise. Anonymous clients have no User Name, whatever they say.
         anonymous: bool = true, Flag;
         /// Names of the authenticators that are asked about a client, in this order; the first answer wins. Unset: all, in the order of
         /// the file.

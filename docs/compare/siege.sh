@@ -5,7 +5,7 @@
 #   docs/compare/siege.sh TRANSPORT [OPTIONS OF siege]     TRANSPORT is tcp, tls, ws or wss; such as --report siege.html
 #
 # Run it at the top of a checkout. It needs target/release (cargo build --release --workspace) and openssl. The broker runs on the
-# first CPU and the generator on the others; where there are only two, they share them, and the flood is felt by all.
+# first CPU and the generator on the others.
 set -eu
 transport=${1:?which transport: tcp, tls, ws or wss}
 shift
@@ -55,6 +55,6 @@ taskset -c 0 target/release/willowmq --shards 1 --config "$directory/willowmq.to
 broker=$!
 for _ in $(seq 50); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2> /dev/null && break; sleep 0.1; done
 generator=(target/release/willowmq-loadgen)
-if [ "$cores" -gt 2 ]; then generator=(taskset -c "1-$((cores - 1))" "${generator[@]}"); fi
+generator=(taskset -c "1-$((cores - 1))" "${generator[@]}")
 "${generator[@]}" siege --broker 127.0.0.1:$port --transport "$transport" "${trusted[@]}" --username good \
   --password-file "$directory/password" --pid "$broker" --patience 30s "$@"

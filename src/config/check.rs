@@ -296,11 +296,12 @@ fn check_who_may_connect(
     }
     let key = match listener.has_address() {
         _ if item.is_said("anonymous") => "anonymous",
+        true if listener.proxy_protocol && listener.address.ip().is_loopback() => "proxy_protocol",
         true => "address",
         false => "kind",
     };
     let reason = "nobody could connect here: no authenticator can tell who its clients are, and without credentials they are let in \
-                  only on a loopback address while there are no authenticators, unless anonymous = true says otherwise";
+                  only on a loopback address while there are no authenticators and no proxy, unless anonymous = true says otherwise";
     Err(item.refused(key, reason, "a listener with authenticators, or with anonymous = true"))
 }
 
@@ -354,8 +355,8 @@ mod tests {
         assert_eq!(
             message("[[listeners]]\n[[listeners]]\naddress = '0.0.0.0:1884'\n"),
             "f:3: listeners.address = '0.0.0.0:1884': nobody could connect here: no authenticator can tell who its clients are, \
-             and without credentials they are let in only on a loopback address while there are no authenticators, unless \
-             anonymous = true says otherwise; allowed: a listener with authenticators, or with anonymous = true"
+             and without credentials they are let in only on a loopback address while there are no authenticators and no \
+             proxy, unless anonymous = true says otherwise; allowed: a listener with authenticators, or with anonymous = true"
         );
         assert_refused(&[
             ("[[listeners]]\nanonymous = false\n", "f:2: listeners.anonymous = false: nobody could connect"),
@@ -365,6 +366,11 @@ mod tests {
             (
                 "[[authenticators]]\nname = 'uid'\nkind = 'peer'\n[[listeners]]\naddress = '0.0.0.0:1'\n",
                 "f:5: listeners.address = '0.0.0.0:1': nobody could connect",
+            ),
+            // Behind a proxy on the same machine is the world.
+            (
+                "[[listeners]]\nproxy_protocol = true\nproxy_senders = ['127.0.0.1']\n",
+                "f:2: listeners.proxy_protocol = true: nobody could connect",
             ),
             // What cannot tell anything about a listener does not open it either.
             (
@@ -451,7 +457,7 @@ mod tests {
             (&format!("{UNIX}proxy_protocol = true\nproxy_senders = ['::1']\n"), "f:6: listeners.proxy_senders"),
         ]);
         load("[[listeners]]\nkind = 'ws'\nwebsocket_path = '/a'\nwebsocket_origins = ['*']\n").unwrap();
-        load("[[listeners]]\nproxy_protocol = true\nproxy_senders = ['::1']\n").unwrap();
+        load("[[listeners]]\nanonymous = true\nproxy_protocol = true\nproxy_senders = ['::1']\n").unwrap();
         load(&format!("{UNIX}proxy_protocol = true\n")).unwrap();
     }
 

@@ -15,10 +15,10 @@ impl ListenerKind {
 }
 
 impl Listener {
-    /// Whether it has an IP address, and only the machine itself can reach it. Of a socket that systemd has opened, the settings
-    /// do not say where it is.
-    pub fn is_on_loopback(&self) -> bool {
-        self.has_address() && self.address.ip().is_loopback()
+    /// Whether it has an IP address, and only the machine itself can reach it: a proxy lets others in. Of a socket that systemd has
+    /// opened, the settings do not say where it is.
+    pub fn is_for_this_machine(&self) -> bool {
+        self.has_address() && self.address.ip().is_loopback() && !self.proxy_protocol
     }
 
     /// Whether it listens at [`Listener::address`].

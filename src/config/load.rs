@@ -273,7 +273,7 @@ impl Loader {
         let Config { listeners, authenticators, .. } = &mut self.config;
         for (index, listener) in listeners.iter_mut().enumerate() {
             if self.said.get(&format!("listeners.{index}.anonymous")).is_none() {
-                listener.anonymous = listener.is_on_loopback() && !listener.wants_authentication(authenticators);
+                listener.anonymous = listener.is_for_this_machine() && !listener.wants_authentication(authenticators);
             }
         }
     }

@@ -19,11 +19,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::bucket::Bucket;
 use super::sources::{Objection, Source, SourceLimits, Sources};
 use crate::config::{Config, Identities, Listener};
 use crate::shard::{Pressure, identities_of};
-use crate::timer::Moment;
+use crate::timer::{Bucket, Moment};
 
 /// Connections above a limit that may be told so at a time. Beyond them they are closed without a word.
 pub(crate) const SURPLUS_MAX: usize = 64;
@@ -231,7 +230,7 @@ impl Gate {
     /// Takes a token of `listener` for a connection that was accepted, and says from when on the next one may be.
     pub(crate) fn next_accept(&self, listener: u32, now: Moment) -> Moment {
         let Some((rate, bucket)) = &self.listeners[listener as usize].rate else { return now };
-        let next = bucket.lock().expect("a panic ends the process").take_late(*rate, now);
+        let next = bucket.lock().expect("a panic ends the process").take_late(*rate, 1, now);
         if next > now {
             count(&self.counters.listener_pauses);
         }

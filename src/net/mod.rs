@@ -11,7 +11,6 @@ mod arrivals;
 mod asking;
 mod authentication;
 mod bind;
-mod bucket;
 mod clock;
 mod connection;
 mod counters;

@@ -16,10 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::queue::SegQueue;
 use rustix::event::{EventfdFlags, eventfd};
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 
 use super::sources::Source;
 
-/// How much the threads yield to the shards: as nice(1) does by default.
+/// How much the threads yield to the shards where they may not be idle ones: as nice(1) does by default.
 const NICENESS: i32 = 10;
 /// One source may have this part of all that waits.
 const SHARE_OF_A_SOURCE: usize = 8;
@@ -109,6 +112,17 @@ impl Drop for Offload {
     }
 }
 
+/// Gives the calling thread the policy SCHED_IDLE: a shard that wakes up takes the processor from it at once. Being nice is not enough for
+/// that, since the kernel lets a nice thread finish its slice of some milliseconds. What is left to it where shards use all processors is
+/// a few thousandths.
+fn yield_to_shards() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    if set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).is_err() {
+        // Without the right to do so either, it competes with the shards like any other thread.
+        let _ = rustix::process::setpriority_process(None, NICENESS); // Linux: of this thread alone.
+    }
+}
+
 /// One more, unless there are `max`.
 fn take_place(counter: &AtomicUsize, max: usize) -> Result<(), Busy> {
     let one_more = |count: usize| (count < max).then_some(count + 1);
@@ -131,8 +145,7 @@ impl Shared {
 
     /// What each thread does for all its life.
     fn work(&self) {
-        // Without the right to do so, it competes with the shards like any other thread.
-        let _ = rustix::process::setpriority_process(None, NICENESS); // Linux: of this thread alone.
+        yield_to_shards();
         loop {
             match rustix::io::read(&self.tokens, &mut [0; 8]) {
                 Ok(_) => {}
@@ -270,12 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn the_threads_are_nicer_than_others_and_end_with_the_pool() {
+    fn the_threads_run_when_nobody_else_does_and_end_with_the_pool() {
         let pool = Offload::new("test", 1, 1).unwrap();
         let (sender, receiver) = channel();
-        let nice = move || sender.send(rustix::process::getpriority_process(None).unwrap()).unwrap();
-        pool.submit_for(None, nice).unwrap();
-        assert!(receiver.recv_timeout(PATIENCE).unwrap() >= NICENESS);
+        let policy = move || sender.send(thread_priority::thread_schedule_policy().unwrap()).unwrap();
+        pool.submit_for(None, policy).unwrap();
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), idle);
         let shared = Arc::downgrade(&pool.shared);
         drop(pool);
         while shared.upgrade().is_some() {

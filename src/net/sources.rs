@@ -12,9 +12,8 @@ use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::bucket::Bucket;
 use crate::config::Config;
-use crate::timer::Moment;
+use crate::timer::{Bucket, Moment};
 
 /// The table is cut into so many parts, each with a lock of its own: shards rarely meet at one.
 const PARTS: usize = 16;

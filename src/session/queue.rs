@@ -388,8 +388,12 @@ impl Queue {
         queues.dropped.push(Dropped { place: waiting.place, publication: waiting.body.publication(), why });
     }
 
-    fn drop_lost(&mut self, now: Moment, queues: &mut Queues) {
+    /// Drops what has expired or has waited too long.
+    pub fn drop_lost(&mut self, now: Moment, queues: &mut Queues) {
         let limits = queues.limits;
+        if !self.line.iter().any(|waiting| waiting.lost(now, &limits).is_some()) {
+            return;
+        }
         for waiting in std::mem::take(&mut self.line) {
             match waiting.lost(now, &limits) {
                 Some(why) => self.lose(&waiting, why, queues),

@@ -96,9 +96,10 @@ impl Shard {
         if let Some(keep_alive) = connection.keep_alive {
             self.wheel.cancel(keep_alive.timer);
         }
-        if let Some(timer) = connection.credentials_end {
+        for timer in [connection.credentials_end, connection.waits_for_memory].into_iter().flatten() {
             self.wheel.cancel(timer);
         }
+        self.waiting_publishers.remove(&id);
         self.stats.closed[cause as usize] += 1;
         self.sessions.get_mut(session).expect("a connection has a Session").connection = None;
         if cause == Cause::TakenOver {

@@ -133,7 +133,10 @@ impl Shard {
     /// Whether the Client Identifier names a Session of another user. Who has proven a User Name cannot be robbed of its messages, and its
     /// will cannot be made void, by somebody who merely knows its Client Identifier.
     fn belongs_to_another(&self, now: Moment, client_id: &str, identity: &Identity) -> bool {
-        let session = self.session(client_id).filter(|session| session.ends.is_none_or(|ends| ends > now));
+        // One that has expired is nobody's, unless its will is still to be published: after a restart that may take longer.
+        let is_over =
+            |session: &Session| session.ends.is_some_and(|ends| ends <= now) && matches!(session.will, WillState::None);
+        let session = self.session(client_id).filter(|session| !is_over(session));
         session.is_some_and(|session| {
             session.identity.username.is_some() && session.identity.username != identity.username
         })

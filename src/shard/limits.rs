@@ -26,6 +26,7 @@
 //! | `queue_age_max` | it is dropped | `dropped_too_old` | `a_message_that_waits_too_long…` |
 //! | `sessions_max` | CONNACK 0x97 (0x03) | `connects_refused_sessions_max` | `sessions_are_bounded…` |
 //! | `retained_messages_max` of a client | PUBACK and PUBREC 0x97; QoS 0 and 3.x: dropped | `publishes_refused_retained` | `a_session_keeps_so_many_topics…` |
+//! | the same, of a will | delivered, and not kept | `dropped_retained` | `a_will_above_the_bound…` |
 //! | `retained_messages_max`, `retained_bytes_max` of the broker | delivered, and not kept | `dropped_retained` | `stories_retained.rs` |
 //! | `mesh_messages_max`, `journal.backlog_bytes_max` | not read until there is room | `pauses` | `stories_sessions.rs` |
 //! | `memory_limit` | see [`Pressure`](super::Pressure) | `connects_refused_memory`, `dropped_memory`, `pauses_memory` | `stories_pressure.rs` |
@@ -36,10 +37,9 @@ use crate::config::{ClientLimits, Config, Identities, SlowReader};
 use crate::security::wildcard::fits;
 use crate::session::bounds::Bounds;
 use crate::session::queue::Load;
-use crate::timer::Moment;
+use crate::timer::{Bucket, Moment};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// All bounds of a broker, made as they are asked for.
 #[derive(Debug)]
@@ -138,53 +138,27 @@ pub fn identities_of(identities: &[Identities], username: &str) -> Option<usize>
 /// How fast one client may publish: `publish_rate_max` and `publish_bytes_rate_max`.
 #[derive(Debug)]
 pub(super) struct PublishRate {
-    packets: Option<Bucket>,
-    bytes: Option<Bucket>,
+    packets: Option<(u64, Bucket)>,
+    bytes: Option<(u64, Bucket)>,
 }
 
 impl PublishRate {
     /// Nothing where nothing is bounded.
     pub(super) fn new(bounds: &Bounds, now: Moment) -> Option<Box<Self>> {
-        let packets = bounds.publish_rate_max.map(|max| Bucket::new(u64::from(max), now));
-        let bytes = bounds.publish_bytes_rate_max.map(|max| Bucket::new(max as u64, now));
+        let full = |rate: u64| (rate, Bucket::full(rate, now));
+        let packets = bounds.publish_rate_max.map(|max| full(max.into()));
+        let bytes = bounds.publish_bytes_rate_max.map(|max| full(max as u64));
         (packets.is_some() || bytes.is_some()).then(|| Box::new(Self { packets, bytes }))
     }
 
     /// Accounts for a PUBLISH of so many bytes; until when no other one may follow, if not at once.
     pub(super) fn take(&mut self, now: Moment, bytes: usize) -> Option<Moment> {
-        let packets = self.packets.as_mut().and_then(|bucket| bucket.take(now, 1));
-        packets.max(self.bytes.as_mut().and_then(|bucket| bucket.take(now, bytes as u64)))
-    }
-}
-
-/// So many tokens come in a second, and as many as come in a second are kept. What was taken too much is owed.
-#[derive(Debug)]
-struct Bucket {
-    rate: i64,
-    /// In millionths of a token, so that what comes in within a microsecond is `rate`.
-    level: i64,
-    filled: Moment,
-}
-
-impl Bucket {
-    const TOKEN: i64 = 1_000_000;
-
-    fn new(rate: u64, now: Moment) -> Self {
-        // A tebibyte a second, which is the most that can be set, is far from where this saturates.
-        let rate = i64::try_from(rate).unwrap_or(i64::MAX);
-        Self { rate, level: rate.saturating_mul(Self::TOKEN), filled: now }
-    }
-
-    /// Takes tokens, be they there or not; when the next one will be there, if it is not.
-    fn take(&mut self, now: Moment, tokens: u64) -> Option<Moment> {
-        let passed = i64::try_from(now.duration_since(self.filled).as_micros()).unwrap_or(i64::MAX);
-        let full = self.rate.saturating_mul(Self::TOKEN);
-        self.filled = now;
-        self.level = self.level.saturating_add(passed.saturating_mul(self.rate)).min(full);
-        let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-        self.level = self.level.saturating_sub(tokens.saturating_mul(Self::TOKEN));
-        let wanted = Self::TOKEN - self.level;
-        (wanted > 0).then(|| now + Duration::from_micros(wanted.cast_unsigned().div_ceil(self.rate.cast_unsigned())))
+        let both = [(&mut self.packets, 1), (&mut self.bytes, bytes as u64)];
+        let until = both.into_iter().filter_map(|(bucket, tokens)| {
+            let (rate, bucket) = bucket.as_mut()?;
+            Some(bucket.take_late(*rate, tokens, now))
+        });
+        until.max().filter(|until| *until > now)
     }
 }
 
@@ -192,21 +166,7 @@ impl Bucket {
 mod tests {
     use super::*;
     use crate::config::Listener;
-
-    #[test]
-    fn a_bucket_gives_a_second_worth_at_once_and_its_rate_from_then_on() {
-        let at = |millis| Moment::ZERO + Duration::from_millis(millis);
-        let mut bucket = Bucket::new(10, at(0));
-        for _ in 0..9 {
-            assert_eq!(bucket.take(at(0), 1), None);
-        }
-        assert_eq!(bucket.take(at(0), 1), Some(at(100)));
-        assert_eq!(bucket.take(at(100), 1), Some(at(200)));
-        assert_eq!(bucket.take(at(350), 1), None); // Two and a half had come in.
-        // However long it rests, it holds no more than a second's worth; and what is taken too much takes its time.
-        assert_eq!(bucket.take(at(60_000), 30), Some(at(62_100)));
-        assert_eq!(bucket.take(at(62_100), 1), Some(at(62_200)));
-    }
+    use std::time::Duration;
 
     #[test]
     fn the_slower_of_packets_and_bytes_counts() {

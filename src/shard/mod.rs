@@ -19,6 +19,7 @@ mod peer;
 mod pressure;
 mod publish;
 mod read_back;
+mod reading;
 mod restore;
 mod retained;
 mod rights;
@@ -26,6 +27,7 @@ mod sessions;
 mod shared;
 mod stats;
 mod subscribe;
+mod waiting;
 mod wills;
 
 pub use crate::session::ConnectionId;
@@ -40,7 +42,7 @@ pub use read_back::Read;
 pub use stats::{Stats, WillStats};
 pub use wills::{Hold, WillFate};
 
-use crate::codec::{self, DecodeError, Packet, PacketKind, QoS, ReasonCode};
+use crate::codec::{DecodeError, Packet, QoS, ReasonCode};
 use crate::config::{Config, QueueDrop};
 use crate::security::Rights;
 use crate::session::message::Message;
@@ -48,7 +50,7 @@ use crate::session::queue::{Load, QueueLimits, Queues};
 use crate::session::{Session, Subscription};
 use crate::timer::{Moment, Wheel};
 use crate::topic::SubscriptionTrie;
-use connection::{Connections, Pause, Pauses};
+use connection::{Connections, Pause};
 use deliver::Templates;
 use peer::{Peers, SessionKey, Wait};
 use std::borrow::Cow;
@@ -139,6 +141,7 @@ enum Timer {
     SessionExpiry(SessionKey),
     RetainedExpiry(Weak<Message>),
     ReadAgain(SessionKey),
+    SweepQueues { from: u32 },
     CheckpointReadAgain,
 }
 
@@ -161,7 +164,8 @@ impl From<DecodeError> for Fault {
     }
 }
 
-/// A small, fast, seeded generator (SplitMix64): assigned Client Identifiers need no secrecy.
+/// A small, fast, seeded generator (SplitMix64): assigned Client Identifiers need no secrecy. What it gives tells its state, so that is
+/// never the seed itself, by which strangers could choose Client Identifiers and topics of one hash.
 #[derive(Debug)]
 struct Random(u64);
 
@@ -220,6 +224,8 @@ pub struct Shard {
     /// Steps of re-authentications that the owner is to judge.
     authentications: VecDeque<(ConnectionId, AuthenticationRequest)>,
     pressure: Pressure,
+    /// Queues are looked through for what need not wait any more, as long as memory is used up.
+    is_sweeping: bool,
     bounds: limits::BoundsBook,
     stats: Stats,
     journal: journal::Journal,
@@ -245,7 +251,7 @@ impl Shard {
         Self {
             id,
             rights: Arc::default(),
-            random: Random(seed ^ (id.index() as u64).wrapping_mul(0xA24B_AED4_963E_E407)),
+            random: Random(hasher.hash_one(("assigned Client Identifiers", id.index()))),
             sessions: sessions::Sessions::new(hasher.clone()),
             connections: Connections::default(),
             subscriptions: SubscriptionTrie::new(hasher.clone()),
@@ -266,6 +272,7 @@ impl Shard {
             events: VecDeque::new(),
             authentications: VecDeque::new(),
             pressure: Pressure::None,
+            is_sweeping: false,
             bounds: limits::BoundsBook::new(Arc::clone(&config), hasher.clone()),
             stats: Stats::default(),
             journal: journal::Journal::off(journal_hasher),
@@ -277,76 +284,6 @@ impl Shard {
             templates: Templates::default(),
             config,
         }
-    }
-
-    /// Bytes that arrived on a connection, in any split of the stream. Incomplete packets are kept.
-    pub fn receive(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.unread.is_empty() && !connection.pauses.any() {
-            let read = self.read_packets(now, id, bytes);
-            self.keep_unread(id, &bytes[read..]);
-            return;
-        }
-        connection.unread.extend_from_slice(bytes);
-        if !connection.pauses.any() {
-            let unread = std::mem::take(&mut connection.unread);
-            self.read_again(now, id, unread);
-        }
-    }
-
-    fn read_again(&mut self, now: Moment, id: ConnectionId, mut unread: Vec<u8>) {
-        let read = self.read_packets(now, id, &unread);
-        if let Some(connection) = self.connections.get_mut(id)
-            && read < unread.len()
-        {
-            unread.drain(..read);
-            connection.unread = unread;
-        }
-    }
-
-    fn keep_unread(&mut self, id: ConnectionId, rest: &[u8]) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && !rest.is_empty()
-        {
-            connection.unread.extend_from_slice(rest);
-        }
-    }
-
-    /// Applies the whole packets at the start of `bytes`; how many bytes they were.
-    fn read_packets(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) -> usize {
-        let mut read = 0;
-        while let Some(first) = bytes.get(read) {
-            let rest = &bytes[read..];
-            let is_publish = first >> 4 == PacketKind::Publish as u8;
-            if is_publish && self.pressure == Pressure::PausePublishers && self.pause_publisher(now, id) {
-                break;
-            }
-            let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.pauses.any()) else {
-                break;
-            };
-            let length = match codec::packet_length(rest, connection.bounds.packet_bytes_max) {
-                Ok(Some(length)) if length <= rest.len() => length,
-                Ok(_) => {
-                    self.mind_partial_packet(now, id, rest.len());
-                    break;
-                }
-                Err(error) => {
-                    self.on_fault(now, id, &error.into());
-                    break;
-                }
-            };
-            connection.last_packet = now;
-            let outcome = codec::decode(&rest[..length], connection.version)
-                .map_err(Fault::from)
-                .and_then(|packet| self.on_packet(now, id, &packet));
-            read += length;
-            match outcome {
-                Ok(()) => self.look_after(now, id, length, is_publish),
-                Err(fault) => self.on_fault(now, id, &fault),
-            }
-            self.journal.end_step();
-        }
-        read
     }
 
     fn on_packet(&mut self, now: Moment, id: ConnectionId, packet: &Packet<'_>) -> Result<(), Fault> {
@@ -395,48 +332,6 @@ impl Shard {
 
     fn session_of(&self, id: ConnectionId) -> u32 {
         self.connections.get(id).expect("the packet came on it").session
-    }
-
-    /// Applies what a paused connection had sent, since it ends now: what was accepted is not thrown away, and a DISCONNECT among it
-    /// counts.
-    fn finish_reading(&mut self, now: Moment, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pauses.any()) else {
-            return;
-        };
-        connection.is_finishing = true;
-        connection.pauses = Pauses::default();
-        let unread = std::mem::take(&mut connection.unread);
-        self.read_again(now, id, unread);
-    }
-
-    /// Stops reading from a connection, after a packet of `bytes`, that does not read its own answers or publishes too fast.
-    fn look_after(&mut self, now: Moment, id: ConnectionId, bytes: usize, is_publish: bool) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.is_let_through &= !is_publish;
-        if connection.output.pending() > connection.bounds.output_bytes_max {
-            self.choke(id);
-        } else if is_publish
-            && let Some(until) = connection.rate.as_mut().and_then(|rate| rate.take(now, bytes))
-            && self.connections.pause(id, Pause::Rate)
-        {
-            self.stats.pauses_rate += 1;
-            self.wheel.arm(until, Timer::MayPublish(id));
-        }
-    }
-
-    /// Another shard, or the disk, cannot keep up.
-    fn pause(&mut self, id: ConnectionId) {
-        if self.connections.pause(id, Pause::Congestion) {
-            self.stats.pauses += 1;
-            self.paused.push(id);
-        }
-    }
-
-    /// Goes on reading from a connection, unless there is another reason not to.
-    fn resume(&mut self, now: Moment, id: ConnectionId, why: Pause) {
-        if let Some(unread) = self.connections.resume(now, id, why) {
-            self.read_again(now, id, unread);
-        }
     }
 
     /// A message from another shard.
@@ -522,11 +417,6 @@ impl Shard {
         }
     }
 
-    /// Whether connections wait for peers or the journal, and need not any more.
-    fn may_resume(&self) -> bool {
-        !self.paused.is_empty() && self.peers.is_relieved() && self.journal.is_relieved()
-    }
-
     fn on_timer(&mut self, now: Moment, timer: Timer) {
         match timer {
             Timer::KeepAlive(connection) => self.on_keep_alive(now, connection),
@@ -548,6 +438,7 @@ impl Shard {
                     self.on_retained_expiry(&message);
                 }
             }
+            Timer::SweepQueues { from } => self.sweep_queues(now, from),
             Timer::CheckpointReadAgain => self.ask_again_for_checkpoint(),
             Timer::ReadAgain(key) => {
                 if let Some(session) = self.sessions.resolve(key) {
@@ -690,4 +581,17 @@ pub struct Population {
     pub retained: usize,
     /// Wills that are due and not yet published.
     pub due_wills: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_that_assigned_client_identifiers_tell_is_not_the_seed() {
+        const SEED: u64 = 0x5EED;
+        let shard = |id| Shard::new(ShardId::new(id), 2, SEED, Arc::default(), Moment::ZERO);
+        assert_ne!(shard(0).random.0, SEED);
+        assert_ne!(shard(0).random.0, shard(1).random.0, "and each shard has a generator of its own");
+    }
 }

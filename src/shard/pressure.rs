@@ -13,6 +13,11 @@ use std::time::Duration;
 /// How often a client that waits for memory is looked at.
 const LET_THROUGH: Duration = Duration::from_secs(1);
 
+/// How often queues are looked through for what need not wait any more, when memory is used up, and how many Sessions and messages in one go.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+const SWEPT_SESSIONS: usize = 1024;
+const SWEPT_MESSAGES: usize = 16 * 1024;
+
 /// Bytes of an incomplete packet that are held of each client when memory is used up. Acknowledgements, which make room, are smaller.
 const PARTIAL_PACKET_MAX: usize = 16 * 1024;
 
@@ -35,6 +40,9 @@ impl Shard {
     /// Memory is so short from now on. Where it need not be waited for any more, those who did are read again.
     pub fn set_pressure(&mut self, now: Moment, pressure: Pressure) {
         self.pressure = pressure;
+        if pressure == Pressure::PausePublishers && !std::mem::replace(&mut self.is_sweeping, true) {
+            self.wheel.arm(now + SWEEP_EVERY, Timer::SweepQueues { from: 0 });
+        }
         if pressure < Pressure::PausePublishers {
             for id in std::mem::take(&mut self.waiting_publishers) {
                 let Some(connection) = self.connections.get_mut(id) else { continue };
@@ -84,6 +92,26 @@ impl Shard {
         } else {
             self.look_at_publisher_again(now, id);
         }
+    }
+
+    /// Drops what has waited too long or has expired, in the queues of some Sessions from this one on. Otherwise that happens when somebody
+    /// publishes, or the Session's client reads; while publishers wait, memory would never be given back for clients that are away.
+    pub(super) fn sweep_queues(&mut self, now: Moment, from: u32) {
+        self.is_sweeping = self.pressure == Pressure::PausePublishers;
+        if !self.is_sweeping {
+            return;
+        }
+        let (mut next, mut messages) = (Some(from), 0);
+        for _ in 0..SWEPT_SESSIONS {
+            next = next.and_then(|next| self.sessions.next_from(next));
+            let Some(session) = next.filter(|_| messages < SWEPT_MESSAGES) else { break };
+            let outgoing = &mut self.sessions.get_mut(session).expect("it was found just now").outgoing;
+            messages += outgoing.queue().len();
+            outgoing.queue_mut().drop_lost(now, &mut self.queues);
+            self.account_for_dropped(session);
+            next = Some(session + 1);
+        }
+        self.wheel.arm(now + SWEEP_EVERY, Timer::SweepQueues { from: next.unwrap_or(0) });
     }
 
     /// Stops reading from a connection that has sent `held` bytes of a packet that is not complete, where that is much for now: a client may
@@ -136,6 +164,30 @@ impl Shard {
                 self.disconnect_for(now, id, &fault);
                 self.journal.end_step();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Connect, ProtocolVersion};
+    use crate::shard::{Arrival, Closed, ShardId};
+    use std::sync::Arc;
+
+    #[test]
+    fn nobody_waits_who_has_gone() {
+        let now = Moment::ZERO;
+        let mut shard = Shard::new(ShardId::new(0), 1, 1, Arc::default(), now);
+        let id = |generation| ConnectionId { index: 0, generation };
+        for generation in 0..3 {
+            shard.set_pressure(now, Pressure::None);
+            shard.open(now, id(generation), &Connect::new(ProtocolVersion::V5, "a"), Arrival::default());
+            shard.set_pressure(now, Pressure::PausePublishers);
+            shard.receive(now, id(generation), &[0x30, 4, 0, 1, b't', 0]);
+            assert_eq!(shard.waiting_publishers.len(), 1);
+            shard.on_closed(now, id(generation), Closed::Fin);
+            assert!(shard.waiting_publishers.is_empty());
         }
     }
 }

@@ -157,7 +157,7 @@ impl Shard {
         if claims_text && std::str::from_utf8(packet.payload).is_err() {
             return Some(ReasonCode::PayloadFormatInvalid);
         }
-        if packet.retain && !self.admits_retained(session, topic, packet) {
+        if packet.retain && !self.admits_retained(session, topic, packet.payload.is_empty()) {
             self.stats.publishes_refused_retained += 1;
             return Some(ReasonCode::QuotaExceeded); // 3.x cannot be told; it is acknowledged like what there are no rights to.
         }
@@ -166,12 +166,12 @@ impl Shard {
 
     /// Whether a Session may store a Retained Message on one topic more, which is then counted. Those count on which it has stored one since
     /// the Session, or the broker, began, and that it has not removed itself: what others do, or expiry, does not change its account.
-    fn admits_retained(&mut self, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> bool {
-        let author = self.sessions.get_mut(session).expect("a connection has a Session");
+    pub(super) fn admits_retained(&mut self, session: u32, topic: TopicName<'_>, is_removal: bool) -> bool {
+        let author = self.sessions.get_mut(session).expect("whoever publishes has a Session");
         let Some(max) = author.bounds.retained_messages_max else { return true };
         let topic = self.hasher.hash_one(topic.as_str());
         let topics = author.retained.get_or_insert_default();
-        if packet.payload.is_empty() {
+        if is_removal {
             topics.remove(&topic);
             return true;
         }

@@ -234,8 +234,10 @@ impl Shard {
             TopicName::parse(message.topic()).is_ok_and(|topic| self.may_leave_will(&identity, &client_id, topic));
         if topic_is_allowed {
             self.stamp(now, &mut message, &client_id, closing);
+            let is_kept = self.keeps_will(session, &message);
             let publication = self.next_publication();
             let published = Arc::make_mut(&mut message);
+            published.retain = is_kept;
             published.publication = publication;
             published.expires = message::expiry(now, will.message_expiry_interval);
             // Where the Session ends under a transaction of this turn, its will goes with it.
@@ -251,6 +253,14 @@ impl Shard {
             self.remove_ended(session, under);
         }
         under
+    }
+
+    /// Whether a will is retained. Above what its Session may have stored it is delivered, and not kept.
+    fn keeps_will(&mut self, session: u32, message: &Message) -> bool {
+        let topic = TopicName::parse(message.topic()).expect("a Message has a valid Topic Name");
+        let is_kept = message.retain && self.admits_retained(session, topic, message.payload().is_empty());
+        self.stats.dropped_retained += u64::from(message.retain && !is_kept);
+        is_kept
     }
 
     fn note_published(&mut self, now: Moment, due: Moment, cause: Cause) {

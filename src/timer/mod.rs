@@ -2,10 +2,12 @@
 //!
 //! [`Moment`] is a point in time in microseconds, as the owner of a shard reads it from its clock. [`Tick`] is one
 //! step of the [`Wheel`], 10 ms. Deadlines round up to a tick and the present rounds down, so nothing fires early.
-//! There is no clock here: the time is an argument called `now`.
+//! There is no clock here: the time is an argument called `now`. A [`Bucket`] says how often something may happen.
 
+mod bucket;
 mod moment;
 mod wheel;
 
+pub use bucket::Bucket;
 pub use moment::{Moment, Tick};
 pub use wheel::{TimerId, Wheel};

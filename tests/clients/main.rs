@@ -1,4 +1,4 @@
-//! Clients that people use, against the real broker: paho for Python, mqtt for Node and in Chromium, mosquitto_pub and mosquitto_sub, rumqttc for
+//! Clients that people use, against the real broker: paho for Python, mqtt for Node and in Chromium, mosquitto_pub and mosquitto_sub, openssl, rumqttc for
 //! Rust; over TCP, TLS with client certificates, WebSocket, and both.
 //!
 //! The same stories for each of them: messages of every QoS, retained messages, wills of processes that
@@ -10,6 +10,7 @@ mod browser;
 mod certificates;
 mod mosquitto;
 mod node;
+mod openssl;
 mod paho;
 mod rumqttc;
 mod script;

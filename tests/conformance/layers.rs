@@ -114,7 +114,7 @@ fn handshakes_that_take_too_long_are_counted() {
         await_end(Client::open(broker.address, 5));
         assert_eq!(broker.total("handshake_timeouts"), 1, "{kind:?}");
     }
-    let proxied = Kind::Tcp.listener("proxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
+    let proxied = Kind::Tcp.listener("anonymous = true\nproxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
     let mut broker = Broker::start(&format!("[limits]\nhandshake_timeout = \"500ms\"\n{proxied}"));
     let mut slow = Client::open(broker.address, 5);
     slow.send(b"PROXY TCP4 192.0.2.7");
@@ -152,8 +152,8 @@ fn faults_are_counted_by_layer() {
     assert_eq!(broker.total("http_faults"), 1);
     assert_eq!(broker.total("websocket_faults"), 1);
 
-    let unknown = Kind::Tcp.listener("proxy_protocol = true\nproxy_senders = [\"192.0.2.0/24\"]\n");
-    let known = Kind::Tcp.listener("proxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
+    let unknown = Kind::Tcp.listener("anonymous = true\nproxy_protocol = true\nproxy_senders = [\"192.0.2.0/24\"]\n");
+    let known = Kind::Tcp.listener("anonymous = true\nproxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
     let mut broker = Broker::start(&format!("{unknown}{known}"));
     for address in broker.addresses[..2].iter().copied() {
         assert_eq!(Client::open(address, 5).try_connect(&Connect::v5("c")), None);
@@ -175,7 +175,7 @@ fn proxied(kind: Kind, address: SocketAddr, source: &str) -> Option<Client> {
 #[test]
 fn behind_a_proxy_the_address_in_its_header_counts() {
     for kind in [Kind::Tcp, Kind::Tls] {
-        let listener = kind.listener("proxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
+        let listener = kind.listener("anonymous = true\nproxy_protocol = true\nproxy_senders = [\"127.0.0.1\"]\n");
         let mut broker = Broker::start(&format!("[limits]\nconnections_per_source_max = 1\n{listener}"));
         let mut first = proxied(kind, broker.address, "192.0.2.7").expect("nobody is there from that address");
         assert!(proxied(kind, broker.address, "192.0.2.7").is_none(), "{kind:?}");

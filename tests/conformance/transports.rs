@@ -295,8 +295,8 @@ fn a_listener_that_requires_client_certificates_lets_nobody_in_without_one() {
 
 #[test]
 fn a_proxy_says_where_a_client_comes_from_if_it_is_known() {
-    let known = "proxy_protocol = true\nproxy_senders = [\"127.0.0.0/8\"]\n";
-    let unknown = "proxy_protocol = true\nproxy_senders = [\"192.0.2.1\"]\n";
+    let known = "anonymous = true\nproxy_protocol = true\nproxy_senders = [\"127.0.0.0/8\"]\n";
+    let unknown = "anonymous = true\nproxy_protocol = true\nproxy_senders = [\"192.0.2.1\"]\n";
     let listeners = [Kind::Tcp.listener(known), Kind::Tls.listener(known), Kind::Tcp.listener(unknown)];
     let broker = Broker::start(&listeners.concat());
     let connect = |listener: usize, kind, header: &[u8]| {

@@ -289,6 +289,21 @@ fn a_session_keeps_so_many_topics_retained() {
 }
 
 #[test]
+fn a_will_above_the_bound_on_retained_topics_is_delivered_and_not_kept() {
+    let mut sim = Simulation::with_config(SEED, 3, tame(ClientLimits { retained_messages_max: Some(1), ..none() }));
+    let watcher = sim.subscriber("w", "#");
+    for (topic, payload) in [("1", "kept"), ("2", "not kept"), ("1", "kept instead")] {
+        let will = Will::new(topic, payload).retain();
+        let a = sim.connect("a").user("tame").clean_start(false).session_expiry(100).will(will).accepted();
+        sim.cut(a);
+    }
+    assert_eq!(sim.payloads(watcher), ["kept", "not kept", "kept instead"]);
+    let late = sim.subscriber("late", "#");
+    assert_eq!(sim.payloads(late), ["kept instead"]);
+    assert_eq!(sim.count(|stats| stats.dropped_retained), 1);
+}
+
+#[test]
 fn a_client_of_3_1_1_with_too_many_topics_retained_is_acknowledged_and_stays() {
     let mut sim = Simulation::with_config(SEED, 1, tame(ClientLimits { retained_messages_max: Some(0), ..none() }));
     let watcher = sim.subscriber("w", "#");

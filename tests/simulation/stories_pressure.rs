@@ -120,6 +120,33 @@ fn acknowledgements_that_stand_behind_a_publish_are_read_in_the_end() {
     assert_eq!(sim.payloads(watcher), ["x", "y"]);
 }
 
+/// Nobody publishes and nobody reads, so nothing else would look at the queue.
+#[test]
+fn what_expires_in_a_queue_gives_its_memory_back() {
+    let mut sim = Simulation::new(SEED, 2);
+    let away = sim.connect("away").session_expiry(1000).accepted();
+    sim.subscribe(away, "t", QoS::AtLeastOnce);
+    sim.cut(away);
+    let a = sim.connect("a").accepted();
+    for (payload, expiry) in [("1", Some(10)), ("2", None), ("3", Some(10))] {
+        sim.publish_only(a, "t", payload, QoS::AtLeastOnce, false, expiry);
+    }
+    sim.settle();
+    let waiting = |sim: &Simulation| {
+        let home = sim.clients[away.0].home.index();
+        sim.shards[home].session("away").expect("it is kept").outgoing.queue().len()
+    };
+    sim.set_pressure(Pressure::PausePublishers);
+    sim.advance(Duration::from_secs(9));
+    assert_eq!(waiting(&sim), 3);
+    sim.advance(Duration::from_secs(2));
+    assert_eq!(waiting(&sim), 1);
+    assert_eq!(sim.count(|stats| stats.dropped_expired), 2);
+    sim.set_pressure(Pressure::None);
+    let away = sim.connect("away").clean_start(false).session_expiry(1000).accepted();
+    assert_eq!(sim.payloads(away), ["2"]);
+}
+
 #[test]
 fn a_message_that_is_not_whole_yet_waits_as_well() {
     let mut sim = Simulation::new(SEED, 1);

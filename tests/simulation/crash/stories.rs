@@ -218,6 +218,29 @@ fn a_session_belongs_to_its_user_after_a_restart_too() {
     });
 }
 
+/// Its Session has expired meanwhile, and would be anybody's but for the will.
+#[test]
+fn a_will_that_waits_for_the_grace_cannot_be_made_void_by_another_user() {
+    story(|sim| {
+        let keeper = keeper(sim, "status/#");
+        sim.disconnect(keeper, ReasonCode::Success);
+        sim.arrival.identity = Identity::of_user("alice");
+        sim.connect("lamp").session_expiry(secs(10)).keep_alive(secs(100)).will(off()).accepted();
+        sim.arrival = Arrival::default();
+        sim.crash_and_start(Crash::PowerCut, secs(1));
+        let keeper = keeper_returns(sim);
+        sim.advance(secs(20));
+        sim.arrival.identity = Identity::of_user("mallory");
+        assert_eq!(sim.connect("lamp").refused(), ReasonCode::ClientIdentifierNotValid);
+        sim.arrival = Arrival::default();
+        sim.advance(secs(200));
+        assert_eq!(sim.used_texts(keeper), ["off"]);
+        sim.arrival.identity = Identity::of_user("mallory");
+        sim.connect("lamp").started_anew();
+        sim.arrival = Arrival::default();
+    });
+}
+
 /// The rights file was changed while the broker was down: what waits in memory and in the journal alone was let in under other rights.
 #[test]
 fn what_waits_over_a_restart_is_looked_at_with_the_rights_of_then() {

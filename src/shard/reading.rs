@@ -1,0 +1,128 @@
+//! What arrives on a connection: it is cut into packets, and waits where it must not be applied yet.
+//!
+//! A connection may be paused for several reasons at a time; it is read again when the last one is gone. What it had sent by then comes first.
+
+use super::connection::{Pause, Pauses};
+use super::{Fault, Pressure, Shard, Timer};
+use crate::codec::{self, PacketKind};
+use crate::session::ConnectionId;
+use crate::timer::Moment;
+
+impl Shard {
+    /// Bytes that arrived on a connection, in any split of the stream. Incomplete packets are kept.
+    pub fn receive(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.unread.is_empty() && !connection.pauses.any() {
+            let read = self.read_packets(now, id, bytes);
+            self.keep_unread(id, &bytes[read..]);
+            return;
+        }
+        connection.unread.extend_from_slice(bytes);
+        if !connection.pauses.any() {
+            let unread = std::mem::take(&mut connection.unread);
+            self.read_again(now, id, unread);
+        }
+    }
+
+    fn read_again(&mut self, now: Moment, id: ConnectionId, mut unread: Vec<u8>) {
+        let read = self.read_packets(now, id, &unread);
+        if let Some(connection) = self.connections.get_mut(id)
+            && read < unread.len()
+        {
+            unread.drain(..read);
+            connection.unread = unread;
+        }
+    }
+
+    fn keep_unread(&mut self, id: ConnectionId, rest: &[u8]) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !rest.is_empty()
+        {
+            connection.unread.extend_from_slice(rest);
+        }
+    }
+
+    /// Applies the whole packets at the start of `bytes`; how many bytes they were.
+    fn read_packets(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) -> usize {
+        let mut read = 0;
+        while let Some(first) = bytes.get(read) {
+            let rest = &bytes[read..];
+            let is_publish = first >> 4 == PacketKind::Publish as u8;
+            if is_publish && self.pressure == Pressure::PausePublishers && self.pause_publisher(now, id) {
+                break;
+            }
+            let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.pauses.any()) else {
+                break;
+            };
+            let length = match codec::packet_length(rest, connection.bounds.packet_bytes_max) {
+                Ok(Some(length)) if length <= rest.len() => length,
+                Ok(_) => {
+                    self.mind_partial_packet(now, id, rest.len());
+                    break;
+                }
+                Err(error) => {
+                    self.on_fault(now, id, &error.into());
+                    break;
+                }
+            };
+            connection.last_packet = now;
+            let outcome = codec::decode(&rest[..length], connection.version)
+                .map_err(Fault::from)
+                .and_then(|packet| self.on_packet(now, id, &packet));
+            read += length;
+            match outcome {
+                Ok(()) => self.look_after(now, id, length, is_publish),
+                Err(fault) => self.on_fault(now, id, &fault),
+            }
+            self.journal.end_step();
+        }
+        read
+    }
+
+    /// Applies what a paused connection had sent, since it ends now: what was accepted is not thrown away, and a DISCONNECT among it
+    /// counts.
+    pub(super) fn finish_reading(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pauses.any()) else {
+            return;
+        };
+        connection.is_finishing = true;
+        connection.pauses = Pauses::default();
+        let unread = std::mem::take(&mut connection.unread);
+        self.read_again(now, id, unread);
+    }
+
+    /// Stops reading from a connection, after a packet of `bytes`, that does not read its own answers or publishes too fast.
+    fn look_after(&mut self, now: Moment, id: ConnectionId, bytes: usize, is_publish: bool) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_let_through &= !is_publish;
+        if connection.output.pending() > connection.bounds.output_bytes_max {
+            self.choke(id);
+        } else if is_publish
+            && let Some(until) = connection.rate.as_mut().and_then(|rate| rate.take(now, bytes))
+            && self.connections.pause(id, Pause::Rate)
+        {
+            self.stats.pauses_rate += 1;
+            self.wheel.arm(until, Timer::MayPublish(id));
+        }
+    }
+
+    /// Another shard, or the disk, cannot keep up.
+    pub(super) fn pause(&mut self, id: ConnectionId) {
+        if self.connections.pause(id, Pause::Congestion) {
+            self.stats.pauses += 1;
+            self.paused.push(id);
+        }
+    }
+
+    /// Goes on reading from a connection, unless there is another reason not to.
+    pub(super) fn resume(&mut self, now: Moment, id: ConnectionId, why: Pause) {
+        if let Some(unread) = self.connections.resume(now, id, why) {
+            self.read_again(now, id, unread);
+        }
+    }
+
+    /// Whether connections wait for peers or the journal, and need not any more.
+    pub(super) fn may_resume(&self) -> bool {
+        !self.paused.is_empty() && self.peers.is_relieved() && self.journal.is_relieved()
+    }
+}
