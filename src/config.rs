@@ -201,7 +201,7 @@ section! {
         /// Path of the WebSocket, for kinds "ws" and "wss".
         websocket_path: String = "/mqtt".into(), Text;
         /// Origins of the pages that may connect, such as "https://example.org"; "*" is any. Empty: the page must come from the same
-        /// host and port. Clients that are no browsers send no Origin, and are not held to this.
+        /// host and port, and where clients need no credentials on a loopback address, by "localhost" or that address. Clients that are no browsers send no Origin, and are not held to this.
         websocket_origins: Vec<String> = Vec::new(), Texts;
         /// Whether connections begin with a header of the PROXY protocol, version 1 or 2, that tells where they come from.
         proxy_protocol: bool = false, Flag;
@@ -381,7 +381,8 @@ section! {
         queue_bytes_max: Option<usize> = None, Optional(Size(KIB as u64..=1024 * GIB as u64));
         /// As sessions.expiry_max.
         session_expiry_max: Option<Duration> = None, Optional(Span(Duration::ZERO..=AGE));
-        /// Most topics on which each Session of these clients may have a Retained Message stored. Unset: any number.
+        /// Most topics on which each Session of these clients may have a Retained Message stored; a will above it is delivered and not
+        /// kept. Unset: any number.
         retained_messages_max: Option<u32> = None, Optional(Count(0..=u64::from(u32::MAX)));
     }
 }

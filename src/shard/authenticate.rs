@@ -206,6 +206,7 @@ impl Shard {
 
     /// The credentials of a connection have ended, and were not renewed.
     pub(super) fn on_credentials_end(&mut self, now: Moment, id: ConnectionId) {
+        self.finish_reading(now, id); // It was sent while they were valid.
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.credentials_end = None;
         self.stats.credentials_ended += 1;

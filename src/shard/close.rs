@@ -245,6 +245,9 @@ impl Shard {
         if std::mem::replace(&mut self.stop.is_asked, true) {
             return;
         }
+        for id in self.connections.ids() {
+            self.finish_reading(now, id);
+        }
         if self.config.wills.on_shutdown == OnShutdown::Publish {
             for id in self.connections.ids() {
                 let connection = self.connections.get(id).expect("listed just now");

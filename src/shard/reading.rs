@@ -80,7 +80,7 @@ impl Shard {
     }
 
     /// Applies what a paused connection had sent, since it ends now: what was accepted is not thrown away, and a DISCONNECT among it
-    /// counts.
+    /// counts: a client that said goodbye has not died.
     pub(super) fn finish_reading(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pauses.any()) else {
             return;

@@ -4,10 +4,10 @@ use crate::client::{ClientHandle, Told, Will};
 use crate::simulation::Simulation;
 use std::time::Duration;
 use willowmq::codec::{
-    Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscriptionFilters, SubscriptionOptions, Unsubscribe,
-    UnsubscribeFilters, UserProperties,
+    Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscriptionFilters, SubscriptionOptions,
+    Unsubscribe, UnsubscribeFilters, UserProperties,
 };
-use willowmq::config::{ClientLimits, Config, Identities, Listener, SlowReader};
+use willowmq::config::{ClientLimits, Config, Identities, Listener, OnShutdown, SlowReader};
 use willowmq::shard::Event;
 use willowmq::shard::handshake::first_packet;
 
@@ -337,6 +337,34 @@ fn who_publishes_too_fast_is_not_read_for_a_moment_and_loses_nothing() {
     assert_eq!(sim.count(|stats| stats.pauses_rate), 31);
     sim.advance(Duration::from_millis(1700));
     assert!(!sim.is_connected(a), "from then on its silence counts");
+}
+
+/// It has published too fast, and its DISCONNECT waits behind that.
+#[test]
+fn who_has_said_goodbye_while_it_was_not_read_has_not_died() {
+    type End = fn(&mut Simulation);
+    let ends: [End; 2] = [
+        |sim| sim.advance(Duration::from_secs(5)),
+        |sim| {
+            let now = sim.now;
+            sim.shards.iter_mut().for_each(|shard| shard.begin_shutdown(now));
+            sim.settle();
+        },
+    ];
+    for end in ends {
+        let mut config = tame(ClientLimits { publish_rate_max: Some(1), ..none() });
+        config.wills.on_shutdown = OnShutdown::Publish;
+        let mut sim = Simulation::with_config(SEED, 2, config);
+        let watcher = sim.subscriber("w", "t");
+        let until = sim.now + Duration::from_secs(4);
+        let a = sim.connect("a").user("tame").valid_until(until).will(Will::new("t", "false alarm")).accepted();
+        for index in 0..9 {
+            sim.publish_only(a, "t", &index.to_string(), QoS::AtMostOnce, false, None);
+        }
+        sim.send(a, &Packet::Disconnect(Disconnect::new(ReasonCode::Success)));
+        end(&mut sim);
+        assert_eq!(sim.payloads(watcher), ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    }
 }
 
 #[test]

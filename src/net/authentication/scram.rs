@@ -32,8 +32,8 @@ impl Inner {
     /// Answers the first message of a client.
     pub(super) fn begin_exchange(&self, mut credentials: Credentials) -> Step {
         let (method, data) = credentials.enhanced.take().unwrap_or_default();
-        let files = self.files_with_scram(credentials.listener);
-        let Some(first_file) = files.first().filter(|_| *method == *METHOD) else {
+        let files = self.password_files(credentials.listener);
+        let Some(with_scram) = files.iter().find(|file| file.has_scram()).filter(|_| *method == *METHOD) else {
             return Step::Refused(Refused::METHOD);
         };
         let first = match ClientFirst::parse(&data) {
@@ -41,8 +41,9 @@ impl Inner {
             Err(error) => return Step::Refused(refusal(error)),
         };
         let username = &first.username;
-        let known = files.iter().find_map(|file| file.scram(username).cloned());
-        let verifier = known.unwrap_or_else(|| first_file.scram_of_nobody(username));
+        // As for passwords that are sent, the first file that knows the user decides, be it that it has no verifier.
+        let known = files.iter().find(|file| file.knows(username)).and_then(|file| file.scram(username).cloned());
+        let verifier = known.unwrap_or_else(|| with_scram.scram_of_nobody(username));
         let nonce = STANDARD.encode(super::random::<24>());
         let (scram, server_first) = scram::Exchange::begin(first, verifier, &nonce);
         Step::Continue { data: server_first.into_bytes(), exchange: Box::new(Exchange { credentials, scram }) }
@@ -63,10 +64,10 @@ impl Inner {
         step
     }
 
-    fn files_with_scram(&self, listener: u16) -> Vec<Arc<PasswordFile>> {
+    fn password_files(&self, listener: u16) -> Vec<Arc<PasswordFile>> {
         let chain = &self.listeners[usize::from(listener)].chain;
         let file = |&number: &usize| match &self.authenticators[number].kind {
-            Kind::Password(file) => Some(file.get()).filter(|file| file.has_scram()),
+            Kind::Password(file) => Some(file.get()),
             _ => None,
         };
         chain.iter().filter_map(file).collect()

@@ -517,6 +517,23 @@ mod enhanced {
         assert_ne!(salt("bert"), salt("carl"));
     }
 
+    /// Otherwise whoever may write to a later file could become somebody of an earlier one.
+    #[test]
+    fn the_first_file_that_knows_the_user_decides_here_too() {
+        let directory = Directory::new();
+        let staff = directory.write("staff", line("anna", "one"));
+        let devices = directory.write("devices", scram_line("anna", "two") + &scram_line("lamp", "three"));
+        let broker = Broker::new(vec![password_file("staff", staff), password_file("devices", devices)]);
+        for (username, password, told) in
+            [("anna", "two", ReasonCode::BadUserNameOrPassword), ("lamp", "three", ReasonCode::Success)]
+        {
+            let (server_first, exchange) = first(&broker, username);
+            let last = last(username, password, &server_first);
+            let step = broker.authentication.go_on(ASKER, exchange, last.as_bytes());
+            assert_eq!(reason(&step), told, "{username}");
+        }
+    }
+
     #[test]
     fn mqtt_4_12_0_1_a_method_that_we_do_not_have_is_refused() {
         let directory = Directory::new();

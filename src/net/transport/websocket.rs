@@ -14,7 +14,7 @@ pub(crate) use frames::WebSocketFault;
 pub(crate) use upgrade::HttpFault;
 
 use super::{Broken, CloseCode, TransportError};
-use crate::config::{Listener, ListenerKind};
+use crate::config::Listener;
 use frames::{Frames, Head};
 use origin::Origins;
 use upgrade::Upgrade;
@@ -38,7 +38,7 @@ impl Gate {
         }
         Ok(Self {
             path: listener.websocket_path.clone(),
-            origins: Origins::parse(&listener.websocket_origins, listener.kind == ListenerKind::Wss)?,
+            origins: Origins::of(listener)?,
             frame_bytes_max: packet_bytes_max as u64 + FRAME_BYTES_BESIDE,
         })
     }

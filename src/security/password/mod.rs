@@ -110,6 +110,11 @@ impl PasswordFile {
         self.users.get(name)
     }
 
+    /// Whether the file has the user, with whatever credentials.
+    pub fn knows(&self, username: &str) -> bool {
+        self.users.contains_key(username)
+    }
+
     /// Whether the file has anybody who can authenticate by SCRAM.
     pub fn has_scram(&self) -> bool {
         self.users.values().any(|user| user.scram.is_some())

@@ -175,7 +175,7 @@ fn pages_of_other_origins_are_refused() {
     let from = |listener: &Listener, origin: &str| {
         answer(listener, &request("/mqtt", &format!("Origin: {origin}\r\n")))[9..12].to_owned()
     };
-    let same = listener();
+    let same = Listener { anonymous: false, ..listener() };
     assert_eq!(from(&same, "http://broker.example.org:8083"), "101");
     assert_eq!(from(&same, "https://Broker.example.org:8083"), "101", "behind a proxy with TLS");
     for origin in
@@ -185,6 +185,13 @@ fn pages_of_other_origins_are_refused() {
     }
     let any = Listener { websocket_origins: vec!["*".into()], ..listener() };
     assert_eq!(from(&any, "null"), "101");
+    // Its name may have been made to mean this machine, where nothing but the origin keeps it out.
+    assert_eq!(from(&listener(), "http://broker.example.org:8083"), "403");
+    for host in ["localhost:8083", "127.0.0.1:8083", "[::1]:8083"] {
+        let request = request("/mqtt", &format!("Origin: http://{host}\r\n"));
+        let request = String::from_utf8(request).unwrap().replace("broker.example.org:8083", host);
+        assert!(answer(&listener(), request.as_bytes()).starts_with("HTTP/1.1 101 "), "{host}");
+    }
     let some = ["https://example.org", "http://[2001:db8::1]:8080"].map(String::from).to_vec();
     let some = Listener { websocket_origins: some, ..listener() };
     for origin in ["https://example.org", "https://EXAMPLE.org:443", "http://[2001:db8::1]:8080"] {

@@ -2,6 +2,9 @@
 //!
 //! A browser lets any page connect anywhere, with the user's certificate; but it says which page it was. So it is up to us.
 
+use std::net::IpAddr;
+
+use crate::config::{Listener, ListenerKind};
 use crate::net::transport::TransportError;
 
 /// The origins that are let in.
@@ -10,6 +13,9 @@ pub(super) enum Origins {
     /// Pages of the host and port that the client connects to.
     Same {
         has_tls: bool,
+        /// The host must be an address, or the machine's own name: another name may be made to mean this machine after its page was
+        /// loaded (DNS rebinding), and there is nothing else that keeps such a page out.
+        is_nameless: bool,
     },
     These(Vec<Origin>),
 }
@@ -23,12 +29,16 @@ pub(super) struct Origin {
 }
 
 impl Origins {
-    pub(super) fn parse(texts: &[String], has_tls: bool) -> Result<Self, TransportError> {
+    pub(super) fn of(listener: &Listener) -> Result<Self, TransportError> {
+        let texts = &listener.websocket_origins;
         if texts.iter().any(|text| text == "*") {
             return Ok(Self::Any);
         }
         if texts.is_empty() {
-            return Ok(Self::Same { has_tls });
+            return Ok(Self::Same {
+                has_tls: listener.kind == ListenerKind::Wss,
+                is_nameless: listener.anonymous && listener.is_for_this_machine(),
+            });
         }
         let origins = texts.iter().map(|text| {
             let problem = || format!("{text:?} is no origin such as \"https://example.org\"");
@@ -43,10 +53,11 @@ impl Origins {
         match self {
             Self::Any => true,
             Self::These(these) => Origin::parse(origin).is_some_and(|origin| these.contains(&origin)),
-            Self::Same { has_tls } => Origin::parse(origin).is_some_and(|origin| {
+            Self::Same { has_tls, is_nameless } => Origin::parse(origin).is_some_and(|origin| {
                 // Before a listener without TLS there may be a proxy with it, so the origin's own scheme says what the port is when
                 // Host does not. With TLS there is only one.
                 (!has_tls || origin.scheme == "https")
+                    && (!is_nameless || is_nameless_host(&origin.host))
                     && host_and_port(host, &origin.scheme)
                         .is_some_and(|(host, port)| (host, port) == (origin.host, origin.port))
             }),
@@ -61,6 +72,12 @@ impl Origin {
         let (host, port) = host_and_port(rest, &scheme)?;
         Some(Self { scheme, host, port })
     }
+}
+
+/// Whether a host is an address, or the machine's own name.
+fn is_nameless_host(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host == "localhost" || address.parse::<IpAddr>().is_ok()
 }
 
 /// Host in lower case, and port, which the scheme says where it is not there. `None` for what is neither.
