@@ -418,7 +418,7 @@ section! {
         cache_time: Duration = 300 * SECOND, Span(Duration::ZERO..=DAY);
         /// Most results that are remembered.
         cache_entries_max: u32 = 100_000, Count(0..=100_000_000);
-        /// An address that gave wrong credentials gets its answers so much later.
+        /// Whoever gave wrong credentials hears so this much later.
         failure_delay: Duration = SECOND, Span(Duration::ZERO..=60 * SECOND);
         /// After so many failures within failure_window an address is turned away for ban_time. Zero: never.
         failures_max: u32 = 20, Count(0..=1_000_000);

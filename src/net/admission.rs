@@ -214,8 +214,10 @@ impl Gate {
     /// Notes that the client of this ticket gave wrong credentials. Its answer is to be held back for the time that is returned.
     pub(crate) fn note_failure(&self, ticket: &Ticket, now: Moment) -> Duration {
         count(&self.counters.failures);
-        let Some(source) = ticket.source else { return Duration::ZERO };
-        if self.sources.note_failure(source, now) {
+        // Who guesses at a Unix socket has no address that could be banned, so the wait is all that there is against it.
+        if let Some(source) = ticket.source
+            && self.sources.note_failure(source, now)
+        {
             count(&self.counters.bans);
             tracing::warn!(%source, "too many failed authentications: the address is turned away for security.ban_time");
         }
