@@ -529,7 +529,7 @@ mod enhanced {
         {
             let (server_first, exchange) = first(&broker, username);
             let last = last(username, password, &server_first);
-            let step = broker.authentication.go_on(ASKER, exchange, last.as_bytes());
+            let step = broker.authentication.go_on(exchange, last.as_bytes());
             assert_eq!(reason(&step), told, "{username}");
         }
     }
