@@ -77,6 +77,7 @@ impl Shard {
 
     /// Says goodbye and closes.
     pub(super) fn end_with(&mut self, now: Moment, id: ConnectionId, cause: Cause, fate: WillFate, fault: &Fault) {
+        self.finish_reading(now, id);
         let Some(connection) = self.connections.get(id) else { return };
         let (version, bytes_max) = (connection.version, connection.packet_bytes_max);
         self.end_connection(now, id, cause, fate);

@@ -8,8 +8,8 @@ use willowmq::codec::{
     Unsubscribe, UnsubscribeFilters, UserProperties,
 };
 use willowmq::config::{ClientLimits, Config, Identities, Listener, OnShutdown, SlowReader};
-use willowmq::shard::Event;
 use willowmq::shard::handshake::first_packet;
+use willowmq::shard::{Event, WillFate};
 
 const SEED: u64 = 0x11417;
 
@@ -343,8 +343,15 @@ fn who_publishes_too_fast_is_not_read_for_a_moment_and_loses_nothing() {
 #[test]
 fn who_has_said_goodbye_while_it_was_not_read_has_not_died() {
     type End = fn(&mut Simulation);
-    let ends: [End; 2] = [
+    let ends: [End; 3] = [
         |sim| sim.advance(Duration::from_secs(5)),
+        |sim| {
+            let now = sim.now;
+            for shard in &mut sim.shards {
+                shard.disconnect(now, "a", WillFate::Publish);
+            }
+            sim.settle();
+        },
         |sim| {
             let now = sim.now;
             sim.shards.iter_mut().for_each(|shard| shard.begin_shutdown(now));
