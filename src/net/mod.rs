@@ -94,11 +94,12 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mesh = Mesh::new(shards, config.limits.mesh_messages_max as usize)
         .map_err(|error| StartError::System { what: "cannot create the eventfds of the shards", error })?;
     let clock = Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before));
+    let gate = Arc::new(Gate::new(connections_max, &config));
     let plan = Arc::new(Plan {
         entrances,
-        authentication: safeguards::authentication(&config, clock, &mesh)?,
+        authentication: safeguards::authentication(&config, clock, data.as_ref().map(Data::secret), &gate, &mesh)?,
         handshakes: Arc::new(safeguards::pool("handshake", config.security.handshake_threads, &config)?),
-        gate: Arc::new(Gate::new(connections_max, &config)),
+        gate,
         mesh: Arc::clone(&mesh),
         clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::authentication::Authentication;
+use super::admission::Gate;
+use super::authentication::{Authentication, Means};
 use super::clock::Clock;
 use super::errand::Errand;
 use super::mesh::Mesh;
@@ -40,8 +41,10 @@ pub fn check(config: &Config) -> Vec<StartError> {
     errors.extend(listeners.filter_map(|(index, listener)| entrance(config, index, listener).err()));
     let nobody_waits = Arc::new(|_, _, _| ());
     let checks = pool("check", 1, config);
-    let authentication =
-        checks.and_then(|checks| Authentication::new(config, Clock::start_at(Moment::ZERO), checks, nobody_waits));
+    let authentication = checks.and_then(|checks| {
+        let (clock, gate) = (Clock::start_at(Moment::ZERO), Arc::new(Gate::new(0, config)));
+        Authentication::new(config, Means { clock, checks, gate, secret: None, deliver: nobody_waits })
+    });
     errors.extend(authentication.err());
     errors
 }
@@ -77,11 +80,17 @@ fn entrance(config: &Config, index: usize, listener: &Listener) -> Result<Entran
 ///
 /// # Errors
 /// What is wrong with a file of theirs.
-pub(super) fn authentication(config: &Config, clock: Clock, mesh: &Arc<Mesh>) -> Result<Authentication, StartError> {
+pub(super) fn authentication(
+    config: &Config,
+    clock: Clock,
+    secret: Option<[u8; 32]>,
+    gate: &Arc<Gate>,
+    mesh: &Arc<Mesh>,
+) -> Result<Authentication, StartError> {
     let mesh = Arc::clone(mesh);
     let deliver = move |shard, connection, step| mesh.deliver(shard, Errand::Authenticated { connection, step });
     let checks = pool("check", config.security.check_threads, config)?;
-    Authentication::new(config, clock, checks, Arc::new(deliver))
+    Authentication::new(config, Means { clock, checks, gate: Arc::clone(gate), secret, deliver: Arc::new(deliver) })
 }
 
 /// Threads for work that takes long.

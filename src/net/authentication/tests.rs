@@ -95,7 +95,9 @@ impl Broker {
             let _ = sender.lock().unwrap().send(step);
         };
         let clock = Clock::start_at(Moment::ZERO);
-        let authentication = Authentication::new(&config, clock, checks, Arc::new(deliver)).unwrap();
+        let gate = Arc::new(Gate::new(100, &config));
+        let means = Means { clock, checks, gate, secret: Some([7; 32]), deliver: Arc::new(deliver) };
+        let authentication = Authentication::new(&config, means).unwrap();
         Self { authentication, steps, clock }
     }
 
@@ -118,6 +120,7 @@ fn nobody() -> Credentials {
     Credentials {
         listener: 0,
         source: Some("192.0.2.7:40000".parse().unwrap()),
+        counted: None,
         version: ProtocolVersion::V5,
         client_id: "lamp-1".into(),
         username: None,
@@ -305,7 +308,9 @@ mod password {
         let config = Config { authenticators: vec![password_file("file", path.clone())], ..Config::default() };
         let checks = Offload::new("check", 1, 1).unwrap();
         let clock = Clock::start_at(Moment::ZERO);
-        let error = Authentication::new(&config, clock, checks, Arc::new(|_, _, _| {})).err().unwrap();
+        let gate = Arc::new(Gate::new(100, &config));
+        let means = Means { clock, checks, gate, secret: Some([7; 32]), deliver: Arc::new(|_, _, _| {}) };
+        let error = Authentication::new(&config, means).err().unwrap();
         assert!(error.to_string().starts_with(&format!("authenticator file: {}:2: ", path.display())), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
@@ -470,7 +475,7 @@ mod enhanced {
     }
 
     /// The last message of a client that believes in this password.
-    fn last(username: &str, password: &str, server_first: &str) -> String {
+    pub(super) fn last(username: &str, password: &str, server_first: &str) -> String {
         let sign = |key: &[u8], data: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), data);
         let attribute = |name| server_first.split(',').find_map(|text| text.strip_prefix(name)).unwrap();
         let salt = STANDARD.decode(attribute("s=")).unwrap();
@@ -574,6 +579,87 @@ mod enhanced {
             let last = last("anna", "pencil", std::str::from_utf8(&data).unwrap());
             assert_eq!(reason(&broker.authentication.go_on(exchange, last.as_bytes())), expected);
         }
+    }
+}
+
+mod banned {
+    use super::*;
+
+    /// One that a ban can meet.
+    fn counted(credentials: Credentials) -> Credentials {
+        let counted = credentials.source.map(|source| Source::of(source.ip()));
+        Credentials { counted, ..credentials }
+    }
+
+    fn broker(directory: &Directory, lines: &str) -> Broker {
+        let file = password_file("file", directory.write("users", lines));
+        Broker::with(vec![file], |config| config.security.failures_max = 3)
+    }
+
+    #[test]
+    fn guesses_made_at_the_same_time_come_to_no_more_than_those_made_one_by_one() {
+        let directory = Directory::new();
+        let broker = broker(&directory, &line("anna", "secret"));
+        let (go_on, wait) = channel::<()>();
+        broker.authentication.inner.checks.submit_for(None, move || wait.recv().unwrap()).unwrap();
+        for password in ["one", "two", "three", "four", "secret", "five"] {
+            let step = broker.authentication.begin(ASKER, counted(user("anna", password)));
+            assert!(matches!(step, Step::Waiting), "{step:?}");
+        }
+        go_on.send(()).unwrap();
+        let reasons = [(); 6].map(|()| reason(&broker.steps.recv_timeout(PATIENCE).unwrap()));
+        let (wrong, banned) = (ReasonCode::BadUserNameOrPassword, ReasonCode::Banned);
+        assert_eq!(reasons, [wrong, wrong, wrong, banned, banned, banned]);
+        let at_once = broker.authentication.begin(ASKER, counted(user("anna", "secret")));
+        assert_eq!(reason(&at_once), banned);
+        let elsewhere = Credentials { source: Some("192.0.2.8:1".parse().unwrap()), ..user("anna", "secret") };
+        assert_eq!(broker.reason(counted(elsewhere)), ReasonCode::Success);
+    }
+
+    /// A ban that comes while a guess is judged must not be what tells a right one from a wrong one.
+    #[test]
+    fn what_is_found_out_after_the_ban_is_not_told() {
+        let directory = Directory::new();
+        let broker = broker(&directory, &line("anna", "secret"));
+        let inner = &broker.authentication.inner;
+        let guess = counted(nobody()).counted;
+        assert_eq!(
+            [(); 3].map(|()| reason(&inner.settle(guess, Step::Refused(Refused::WRONG)))),
+            [Refused::WRONG.reason; 3]
+        );
+        let identity = Identity::of_user("anna");
+        let right = Step::Granted(Box::new(Grant { identity, valid_until: None, enhanced: None }));
+        for step in [right, Step::Refused(Refused::WRONG)] {
+            assert!(matches!(inner.settle(guess, step), Step::Refused(Refused::BANNED)));
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_does_not_let_in_whom_a_ban_keeps_out() {
+        let directory = Directory::new();
+        let broker = broker(&directory, &line("anna", "secret"));
+        assert_eq!(broker.reason(counted(user("anna", "secret"))), ReasonCode::Success);
+        (0..3).for_each(|_| drop(broker.ask(counted(user("anna", "wrong")))));
+        assert_eq!(broker.reason(counted(user("anna", "secret"))), ReasonCode::Banned);
+        assert_eq!(broker.authentication.totals().remembered, 0);
+    }
+
+    #[test]
+    fn the_last_step_of_scram_is_refused_where_the_ban_came_before_it() {
+        let directory = Directory::new();
+        let broker = broker(&directory, &scram_line("anna", "pencil"));
+        let begin = || match broker.ask(counted(by_scram(b"n,,n=anna,r=abc"))) {
+            Step::Continue { data, exchange } => (String::from_utf8(data).unwrap(), exchange),
+            other => panic!("{other:?}"),
+        };
+        let (server_first, right) = begin();
+        let wrong = [(); 3].map(|()| begin().1);
+        for exchange in wrong {
+            assert!(is_failure(&broker.authentication.go_on(exchange, b"garbage")));
+        }
+        let last = enhanced::last("anna", "pencil", &server_first);
+        assert_eq!(reason(&broker.authentication.go_on(right, last.as_bytes())), ReasonCode::Banned);
+        assert_eq!(broker.reason(counted(by_scram(b"n,,n=anna,r=abc"))), ReasonCode::Banned);
     }
 }
 
@@ -709,10 +795,15 @@ mod service {
             ("200 OK", ""),
             ("200 OK", "allow"),
             ("200 OK", r#"{"result": "maybe"}"#),
+            ("200 OK", r#"{"result": {"allow": null}}"#),
+            ("200 OK", r#"{"result": "allow", "rights": null}"#),
+            ("200 OK", r#"{"result": "allow", "client_id": null}"#),
             ("200 OK", r#"{"result": "allow", "rights": {"publish": ["a#"]}}"#),
             ("200 OK", huge),
             ("204 No Content", ""),
             ("302 Found", r#"{"result": "allow"}"#),
+            ("408 Request Timeout", r#"{"result": "allow"}"#),
+            ("429 Too Many Requests", r#"{"result": "allow"}"#),
             ("500 Internal Server Error", r#"{"result": "allow"}"#),
         ] {
             let there = Answering::new(status, body);
@@ -722,6 +813,34 @@ mod service {
                 assert_eq!(reason(&step), ReasonCode::ServerUnavailable, "{status} {body:.60}");
                 assert!(!is_failure(&step));
             }
+        }
+    }
+
+    /// Otherwise a stranger whose input the service does not take could have it left alone, and keep everybody out.
+    #[test]
+    fn a_client_whose_input_the_service_does_not_take_is_no_failure_of_the_service() {
+        for (status, told) in [
+            ("400 Bad Request", ReasonCode::BadUserNameOrPassword),
+            ("413 Content Too Large", ReasonCode::BadUserNameOrPassword),
+            ("302 Found", ReasonCode::ServerUnavailable),
+        ] {
+            let there = Answering::new(status, r#"{"result": "allow"}"#);
+            let settings = config::Authenticator { failures_max: 1, ..service(there.address) };
+            let broker = Broker::new(vec![settings]);
+            for _ in 0..3 {
+                let step = broker.ask(user("anna", "secret"));
+                assert_eq!((reason(&step), is_failure(&step)), (told, told != ReasonCode::ServerUnavailable));
+                there.asked(); // It is asked each time.
+            }
+        }
+    }
+
+    #[test]
+    fn mqtt_1_5_4_2_a_user_name_with_control_characters_is_nobodys() {
+        let there = Answering::new("200 OK", r#"{"result": "allow", "username": "root\u0000"}"#);
+        let broker = Broker::new(vec![config::Authenticator { failures_max: 1, ..service(there.address) }]);
+        for _ in 0..2 {
+            assert_eq!(broker.reason(user("anna", "secret")), ReasonCode::BadUserNameOrPassword);
         }
     }
 
