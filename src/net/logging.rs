@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn severities_and_directives_are_taken() {
-        for right in ["info", "WARN", "off", "3", "info,willowmq=debug", "warn, willowmq::net=trace"] {
+        for right in ["info", "WARN", "off", "3", "info,willowmq=debug", "warn,willowmq::net=trace"] {
             assert_eq!(of(right), Ok(()), "{right}");
         }
     }

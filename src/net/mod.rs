@@ -71,7 +71,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::register()?;
     startup::check_system()?;
     let processors = startup::processors()?;
-    let shards = config.shards.map_or(processors.len(), usize::from).clamp(1, ShardId::COUNT_MAX);
+    let shards = startup::shards(&config, &processors);
     let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");

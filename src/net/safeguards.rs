@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use super::admission::Gate;
 use super::authentication::{Authentication, Means};
+use super::bind;
 use super::clock::Clock;
 use super::errand::Errand;
+use super::memory;
 use super::mesh::Mesh;
 use super::offload::Offload;
 use super::reload::Watched;
-use super::startup::StartError;
+use super::startup::{self, StartError};
 use super::transport::Entrance;
 use super::worker::Plan;
 use crate::config::{Config, Listener, RightsFormat, Security};
@@ -34,10 +36,14 @@ pub fn read_rights(file: &Path, format: RightsFormat) -> Result<Rights, String> 
     rights.map_err(|error| error.to_string())
 }
 
-/// Checks the files that the settings name, without listening anywhere; says all that the start would say, one thing after the other.
+/// Checks the files and places that the settings name, and the memory that they leave, without listening anywhere; says all that the
+/// start would say, one thing after the other.
 pub fn check(config: &Config) -> Vec<StartError> {
     let listeners = config.listeners.iter().enumerate();
     let mut errors: Vec<_> = rights(&config.security).err().into_iter().collect();
+    let shards = startup::processors().map(|processors| startup::shards(config, &processors));
+    errors.extend(shards.and_then(|shards| memory::limit(config.memory_limit, shards)).err());
+    errors.extend(config.listeners.iter().filter_map(|listener| bind::check(listener).err()));
     errors.extend(listeners.filter_map(|(index, listener)| entrance(config, index, listener).err()));
     let nobody_waits = Arc::new(|_, _, _| ());
     let checks = pool("check", 1, config);
