@@ -245,7 +245,7 @@ fn check_config_refuses_places_of_unix_sockets_that_the_start_would_refuse() {
 
 #[test]
 fn check_config_refuses_a_memory_limit_that_so_many_shards_cannot_begin_with() {
-    let output = check("shards = 4\nmemory_limit = \"48MiB\"\n");
+    let output = check("shards = 64\nmemory_limit = \"80MiB\"\n");
     assert_eq!(output.status.code(), Some(13), "{output:?}");
     assert_refused(&output, &["memory_limit"]);
 }
