@@ -368,3 +368,21 @@ fn agent(timeout: Duration, requests_max: u32, authorities: Option<Arc<Vec<Certi
         .build()
         .new_agent()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::tests::nobody;
+    use super::*;
+
+    #[test]
+    fn that_a_service_does_not_answer_in_time_is_said_in_words() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Some(format!("http://{}/", silent.local_addr().unwrap()));
+        let timeout = Duration::from_millis(50);
+        let service = Service::new(&config::Authenticator { url, timeout, ..Default::default() }, 8).unwrap();
+        let error = service.request(&nobody(), "tcp://127.0.0.1:1883", &|| Moment::ZERO).err();
+        assert_eq!(error.as_deref(), Some("it has not answered within 50ms"));
+    }
+}

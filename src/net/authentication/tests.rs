@@ -118,7 +118,7 @@ impl Broker {
 
 const ASKER: Asker = Asker { shard: 3, connection: ConnectionId { index: 5, generation: 7 } };
 
-fn nobody() -> Credentials {
+pub(super) fn nobody() -> Credentials {
     Credentials {
         listener: 0,
         source: Some("192.0.2.7:40000".parse().unwrap()),
