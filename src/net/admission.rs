@@ -211,22 +211,26 @@ impl Gate {
         true
     }
 
-    /// Notes that the client of this ticket gave wrong credentials. Its answer is to be held back for the time that is returned.
-    pub(crate) fn note_failure(&self, ticket: &Ticket, now: Moment) -> Duration {
+    /// Notes that a client at `source` gave wrong credentials.
+    pub(crate) fn note_failure(&self, source: Option<Source>, now: Moment) {
         count(&self.counters.failures);
         // Who guesses at a Unix socket has no address that could be banned, so the wait is all that there is against it.
-        if let Some(source) = ticket.source
+        if let Some(source) = source
             && self.sources.note_failure(source, now)
         {
             count(&self.counters.bans);
             tracing::warn!(%source, "too many failed authentications: the address is turned away for security.ban_time");
         }
+    }
+
+    /// For how long the answer to wrong credentials is held back.
+    pub(crate) fn failure_delay(&self) -> Duration {
         self.failure_delay
     }
 
-    /// Whether the address of this ticket is banned by now: what it still waits for need not be done.
-    pub(crate) fn is_banned(&self, ticket: &Ticket, now: Moment) -> bool {
-        ticket.source.is_some_and(|source| self.sources.is_banned(source, now))
+    /// Whether `source` is banned by now: what a client there still waits for need not be done.
+    pub(crate) fn is_banned(&self, source: Option<Source>, now: Moment) -> bool {
+        source.is_some_and(|source| self.sources.is_banned(source, now))
     }
 
     /// Takes a token of `listener` for a connection that was accepted, and says from when on the next one may be.
@@ -282,6 +286,11 @@ impl Ticket {
         if std::mem::take(&mut self.is_on_probation) {
             self.gate.surplus.leave();
         }
+    }
+
+    /// Where the connection comes from, as far as that is known and counted.
+    pub(crate) fn source(&self) -> Option<Source> {
+        self.source
     }
 
     /// Whether it is known where the connection comes from.

@@ -34,15 +34,10 @@ impl Worker {
         let Ok(Some((connect, _))) = first_packet(&handshake.bytes, &self.config, handshake.origin.listener) else {
             return;
         };
-        if self.gate.is_banned(&connection.ticket, now) {
-            // It came in before that.
-            handshake.unsent.extend(connack(connect.version, ReasonCode::Banned));
-            self.counters.authentications_refused += 1;
-            return self.turn_away(now, slot);
-        }
         let credentials = Credentials {
             listener: origin.listener,
             source: origin.peer,
+            counted: connection.ticket.source(),
             version: connect.version,
             client_id: connect.client_id.into(),
             username: connect.username.map(Into::into),
@@ -108,7 +103,7 @@ impl Worker {
         handshake.progress = Progress::Refused(answer);
         let peer = handshake.origin.peer;
         let delay = match refused.is_failure {
-            true => self.gate.note_failure(&connection.ticket, now),
+            true => self.gate.failure_delay(),
             false => Duration::ZERO,
         };
         self.counters.authentications_refused += 1;
@@ -176,6 +171,7 @@ impl Worker {
         Some(Credentials {
             listener: origin.listener,
             source: origin.peer,
+            counted: connection.ticket.source(),
             version: ProtocolVersion::V5, // Others have no AUTH.
             client_id: client_id.into(),
             username: None,
@@ -213,12 +209,13 @@ impl Worker {
                 valid_until: grant.valid_until,
                 data: grant.enhanced.map(|enhanced| enhanced.data).unwrap_or_default(),
             },
-            Step::Refused(Refused { reason, is_failure, .. }) => {
+            // It is not held back: the connection ends, and the next one is.
+            Step::Refused(refused) => {
                 self.counters.authentications_refused += 1;
-                if is_failure && let Some(connection) = self.connections.get(id) {
-                    // It is not held back: the connection ends, and the next one is.
-                    let _ = self.gate.note_failure(&connection.ticket, now);
-                }
+                let reason = match refused.reason {
+                    ReasonCode::Banned => ReasonCode::NotAuthorized, // DISCONNECT cannot say so. (§3.14.2.1)
+                    reason => reason,
+                };
                 AuthenticationOutcome::Refused { reason }
             }
         };

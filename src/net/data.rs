@@ -11,6 +11,8 @@ use std::sync::Mutex;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::hmac;
+
 use super::journal::{Beginning, Place};
 use super::signals::Signals;
 use super::startup::StartError;
@@ -68,6 +70,16 @@ impl Data {
     /// Decides who is at home where.
     pub(super) fn seed(&self) -> u64 {
         self.directory.meta().hash_seed
+    }
+
+    /// What no client knows, and another broker does not either; the same after a restart. The operator can read what it is made of.
+    pub(super) fn secret(&self) -> [u8; 32] {
+        let meta = self.directory.meta();
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&meta.hash_seed.to_le_bytes());
+        key[8..].copy_from_slice(&meta.identity.to_le_bytes());
+        let secret = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), b"what users do not know");
+        secret.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
     /// The clock may not show less.

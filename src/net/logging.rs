@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
+use crate::config::suggest::nearest;
 use crate::config::{Log, LogFormat};
 use crate::timer::Moment;
 
+/// Severities, as `log.level` names them.
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// How long a panic waits for its line to be written.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -32,17 +36,32 @@ pub fn begin(log: &Log) -> Result<WorkerGuard, String> {
     Ok(guard)
 }
 
-/// Checks `log.level`.
+/// Checks `log.level`: a severity, or directives such as `info,willowmq=debug`.
 ///
 /// # Errors
 /// A sentence about it when it cannot be understood.
 pub fn level(log: &Log) -> Result<EnvFilter, String> {
-    let filter = EnvFilter::try_new(&log.level).map_err(|error| format!("log.level = {:?}: {error}", log.level))?;
+    let wrong = |reason: String| format!("log.level = {:?}: {reason}", log.level);
+    log.level.split(',').try_for_each(|directive| check(directive.trim())).map_err(wrong)?;
+    let filter = EnvFilter::try_new(&log.level).map_err(|error| wrong(error.to_string()))?;
     // rustls warns of what any stranger can send as often as it likes. We say how handshakes end ourselves, and seldom.
     Ok(match log.level.contains("rustls") {
         true => filter,
         false => filter.add_directive("rustls=error".parse().expect("a target and a level")),
     })
+}
+
+/// A filter takes a word that is no severity for the name of a module, of which it logs everything, and of all others nothing: a typing
+/// error would silence the broker.
+fn check(directive: &str) -> Result<(), String> {
+    if directive.contains('=') || !directive.is_empty() && directive.parse::<LevelFilter>().is_ok() {
+        return Ok(());
+    }
+    let hint = match nearest(directive, LEVELS) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => format!("there are {}", LEVELS.join(", ")),
+    };
+    Err(format!("{directive:?} is no severity; {hint}"))
 }
 
 /// Makes every panic end the process, after it is logged.
@@ -74,5 +93,37 @@ impl Seldom {
             self.0 = Some(now);
         }
         is_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(level_of_log: &str) -> Result<(), String> {
+        level(&Log { level: level_of_log.into(), ..Log::default() }).map(drop)
+    }
+
+    #[test]
+    fn a_word_that_is_no_severity_is_refused_with_what_was_meant() {
+        for (word, meant) in [
+            ("inof", "did you mean info?"),
+            ("warning", "did you mean warn?"),
+            ("willowmq=debug,inof", "did you mean info?"),
+            ("willowmq", "there are error, warn, info, debug, trace, off"),
+            ("", "is no severity"),
+            ("info,", "is no severity"),
+        ] {
+            let error = of(word).unwrap_err();
+            assert!(error.starts_with(&format!("log.level = {word:?}: ")) && error.contains(meant), "{error}");
+        }
+        assert!(of("willowmq=inof").is_err());
+    }
+
+    #[test]
+    fn severities_and_directives_are_taken() {
+        for right in ["info", "WARN", "off", "3", "info,willowmq=debug", "warn,willowmq::net=trace"] {
+            assert_eq!(of(right), Ok(()), "{right}");
+        }
     }
 }

@@ -72,7 +72,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::register()?;
     startup::check_system()?;
     let processors = startup::processors()?;
-    let shards = config.shards.map_or(processors.len(), usize::from).clamp(1, ShardId::COUNT_MAX);
+    let shards = startup::shards(&config, &processors);
     let connections_max = startup::connections_max(config.limits.connections_max, shards, config.listeners.len())?;
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
@@ -95,11 +95,12 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let mesh = Mesh::new(shards, config.limits.mesh_messages_max as usize)
         .map_err(|error| StartError::System { what: "cannot create the eventfds of the shards", error })?;
     let clock = Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before));
+    let gate = Arc::new(Gate::new(connections_max, &config));
     let plan = Arc::new(Plan {
         entrances,
-        authentication: safeguards::authentication(&config, clock, &mesh)?,
+        authentication: safeguards::authentication(&config, clock, data.as_ref().map(Data::secret), &gate, &mesh)?,
         handshakes: Arc::new(safeguards::pool("handshake", config.security.handshake_threads, &config)?),
-        gate: Arc::new(Gate::new(connections_max, &config)),
+        gate,
         mesh: Arc::clone(&mesh),
         clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),

@@ -5,13 +5,16 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::authentication::Authentication;
+use super::admission::Gate;
+use super::authentication::{Authentication, Means};
+use super::bind;
 use super::clock::Clock;
 use super::errand::Errand;
+use super::memory;
 use super::mesh::Mesh;
 use super::offload::Offload;
 use super::reload::Watched;
-use super::startup::StartError;
+use super::startup::{self, StartError};
 use super::transport::Entrance;
 use super::worker::Plan;
 use crate::config::{Config, Listener, RightsFormat, Security};
@@ -33,15 +36,21 @@ pub fn read_rights(file: &Path, format: RightsFormat) -> Result<Rights, String> 
     rights.map_err(|error| error.to_string())
 }
 
-/// Checks the files that the settings name, without listening anywhere; says all that the start would say, one thing after the other.
+/// Checks the files and places that the settings name, and the memory that they leave, without listening anywhere; says all that the
+/// start would say, one thing after the other.
 pub fn check(config: &Config) -> Vec<StartError> {
     let listeners = config.listeners.iter().enumerate();
     let mut errors: Vec<_> = rights(&config.security).err().into_iter().collect();
+    let shards = startup::processors().map(|processors| startup::shards(config, &processors));
+    errors.extend(shards.and_then(|shards| memory::limit(config.memory_limit, shards)).err());
+    errors.extend(config.listeners.iter().filter_map(|listener| bind::check(listener).err()));
     errors.extend(listeners.filter_map(|(index, listener)| entrance(config, index, listener).err()));
     let nobody_waits = Arc::new(|_, _, _| ());
     let checks = pool("check", 1, config);
-    let authentication =
-        checks.and_then(|checks| Authentication::new(config, Clock::start_at(Moment::ZERO), checks, nobody_waits));
+    let authentication = checks.and_then(|checks| {
+        let (clock, gate) = (Clock::start_at(Moment::ZERO), Arc::new(Gate::new(0, config)));
+        Authentication::new(config, Means { clock, checks, gate, secret: None, deliver: nobody_waits })
+    });
     errors.extend(authentication.err());
     errors
 }
@@ -77,11 +86,17 @@ fn entrance(config: &Config, index: usize, listener: &Listener) -> Result<Entran
 ///
 /// # Errors
 /// What is wrong with a file of theirs.
-pub(super) fn authentication(config: &Config, clock: Clock, mesh: &Arc<Mesh>) -> Result<Authentication, StartError> {
+pub(super) fn authentication(
+    config: &Config,
+    clock: Clock,
+    secret: Option<[u8; 32]>,
+    gate: &Arc<Gate>,
+    mesh: &Arc<Mesh>,
+) -> Result<Authentication, StartError> {
     let mesh = Arc::clone(mesh);
     let deliver = move |shard, connection, step| mesh.deliver(shard, Errand::Authenticated { connection, step });
     let checks = pool("check", config.security.check_threads, config)?;
-    Authentication::new(config, clock, checks, Arc::new(deliver))
+    Authentication::new(config, Means { clock, checks, gate: Arc::clone(gate), secret, deliver: Arc::new(deliver) })
 }
 
 /// Threads for work that takes long.

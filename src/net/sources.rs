@@ -212,7 +212,7 @@ impl Sources {
 
     /// Whether `source` is banned.
     pub(crate) fn is_banned(&self, source: Source, now: Moment) -> bool {
-        self.part(source).is_banned(source, now)
+        self.limits.failures_max != 0 && self.part(source).is_banned(source, now)
     }
 
     fn part(&self, source: Source) -> MutexGuard<'_, Part> {

@@ -10,9 +10,11 @@ use super::admission::SURPLUS_MAX;
 use super::bind::Endpoint;
 use super::journal;
 use super::ring::Ring;
+use crate::config::Config;
 use crate::journal::JournalError;
 use crate::journal::directory::{DirectoryError, DirectoryProblem};
 use crate::journal::recovery::Problem;
+use crate::shard::ShardId;
 
 /// The oldest kernel with everything the socket ring needs (DEFER_TASKRUN is the youngest part).
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -323,6 +325,11 @@ pub(crate) fn processors() -> Result<Vec<usize>, StartError> {
         error: error.into(),
     })?;
     Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
+}
+
+/// How many shards there are: as many as `config` says, or one for each of `processors`.
+pub(crate) fn shards(config: &Config, processors: &[usize]) -> usize {
+    config.shards.map_or(processors.len(), usize::from).clamp(1, ShardId::COUNT_MAX)
 }
 
 #[cfg(test)]

@@ -27,6 +27,12 @@ pub struct Granted {
     pub will: Vec<TopicFilter>,
 }
 
+/// Whether somebody can be called so: a User Name is not empty, and holds neither U+0000 [MQTT-1.5.4-2] nor other control characters, by
+/// which it could look like another one. It is asked about names that somebody else than the client chose.
+pub fn is_username(name: &str) -> bool {
+    !name.is_empty() && !name.contains(char::is_control)
+}
+
 impl Identity {
     /// A client that proved this User Name, and nothing else.
     pub fn of_user(username: &str) -> Self {

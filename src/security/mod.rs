@@ -18,5 +18,5 @@ pub mod scram;
 pub mod token;
 pub mod wildcard;
 
-pub use identity::{Granted, Identity};
+pub use identity::{Granted, Identity, is_username};
 pub use rights::{Action, Rights, RightsError, Who};

@@ -11,6 +11,7 @@
 //! preparation that the RFC asks of clients (SASLprep) does nothing to printable ASCII, and so a verifier is made of such passwords
 //! only; `willowmq passwd add --scram` sees to that.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 
@@ -111,37 +112,32 @@ impl fmt::Debug for Verifier {
 
 /// Verifiers for users that do not exist, so that the salt of an answer does not tell who does.
 ///
-/// They are made of what a file keeps secret about another user, so that the same name has the same salt after a restart, too.
-#[derive(Clone)]
+/// They are made with a secret that no user knows, and of nothing that changes with a password.
+#[derive(Debug, Clone)]
 pub struct Nonexistent {
-    key: Key,
     iterations: NonZeroU32,
     salt_bytes: usize,
 }
 
 impl Default for Nonexistent {
     fn default() -> Self {
-        Self { key: [0; 32], iterations: NonZeroU32::new(ITERATIONS).expect("not zero"), salt_bytes: 16 }
-    }
-}
-
-impl fmt::Debug for Nonexistent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Nonexistent")
+        Self { iterations: NonZeroU32::new(ITERATIONS).expect("not zero"), salt_bytes: 16 }
     }
 }
 
 impl Nonexistent {
-    /// Users that look like the one whose verifier this is.
-    pub fn beside(verifier: &Verifier) -> Self {
-        let key = hmac_sha256(&verifier.server_key, b"users that do not exist");
-        Self { key, iterations: verifier.iterations, salt_bytes: verifier.salt.len() }
+    /// Users that look like most of those whose verifiers these are; where there are none, like new ones.
+    pub fn among<'a>(verifiers: impl Iterator<Item = &'a Verifier>) -> Self {
+        let mut kinds = BTreeMap::<_, usize>::new();
+        verifiers.for_each(|of| *kinds.entry((of.iterations, of.salt.len())).or_default() += 1);
+        let commonest = kinds.into_iter().max_by_key(|&(_, users)| users);
+        commonest.map_or_else(Self::default, |((iterations, salt_bytes), _)| Self { iterations, salt_bytes })
     }
 
-    /// What the user with this name would have.
-    pub fn verifier(&self, username: &str) -> Verifier {
-        let mut salt = hmac_sha256(&self.key, username.as_bytes()).to_vec();
-        salt.extend(hmac_sha256(&self.key, &salt));
+    /// What the user with this name would have, at a broker with this `secret`.
+    pub fn verifier(&self, username: &str, secret: &[u8; 32]) -> Verifier {
+        let mut salt = hmac_sha256(secret, username.as_bytes()).to_vec();
+        salt.extend(hmac_sha256(secret, &salt));
         salt.truncate(self.salt_bytes);
         // No password has these keys: whoever found one would have inverted SHA-256.
         Verifier { iterations: self.iterations, salt: salt.into(), stored_key: [0; 32], server_key: [0; 32] }
@@ -325,6 +321,8 @@ mod tests {
         b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
     const SERVER_FINAL: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
+    const SECRET: [u8; 32] = [7; 32];
+
     fn verifier() -> Verifier {
         Verifier::new(b"pencil", &STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap(), 4096)
     }
@@ -345,7 +343,7 @@ mod tests {
     #[test]
     fn a_wrong_password_and_a_user_who_does_not_exist_fail_alike() {
         let other = Verifier::new(b"pencils", &verifier().salt, 4096);
-        let nobody = Nonexistent::beside(&verifier()).verifier("user");
+        let nobody = Nonexistent::among([&verifier()].into_iter()).verifier("user", &SECRET);
         for verifier in [other, nobody] {
             let (exchange, _) = Exchange::begin(ClientFirst::parse(CLIENT_FIRST).unwrap(), verifier, NONCE);
             assert_eq!(exchange.finish(CLIENT_FINAL), Err(ScramError::WrongProof));
@@ -354,11 +352,24 @@ mod tests {
 
     #[test]
     fn a_user_who_does_not_exist_looks_like_one_who_does() {
-        let nobodies = Nonexistent::beside(&verifier());
-        let (one, two) = (nobodies.verifier("one"), nobodies.verifier("two"));
-        assert_eq!(one, Nonexistent::beside(&verifier()).verifier("one"), "the same after a restart");
+        let with = |password: &[u8], salt: &[u8], iterations| Verifier::new(password, salt, iterations);
+        let users = [with(b"a", &[1; 16], 4096), with(b"b", &[2; 24], 15_000), with(b"c", &[3; 24], 15_000)];
+        let nobodies = Nonexistent::among(users.iter());
+        let (one, two) = (nobodies.verifier("one", &SECRET), nobodies.verifier("two", &SECRET));
         assert_ne!(one.salt, two.salt);
-        assert_eq!((one.salt.len(), one.iterations), (16, verifier().iterations));
+        assert_eq!((one.salt.len(), one.iterations.get()), (24, 15_000), "as most of them have it");
+        let new = Nonexistent::among([].into_iter()).verifier("one", &SECRET);
+        assert_eq!((new.salt.len(), new.iterations.get()), (16, ITERATIONS));
+    }
+
+    /// What a user knows of itself must not tell it who else there is.
+    #[test]
+    fn made_up_salts_depend_on_the_secret_and_on_no_password() {
+        let salt = |password: &[u8], secret| {
+            Nonexistent::among([&Verifier::new(password, &[1; 16], 4096)].into_iter()).verifier("one", secret).salt
+        };
+        assert_eq!(salt(b"old", &SECRET), salt(b"new", &SECRET));
+        assert_ne!(salt(b"old", &SECRET), salt(b"old", &[8; 32]));
     }
 
     #[test]

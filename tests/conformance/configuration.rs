@@ -215,3 +215,37 @@ fn exit_code_tells_a_wrong_configuration_from_a_taken_port() {
 fn check_config_refuses_a_log_level_that_the_start_would_refuse() {
     assert_refused(&check("[log]\nlevel = \"[[[\"\n"), &["log.level"]);
 }
+
+#[test]
+fn check_config_refuses_a_log_level_that_would_silence_the_log() {
+    assert_refused(&check("[log]\nlevel = \"inof\"\n"), &["log.level", "inof", "info"]);
+    assert_refused(&run("", &["--check-config", "--log-level", "warning"], &[]), &["log.level", "warn"]);
+}
+
+#[test]
+fn check_config_refuses_places_of_unix_sockets_that_the_start_would_refuse() {
+    let listener = |path: &str, more: &str| {
+        check(&format!("[[listeners]]\nkind = \"unix\"\nanonymous = true\npath = \"{path}\"\n{more}\n"))
+    };
+    let folder = std::env::temp_dir();
+    let path = folder.join("willowmq-check.sock");
+    assert_refused(&listener(&path.display().to_string(), "owner = \"nobody-of-this-name\""), &["nobody-of-this-name"]);
+    let long = folder.join("x".repeat(120));
+    assert_refused(&listener(&long.display().to_string(), ""), &["cannot listen on", "SUN_LEN"]);
+    let missing = folder.join("willowmq-no-such-folder");
+    let in_missing = missing.join("mqtt.sock");
+    assert_refused(
+        &listener(&in_missing.display().to_string(), ""),
+        &["there is no folder", &missing.display().to_string()],
+    );
+    assert_refused(&listener("/etc/passwd", ""), &["something else than a socket"]);
+    assert!(listener(&path.display().to_string(), "").status.success());
+    assert!(!path.exists(), "it only looks");
+}
+
+#[test]
+fn check_config_refuses_a_memory_limit_that_so_many_shards_cannot_begin_with() {
+    let output = check("shards = 64\nmemory_limit = \"80MiB\"\n");
+    assert_eq!(output.status.code(), Some(13), "{output:?}");
+    assert_refused(&output, &["memory_limit"]);
+}

@@ -59,6 +59,23 @@ fn an_address_that_fails_too_often_is_turned_away_for_a_while_and_no_other() {
     assert!(broker.log().contains("source=127.0.0.2"), "{}", broker.log());
 }
 
+/// The right password comes last, on a connection that was there before the ban.
+#[test]
+fn an_address_that_guesses_on_many_connections_at_the_same_time_is_banned_on_all_of_them() {
+    let mut broker = broker("[security]\nfailures_max = 3\nfailure_delay = \"10ms\"\n");
+    let mut clients: Vec<_> = (0..40).map(|_| Client::open_from(ELSEWHERE, broker.address, 5)).collect();
+    for client in &mut clients[..39] {
+        client.send_anyway(&connect_as("alice", b"guess").encode());
+    }
+    clients[39].send_anyway(&connect_as("alice", PASSWORD).encode());
+    let reasons: Vec<_> = clients.iter_mut().map(Client::try_connack).collect();
+    // Some may not have been accepted before the ban; these are closed.
+    let refusals = [Some(BAD_USER_NAME_OR_PASSWORD), Some(BANNED), None];
+    assert!(reasons.iter().all(|reason| refusals.contains(reason)), "{reasons:x?}");
+    assert_ne!(reasons[39], Some(BAD_USER_NAME_OR_PASSWORD));
+    assert_eq!(broker.total("bans"), 1);
+}
+
 #[test]
 fn a_wrong_password_is_answered_later() {
     let broker = broker("[security]\nfailure_delay = \"300ms\"\n");

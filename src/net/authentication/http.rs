@@ -10,9 +10,13 @@
 //!  "valid_for": 3600, "valid_until": 1790000000, "cache_for": 60}
 //! ```
 //!
-//! `result` is `allow`, `deny`, or `ignore` for a client that is none of the service's; 401 and 403 are `deny`, too. Anything else,
-//! and no answer in time, is a failure: the client hears that the server is unavailable, and is never let in for it. A service that
-//! fails again and again is left alone for a while.
+//! `result` is `allow`, `deny`, or `ignore` for a client that is none of the service's; 401 and 403 are `deny`, too. What bounds a client,
+//! `client_id` and `rights`, is left out or said: `null` is an error, as in a token. Nobody is let in for an answer of another kind:
+//!
+//! - another 4xx says that the service does not take what this client said. It is refused as if by `deny`, and nobody else suffers for it;
+//! - 5xx, 408, 429, a 200 that is not understood, and no answer in time are failures of the service. The client hears that the server is
+//!   unavailable, and a service that fails again and again is left alone for a while;
+//! - any other status is no answer at all: the client hears that the server is unavailable.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,7 +25,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, http};
@@ -31,8 +35,9 @@ use super::loaded::Loaded;
 use super::{Answer, Credentials, Proof, Refused};
 use crate::codec::ProtocolVersion;
 use crate::config::{self, ListenerKind};
+use crate::net::logging::Seldom;
 use crate::net::offload::Offload;
-use crate::security::Granted;
+use crate::security::{Granted, is_username};
 use crate::timer::Moment;
 
 /// Longest answer that is read.
@@ -46,6 +51,7 @@ pub(super) struct Service {
     authorities: Option<Loaded<Vec<Certificate<'static>>>>,
     agent: RwLock<Agent>,
     breaker: Mutex<Breaker>,
+    complaints: Mutex<Seldom>,
     /// As many threads as requests may be under way.
     pub(super) threads: Offload,
 }
@@ -58,21 +64,20 @@ pub(super) struct Opinion {
 
 #[derive(Deserialize)]
 struct Reply {
-    result: Outcome,
+    result: String,
     username: Option<String>,
-    client_id: Option<String>,
+    #[serde(default, deserialize_with = "said")]
+    client_id: Option<Value>,
+    #[serde(default, deserialize_with = "said")]
     rights: Option<Value>,
     valid_for: Option<u64>,
     valid_until: Option<u64>,
     cache_for: Option<u64>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Outcome {
-    Allow,
-    Deny,
-    Ignore,
+/// What stands there, be it `null`: who leaves a bound open by mistake is not to lift it.
+fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl Service {
@@ -98,6 +103,7 @@ impl Service {
             authorities,
             agent: RwLock::new(agent),
             breaker: Mutex::new(Breaker::new(settings.failures_max, settings.pause)),
+            complaints: Mutex::default(),
             threads,
         })
     }
@@ -134,7 +140,7 @@ impl Service {
         if !self.breaker().admit(now()) {
             return Opinion::no(Refused::UNAVAILABLE);
         }
-        let result = self.request(credentials, listener);
+        let result = self.request(credentials, listener, now);
         let now = now();
         match result {
             Ok(opinion) => {
@@ -161,19 +167,46 @@ impl Service {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn request(&self, credentials: &Credentials, listener: &str) -> Result<Judgement, String> {
+    /// # Errors
+    /// A failure of the service, whoever the client is.
+    fn request(
+        &self,
+        credentials: &Credentials,
+        listener: &str,
+        now: &dyn Fn() -> Moment,
+    ) -> Result<Judgement, String> {
         let agent = self.agent.read().unwrap_or_else(PoisonError::into_inner).clone();
         let question = question(credentials, listener).to_string();
         let response = agent.post(&self.url).content_type("application/json").send(question);
-        let mut response = response.map_err(|error| error.to_string())?;
+        let mut response = response.map_err(|error| self.in_words(&error))?;
         match response.status().as_u16() {
             200 => {
                 let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
-                let body = body.map_err(|error| error.to_string())?;
+                let body = body.map_err(|error| self.in_words(&error))?;
                 judge(&body, credentials)
             }
             401 | 403 => Ok(Judgement::Other(Answer::No(Refused::WRONG))),
-            status => Err(format!("its answer has the status {status}")),
+            status @ (408 | 429 | 500..) => Err(format!("its answer has the status {status}")),
+            status => {
+                // A wrong URL shows here, too. Any stranger may be able to bring it about, so it is told seldom.
+                if self.complaints.lock().unwrap_or_else(PoisonError::into_inner).is_time(now()) {
+                    tracing::warn!(authenticator = %self.name, status, "the authentication service does not answer about a client");
+                }
+                let refused = match status {
+                    400..500 => {
+                        Refused { why: "the authentication service does not take what it said", ..Refused::WRONG }
+                    }
+                    _ => Refused::UNAVAILABLE,
+                };
+                Ok(Judgement::Other(Answer::No(refused)))
+            }
+        }
+    }
+
+    fn in_words(&self, error: &ureq::Error) -> String {
+        match error {
+            ureq::Error::Timeout(_) => format!("it has not answered within {:?}", self.timeout),
+            other => other.to_string(),
         }
     }
 }
@@ -210,17 +243,28 @@ impl Judgement {
 fn judge(body: &[u8], credentials: &Credentials) -> Result<Judgement, String> {
     let reply: Reply =
         serde_json::from_slice(body).map_err(|error| format!("its answer is not understood: {error}"))?;
-    match reply.result {
-        Outcome::Deny => return Ok(Judgement::Other(Answer::No(Refused::WRONG))),
-        Outcome::Ignore => return Ok(Judgement::Other(Answer::NotMine)),
-        Outcome::Allow => {}
+    match reply.result.as_str() {
+        "allow" => {}
+        "deny" => return Ok(Judgement::Other(Answer::No(Refused::WRONG))),
+        "ignore" => return Ok(Judgement::Other(Answer::NotMine)),
+        _ => return Err("its answer is not understood: the result is neither allow, deny nor ignore".to_owned()),
     }
     let granted = reply.rights.as_ref().map(Granted::from_json).transpose();
     let granted = granted.map_err(|error| format!("its answer is not understood: {error}"))?;
+    let client_id = match reply.client_id {
+        None => None,
+        Some(Value::String(pattern)) => Some(pattern),
+        Some(_) => return Err("its answer is not understood: the Client Identifier is no text".to_owned()),
+    };
+    // It may repeat what the client said, so this is no failure of the service.
+    if reply.username.as_deref().is_some_and(|name| !name.is_empty() && !is_username(name)) {
+        let refused = Refused { why: "the service gives it a User Name with control characters", ..Refused::WRONG };
+        return Ok(Judgement::Other(Answer::No(refused)));
+    }
     let username = reply.username.as_deref().or(credentials.username.as_deref()).filter(|name| !name.is_empty());
     let proof = Proof {
         username: username.map(Into::into),
-        client_id: reply.client_id.map(Into::into),
+        client_id: client_id.map(Into::into),
         granted: granted.map(Arc::new),
         ..Proof::default()
     };
@@ -323,4 +367,22 @@ fn agent(timeout: Duration, requests_max: u32, authorities: Option<Arc<Vec<Certi
         .tls_config(tls)
         .build()
         .new_agent()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::tests::nobody;
+    use super::*;
+
+    #[test]
+    fn that_a_service_does_not_answer_in_time_is_said_in_words() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Some(format!("http://{}/", silent.local_addr().unwrap()));
+        let timeout = Duration::from_millis(50);
+        let service = Service::new(&config::Authenticator { url, timeout, ..Default::default() }, 8).unwrap();
+        let error = service.request(&nobody(), "tcp://127.0.0.1:1883", &|| Moment::ZERO).err();
+        assert_eq!(error.as_deref(), Some("it has not answered within 50ms"));
+    }
 }

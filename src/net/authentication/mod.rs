@@ -24,8 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::admission::Gate;
 use super::clock::Clock;
 use super::offload::Offload;
+use super::sources::Source;
 use super::startup::StartError;
 pub(crate) use super::transport::PeerCertificate;
 use crate::codec::{ProtocolVersion, ReasonCode};
@@ -57,6 +59,8 @@ pub(crate) struct Credentials {
     pub(crate) listener: u16,
     /// Where the client comes from, as PROXY tells it where that is spoken.
     pub(crate) source: Option<SocketAddr>,
+    /// What its failures count against, and what may be banned for them; nothing where no address is known.
+    pub(crate) counted: Option<Source>,
     /// The version of MQTT it speaks.
     pub(crate) version: ProtocolVersion,
     /// Empty where it leaves the choice to us.
@@ -118,7 +122,8 @@ pub(crate) enum Step {
 pub(crate) struct Refused {
     /// What it is told.
     pub(crate) reason: ReasonCode,
-    /// Whether it counts against the address: the credentials were wrong, which is not so where we were too busy to look.
+    /// Whether it is counted against the address, and its answer held back: the credentials were wrong, which is not so where we were
+    /// too busy to look.
     pub(crate) is_failure: bool,
     /// What a log says about it. It never holds what the client said.
     pub(crate) why: &'static str,
@@ -139,6 +144,9 @@ impl Refused {
     };
     /// There are too many checks already.
     const BUSY: Self = Self { reason: ReasonCode::ServerBusy, is_failure: false, why: "too many checks are waiting" };
+    /// Its address has failed too often, be it while this client waited. It hears the same whether or not its credentials are right.
+    const BANNED: Self =
+        Self { reason: ReasonCode::Banned, is_failure: false, why: "its address has failed too often" };
     /// The Authentication Method is none of the listener's. [MQTT-4.12.0-1]
     const METHOD: Self = Self {
         reason: ReasonCode::BadAuthenticationMethod,
@@ -225,12 +233,29 @@ pub(crate) struct Authentication {
 struct Inner {
     clock: Clock,
     checks: Offload,
+    gate: Arc<Gate>,
+    secret: [u8; 32],
     deliver: Deliver,
     authenticators: Vec<Authenticator>,
     listeners: Vec<Listener>,
     cache: Cache,
     cache_time: Duration,
     counters: Counters,
+}
+
+/// What authentication needs of the rest of the broker.
+pub(crate) struct Means {
+    /// The time.
+    pub(crate) clock: Clock,
+    /// Threads for slow checks.
+    pub(crate) checks: Offload,
+    /// Counts the failures of an address, and bans it.
+    pub(crate) gate: Arc<Gate>,
+    /// What no client knows, the same after a restart. Without it the salts that are made up for users who do not exist are others after
+    /// each start, which tells such users from those that stay the same.
+    pub(crate) secret: Option<[u8; 32]>,
+    /// Takes the results of slow checks to a shard.
+    pub(crate) deliver: Deliver,
 }
 
 /// What concerns us about a listener.
@@ -250,11 +275,12 @@ struct Check {
 }
 
 impl Authentication {
-    /// The authenticators that `config` names. `checks` are the threads for slow checks; `deliver` takes their results to a shard.
+    /// The authenticators that `config` names.
     ///
     /// # Errors
     /// What is wrong with a file that an authenticator needs.
-    pub(crate) fn new(config: &Config, clock: Clock, checks: Offload, deliver: Deliver) -> Result<Self, StartError> {
+    pub(crate) fn new(config: &Config, means: Means) -> Result<Self, StartError> {
+        let Means { clock, checks, gate, secret, deliver } = means;
         let waiting_max = config.security.checks_waiting_max as usize;
         let authenticators = config.authenticators.iter().map(|settings| {
             Authenticator::new(settings, waiting_max)
@@ -263,6 +289,8 @@ impl Authentication {
         let inner = Inner {
             clock,
             checks,
+            gate,
+            secret: secret.unwrap_or_else(random),
             deliver,
             authenticators: authenticators.collect::<Result<_, _>>()?,
             listeners: config.listeners.iter().map(|listener| Listener::new(listener, config)).collect(),
@@ -275,19 +303,20 @@ impl Authentication {
 
     /// Begins with the credentials of a CONNECT, or of an AUTH that re-authenticates.
     pub(crate) fn begin(&self, asker: Asker, credentials: Credentials) -> Step {
+        let counted = credentials.counted;
         let step = match credentials.enhanced {
+            _ if self.inner.is_banned(counted) => Step::Refused(Refused::BANNED),
             Some(_) => self.inner.begin_exchange(credentials),
             None => self.inner.go_through(Check { asker, credentials, asked: 0 }, Place::Shard),
         };
-        self.inner.counters.note(&step);
-        step
+        self.inner.settle(counted, step)
     }
 
     /// Goes on with the data of the client's next AUTH.
     pub(crate) fn go_on(&self, exchange: Box<Exchange>, data: &[u8]) -> Step {
+        let counted = exchange.counted();
         let step = self.inner.finish_exchange(*exchange, data);
-        self.inner.counters.note(&step);
-        step
+        self.inner.settle(counted, step)
     }
 
     /// Files whose content matters.
@@ -421,17 +450,41 @@ impl Inner {
         let source = check.credentials.source.map(|source| source.ip());
         let inner = Arc::clone(self);
         let job = move || {
-            let asker = check.asker;
-            let step = inner.go_through(check, place);
-            if !matches!(step, Step::Waiting) {
-                inner.counters.note(&step);
-                (inner.deliver)(asker.shard, asker.connection, step);
+            let (asker, counted) = (check.asker, check.credentials.counted);
+            // It may have waited behind many others of its address.
+            let step = match inner.is_banned(counted) {
+                true => Step::Refused(Refused::BANNED),
+                false => inner.go_through(check, place),
+            };
+            match inner.settle(counted, step) {
+                Step::Waiting => {} // In another queue.
+                step => (inner.deliver)(asker.shard, asker.connection, step),
             }
         };
         match threads.submit_for(source, job) {
             Ok(()) => Step::Waiting,
             Err(_busy) => Step::Refused(Refused::BUSY),
         }
+    }
+
+    fn is_banned(&self, counted: Option<Source>) -> bool {
+        self.gate.is_banned(counted, self.clock.now())
+    }
+
+    /// Counts a step, and against its address if it is a failure: here, where it was found out, so that of many guesses at the same
+    /// time no more than `security.failures_max` come to anything. What was found out for an address that is banned by now is not told:
+    /// not even a failure, whose absence would say that the guess was right.
+    fn settle(&self, counted: Option<Source>, step: Step) -> Step {
+        let step = match step {
+            Step::Waiting => step,
+            _ if self.is_banned(counted) => Step::Refused(Refused::BANNED),
+            _ => step,
+        };
+        if let Step::Refused(Refused { is_failure: true, .. }) = step {
+            self.gate.note_failure(counted, self.clock.now());
+        }
+        self.counters.note(&step);
+        step
     }
 
     fn key(&self, number: usize, credentials: &Credentials) -> Key {

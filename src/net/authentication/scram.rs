@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::authenticator::Kind;
 use super::{Credentials, Inner, Proof, Refused, Step};
 use crate::codec::ReasonCode;
+use crate::net::sources::Source;
 use crate::security::password::PasswordFile;
 use crate::security::scram::{self, ClientFirst, METHOD, ScramError};
 use crate::shard::Enhanced;
@@ -25,6 +26,11 @@ impl Exchange {
     /// Its Authentication Method, which every AUTH must name. [MQTT-4.12.0-5]
     pub(crate) fn method(&self) -> &'static str {
         METHOD
+    }
+
+    /// See [`Credentials::counted`].
+    pub(super) fn counted(&self) -> Option<Source> {
+        self.credentials.counted
     }
 }
 
@@ -43,7 +49,7 @@ impl Inner {
         let username = &first.username;
         // As for passwords that are sent, the first file that knows the user decides, be it that it has no verifier.
         let known = files.iter().find(|file| file.knows(username)).and_then(|file| file.scram(username).cloned());
-        let verifier = known.unwrap_or_else(|| with_scram.scram_of_nobody(username));
+        let verifier = known.unwrap_or_else(|| with_scram.scram_of_nobody(username, &self.secret));
         let nonce = STANDARD.encode(super::random::<24>());
         let (scram, server_first) = scram::Exchange::begin(first, verifier, &nonce);
         Step::Continue { data: server_first.into_bytes(), exchange: Box::new(Exchange { credentials, scram }) }

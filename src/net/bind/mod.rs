@@ -170,6 +170,20 @@ pub(crate) fn bind(listener: &Listener, shards: usize, passed: &mut Passed) -> R
     bound.map_err(|error| at.failed(error))
 }
 
+/// Checks what can be known of the place of `listener` without taking it: where there is to be a Unix socket, and whose.
+///
+/// # Errors
+/// [`StartError::Listen`], as [`bind`] would fail.
+pub(crate) fn check(listener: &Listener) -> Result<(), StartError> {
+    let at = Endpoint::of(listener);
+    match &at {
+        Endpoint::Path(path) => {
+            unix::check(path, listener.owner.as_deref()).map(drop).map_err(|error| at.failed(error))
+        }
+        Endpoint::Address(_) | Endpoint::Systemd { .. } => Ok(()),
+    }
+}
+
 /// One TCP socket for each shard, all bound to `address`.
 ///
 /// SO_REUSEPORT lets the shards share the port, but it would let a second broker of the same user

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::owner;
+use super::owner::{self, Owner};
 
 /// The file of a socket that this process has bound. It goes with it, unless another socket has taken its place.
 #[derive(Debug)]
@@ -49,8 +49,7 @@ impl SocketFile {
 /// # Errors
 /// [`io::ErrorKind::AddrInUse`] when somebody listens there, otherwise what the system says.
 pub(super) fn bind(path: &Path, mode: u32, owner: Option<&str>) -> io::Result<(Socket, SocketFile)> {
-    let (user, group) = owner.map_or(Ok((None, None)), owner::resolve)?;
-    let address = SockAddr::unix(path)?;
+    let ((user, group), address) = check(path, owner)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let _lock = lock_folder(path)?;
     match socket.bind(&address) {
@@ -66,11 +65,29 @@ pub(super) fn bind(path: &Path, mode: u32, owner: Option<&str>) -> io::Result<(S
     Ok((socket, file))
 }
 
+/// Whose a socket at `path` would be, and its address, if there can be one.
+///
+/// # Errors
+/// There is no such owner, the path is too long, its folder is missing, or something else is there.
+pub(super) fn check(path: &Path, owner: Option<&str>) -> io::Result<(Owner, SockAddr)> {
+    let owner = owner.map_or(Ok((None, None)), owner::resolve)?;
+    let address = SockAddr::unix(path)?;
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        let reason = format!("there is no folder {}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+    }
+    if fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_socket()) {
+        let reason = "there is something else than a socket at this path, which is left alone";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
+    }
+    Ok((owner, address))
+}
+
 /// Removes a socket at which nobody listens.
 fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        let reason = "there is something else than a socket at this path, which is left alone";
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
+        return Err(io::ErrorKind::AddrInUse.into()); // It was not there a moment ago.
     }
     let caller = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     caller.set_nonblocking(true)?; // A broker whose backlog is full is alive.
@@ -91,10 +108,13 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// # Errors
 /// [`io::ErrorKind::AddrInUse`] when another one is about it.
 fn lock_folder(path: &Path) -> io::Result<Option<File>> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(folder) = File::open(folder) else { return Ok(None) };
+    let Ok(folder) = File::open(folder_of(path)) else { return Ok(None) };
     match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::ErrorKind::AddrInUse.into()),
         _ => Ok(Some(folder)),
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

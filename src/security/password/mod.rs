@@ -84,9 +84,7 @@ impl PasswordFile {
             }
         }
         let names: Vec<_> = users.keys().cloned().collect();
-        let first_with_scram =
-            users.iter().filter_map(|(name, user)| Some((name, user.scram.as_ref()?))).min_by_key(|(name, _)| *name);
-        let nonexistent = first_with_scram.map(|(_, verifier)| Nonexistent::beside(verifier)).unwrap_or_default();
+        let nonexistent = Nonexistent::among(users.values().filter_map(|user| user.scram.as_ref()));
         Ok(Self { users, names, nonexistent })
     }
 
@@ -125,9 +123,9 @@ impl PasswordFile {
         self.users.get(username)?.scram.as_ref()
     }
 
-    /// A verifier for a user who has none. It looks like that of another one, and the same each time.
-    pub fn scram_of_nobody(&self, username: &str) -> Verifier {
-        self.nonexistent.verifier(username)
+    /// A verifier for a user who has none. It looks like those of most others, and the same each time for the same `secret`.
+    pub fn scram_of_nobody(&self, username: &str, secret: &[u8; 32]) -> Verifier {
+        self.nonexistent.verifier(username, secret)
     }
 
     /// All users, in no order.

@@ -2,6 +2,7 @@
 
 use super::Who;
 use super::pattern::Pattern;
+use crate::config::suggest::nearest;
 use crate::security::wildcard;
 
 /// What a client asks for.
@@ -106,14 +107,30 @@ impl Name {
     }
 }
 
-/// Names of fields begin with who vouches for them. A name that nothing can ever give would make a deny useless without a word.
-const FIELD_ORIGINS: [&str; 3] = ["cert.", "claim.", "peer."];
+/// Fields that certificates and the kernel vouch for. Those of a token are `claim.` and the name of the claim, whichever that is.
+const FIELDS: [&str; 9] = [
+    "cert.cn",
+    "cert.dns",
+    "cert.uri",
+    "cert.email",
+    "cert.serial",
+    "cert.fingerprint",
+    "peer.uid",
+    "peer.gid",
+    "peer.pid",
+];
 
-/// Checks the name of an identity's field.
+/// Checks the name of an identity's field. One that nothing can ever give would make a deny useless without a word.
 pub(super) fn check_field(name: &str) -> Result<(), String> {
-    let is_known = FIELD_ORIGINS.iter().any(|origin| name.len() > origin.len() && name.starts_with(origin));
-    let reason = || format!("there is no field {name:?}: their names begin with cert., claim. or peer.");
-    if is_known { Ok(()) } else { Err(reason()) }
+    let is_claim = name.strip_prefix("claim.").is_some_and(|claim| !claim.is_empty());
+    if is_claim || FIELDS.contains(&name) {
+        return Ok(());
+    }
+    let hint = match nearest(name, FIELDS) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => format!("there are {}, and claim.<name>", FIELDS.join(", ")),
+    };
+    Err(format!("there is no field {name:?}; {hint}"))
 }
 
 /// A field of the identity, and which values of it are meant.

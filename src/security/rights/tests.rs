@@ -106,12 +106,12 @@ fn with_fields(fields: &[(&str, &str)]) -> Identity {
 
 #[test]
 fn fields_must_all_be_there_and_one_of_several_values_is_enough() {
-    let rights = allow_all("fields = { 'cert.ou' = 'door*', 'claim.site' = 'north' }\ntopics = ['t']");
+    let rights = allow_all("fields = { 'cert.dns' = 'door*', 'claim.site' = 'north' }\ntopics = ['t']");
     for (fields, expected) in [
-        (&[("cert.ou", "doors"), ("claim.site", "north")][..], true),
-        (&[("cert.ou", "cars"), ("cert.ou", "doors"), ("claim.site", "north")], true),
-        (&[("cert.ou", "doors")], false),
-        (&[("cert.ou", "doors"), ("claim.site", "south")], false),
+        (&[("cert.dns", "doors"), ("claim.site", "north")][..], true),
+        (&[("cert.dns", "cars"), ("cert.dns", "doors"), ("claim.site", "north")], true),
+        (&[("cert.dns", "doors")], false),
+        (&[("cert.dns", "doors"), ("claim.site", "south")], false),
         (&[], false),
     ] {
         let identity = with_fields(fields);
@@ -277,6 +277,8 @@ fn errors_name_file_line_and_what_was_meant() {
         (rule("users = 'alice'"), "rights.toml:5: this is a list of strings, each a name"),
         (rule("clients = [1]"), "rights.toml:5: a name is a string"),
         (rule("fields = { 'cretificate.cn' = 'x' }"), "rights.toml:5: there is no field \"cretificate.cn\""),
+        (rule("fields = { 'cert.cm' = 'x' }"), "rights.toml:5: there is no field \"cert.cm\"; did you mean cert.cn?"),
+        (rule("fields = { 'claim.' = 'x' }"), "rights.toml:5: there is no field \"claim.\""),
         (rule("fields = { 'cert.cn' = '' }"), "rights.toml:5: the value of a field is a string, and not empty"),
         (rule("fields = {}"), "rights.toml:5: fields are written as"),
         ("[[rules]]\nactions = ['all']\ntopics = ['t']".to_owned(), "rights.toml:1: the rule has no effect"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use keys::{Keys, parse_algorithms};
 
-use super::Granted;
+use super::{Granted, is_username};
 use crate::timer::Moment;
 
 /// What is asked of a token beside its signature, and where in it we find what.
@@ -126,7 +126,10 @@ fn read(claims: &Map<String, Value>, rules: &Rules, now: Moment) -> Result<Claim
         return Err("the token has not begun");
     }
     let username = match claims.get(&rules.username_claim) {
-        Some(Value::String(name)) if !name.is_empty() => name.clone(),
+        Some(Value::String(name)) if is_username(name) => name.clone(),
+        Some(Value::String(name)) if !name.is_empty() => {
+            return Err("the User Name in the token holds control characters");
+        }
         _ => return Err("the token names no user"),
     };
     let client_id = match claims.get(&rules.client_id_claim) {
@@ -250,6 +253,9 @@ mod tests {
             (json!({"exp": 2_000_000}), "the token names no user"),
             (json!({"exp": 2_000_000, "sub": ""}), "the token names no user"),
             (json!({"exp": 2_000_000, "sub": 7}), "the token names no user"),
+            // [MQTT-1.5.4-2]
+            (json!({"exp": 2_000_000, "sub": "root\u{0}"}), "the User Name in the token holds control characters"),
+            (json!({"exp": 2_000_000, "sub": "a\nb"}), "the User Name in the token holds control characters"),
             (
                 json!({"exp": 2_000_000, "sub": "a", "client_id": ["a"]}),
                 "the Client Identifier in the token is no text",

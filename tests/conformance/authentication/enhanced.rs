@@ -1,6 +1,6 @@
 //! Enhanced authentication (§4.12): SCRAM-SHA-256, before CONNACK and again on an open connection.
 
-use super::{guest, passwd, refusal, with_anna, with_anna_and};
+use super::{guest, passwd, refusal, user, with_anna, with_anna_and};
 use crate::harness::broker::folder;
 use crate::harness::parse::{AUTH, CONNACK};
 use crate::harness::property;
@@ -189,6 +189,23 @@ fn mqtt_4_12_1_2_a_re_authentication_that_fails_ends_the_connection_and_its_will
     client.send(&auth(0x18, &last("anna", "pen", &question).0));
     client.expect_disconnect(&[0x86, 0x87]);
     assert_eq!(watcher.message().text(), "gone");
+}
+
+#[test]
+fn a_client_at_a_banned_address_does_not_re_authenticate() {
+    let folder = folder();
+    let file = folder.join("passwords");
+    assert_eq!(passwd(&["add", "anna", "--scram", "--memory", "64", "--passes", "1"], &file, "pencil"), 0);
+    let settings = format!(
+        "[security]\nfailures_max = 1\nfailure_delay = \"0s\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n\
+         [[authenticators]]\nname = \"first\"\nkind = \"password\"\nfile = {file:?}\n"
+    );
+    let broker = Broker::start_in(folder, 2, &settings);
+    let mut client = connected(&broker);
+    assert_eq!(refusal(&broker, user(5, "anna", "wrong")), 0x86);
+    client.ping(); // It is in, and stays so.
+    client.send(&auth(0x19, &first("anna")));
+    client.expect_disconnect(&[0x87]); // 0x8A is for CONNACK alone. (§3.14.2.1)
 }
 
 /// The first bytes of a frame of WebSocket whose mask changes nothing.

@@ -130,6 +130,11 @@ impl Client {
     /// Sends a CONNECT; the Reason Code of its answer, or `None` where the server just closes.
     pub(crate) fn try_connect(&mut self, connect: &Connect) -> Option<u8> {
         self.send_anyway(&connect.encode());
+        self.try_connack()
+    }
+
+    /// The Reason Code of the answer to a CONNECT that was sent, or `None` where the server just closes.
+    pub(crate) fn try_connack(&mut self) -> Option<u8> {
         match self.arrival(Instant::now() + PATIENCE) {
             Arrival::Packet(packet) if packet.kind == CONNACK => {
                 self.connack = packet;
