@@ -469,6 +469,14 @@ impl Connections {
         Some(unread)
     }
 
+    /// Has a connection that ends read again, unless it is closing.
+    pub(super) fn go_on(&mut self, now: Moment, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.resumed = now;
+            self.reading.push_back((id, Reading::Resume));
+        }
+    }
+
     pub(super) fn next_close(&mut self) -> Option<ConnectionId> {
         self.closes.pop_front()
     }

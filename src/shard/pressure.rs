@@ -52,7 +52,16 @@ impl Shard {
                 }
                 self.resume(now, id, Pause::Memory);
             }
+            for id in std::mem::take(&mut self.hung_up) {
+                self.read_to_its_end(now, id);
+            }
         }
+    }
+
+    /// Whether a connection whose peer has ended waits for memory before the `rest` of its bytes is read: what lies in the kernel is bounded,
+    /// and all of them together could be more than there is. Its will is not late by that: wills that are due wait as well.
+    pub(super) fn must_hangup_wait(&self, rest: u64) -> bool {
+        self.pressure == Pressure::PausePublishers && rest > PARTIAL_PACKET_MAX as u64
     }
 
     /// How short memory is.

@@ -91,6 +91,29 @@ impl Shard {
         self.read_again(now, id, unread);
     }
 
+    /// The peer of a paused connection has ended, with `rest` bytes that the owner has not read. They are read now, whatever it was paused for,
+    /// since it cannot send more than these: its end, or the DISCONNECT among them, decides on its will, which is not to wait for the pause.
+    ///
+    /// Under [`Pressure::PausePublishers`] that has to wait where the rest is much.
+    pub fn on_hangup(&mut self, now: Moment, id: ConnectionId, rest: u64) {
+        if self.connections.get(id).is_none_or(|connection| !connection.pauses.any()) {
+            return; // It is read, and its end will be seen.
+        }
+        if self.must_hangup_wait(rest) {
+            self.hung_up.insert(id);
+        } else {
+            self.read_to_its_end(now, id);
+        }
+    }
+
+    /// Reads a connection whose peer has ended, without another pause.
+    ///
+    /// What it has sent is applied as it comes, not with its end: a peer that ended only its own half is still to read what it is answered.
+    pub(super) fn read_to_its_end(&mut self, now: Moment, id: ConnectionId) {
+        self.finish_reading(now, id);
+        self.connections.go_on(now, id);
+    }
+
     /// Stops reading from a connection, after a packet of `bytes`, that does not read its own answers or publishes too fast.
     fn look_after(&mut self, now: Moment, id: ConnectionId, bytes: usize, is_publish: bool) {
         let Some(connection) = self.connections.get_mut(id) else { return };
