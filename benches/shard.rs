@@ -32,7 +32,7 @@ impl Bench {
 
     fn turn(&mut self) {
         self.now += Duration::from_micros(100);
-        self.shard.advance(self.now);
+        self.shard.advance(self.now, |_| false);
         self.finish();
     }
 

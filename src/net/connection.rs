@@ -184,6 +184,11 @@ impl Connections {
         Some((connection, two.connection.as_ref()))
     }
 
+    /// As [`get`](Self::get), to look at only.
+    pub(crate) fn look_at(&self, id: ConnectionId) -> Option<&Connection> {
+        self.slots.get(id.index as usize)?.connection.as_ref().filter(|connection| connection.id == id)
+    }
+
     /// Takes a connection out; nothing is in flight for it.
     pub(crate) fn remove(&mut self, slot: u32) -> Connection {
         let entry = &mut self.slots[slot as usize];

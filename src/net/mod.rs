@@ -37,6 +37,7 @@ mod sources;
 mod startup;
 mod totals;
 mod transport;
+mod unread;
 mod worker;
 
 use std::sync::Arc;

@@ -23,6 +23,7 @@ use super::offload::Offload;
 use super::ring::{Completion, FileDone, Ring, Wait};
 use super::startup::StartError;
 use super::transport::Entrance;
+use super::unread::Unread;
 use crate::config::Config;
 use crate::security::Rights;
 use crate::shard::{ConnectionId, Event, Reading, Shard, ShardId, home_hasher};
@@ -32,6 +33,8 @@ use crate::timer::{Moment, Wheel};
 const BUFFERS: u16 = 1024;
 /// Completions of one turn. A burst is worked off in batches, between which others have their turn.
 const COMPLETIONS_MAX: usize = 1024;
+/// The clock is read again after so many.
+const COMPLETIONS_A_MOMENT: usize = 32;
 /// The kernel is not asked for more once a turn has so many: what they ask for waits until the turn is over.
 const ASKING_MAX: usize = 64;
 /// Reads of 16 KiB from a connection that is about to be taken over: a client that floods it waits no longer than that.
@@ -198,9 +201,9 @@ impl Worker {
 
     /// One turn: hands over what has arrived, then carries out what follows from it.
     pub(crate) fn turn(&mut self) {
-        let now = self.clock.now(); // Read once a turn, so a turn is one moment.
+        let now = self.clock.now(); // A turn is one moment, but for what arrives: see `take_completions`.
         self.take_endings(now);
-        self.take_completions(now);
+        let now = self.take_completions(now);
         self.take_admissions(now);
         self.take_letters(now);
         self.take_errands(now);
@@ -210,7 +213,8 @@ impl Worker {
         if matches!(self.life, Life::Starting | Life::Running) && self.port.mesh().is_stopping() {
             self.stop(now);
         }
-        self.shard.advance(now);
+        let mut unread = Unread::new(&self.connections, &mut self.io.ring, &mut self.aside);
+        self.shard.advance(now, |id| unread.is_there(id));
         self.carry_out(now);
         match self.life {
             Life::Starting => self.advance_start(now),
@@ -312,10 +316,16 @@ impl Worker {
 
     /// Takes what has arrived, up to a batch. The kernel hands over some twenty arrivals at a time, in order: in a flood of connections
     /// that end, everybody else's messages would wait behind the flood, so it is asked again while the batch is small.
-    fn take_completions(&mut self, now: Moment) {
+    ///
+    /// Returns the moment of the last of them. The clock is read again now and then, since a batch may take long: a packet that is noted as
+    /// older than it is could make its client appear silent.
+    fn take_completions(&mut self, mut now: Moment) -> Moment {
         let mut taken = 0;
         while taken < COMPLETIONS_MAX {
             let ended = self.endings.len();
+            if taken % COMPLETIONS_A_MOMENT == COMPLETIONS_A_MOMENT - 1 {
+                now = self.clock.now();
+            }
             match self.aside.pop_front().or_else(|| self.io.ring.next_completion()) {
                 Some(completion) => self.on_completion(now, completion),
                 None if taken < ASKING_MAX && self.io.ring.has_more() => self.enter(Wait::No),
@@ -325,6 +335,7 @@ impl Worker {
             taken += usize::from(self.endings.len() <= ended);
         }
         self.is_flooded = taken >= ASKING_MAX;
+        now
     }
 
     /// Hands over all that a connection has sent before now, since another one is about to take its Session over, or it is about to be

@@ -13,7 +13,7 @@ use crate::session::bounds::Bounds;
 use crate::session::message::Author;
 use crate::session::will::{Cause, Closing, WillState};
 use crate::session::{ConnectionId, Session, SessionExpiry};
-use crate::timer::Moment;
+use crate::timer::{Moment, Tick};
 use crate::topic::TopicName;
 use std::sync::Arc;
 use std::time::Duration;
@@ -394,13 +394,22 @@ impl Shard {
         self.connections.get_mut(id).expect("inserted just now").keep_alive = Some(KeepAlive { allowance, timer });
     }
 
-    /// Looks whether the connection was silent for its whole allowance. Packets only note their time; this moves the timer.
-    pub(super) fn on_keep_alive(&mut self, now: Moment, id: ConnectionId) {
+    /// Looks whether the connection was silent for its whole allowance. Packets only note their time; this moves the timer. Whose packets
+    /// have come and were not read yet is not silent.
+    pub(super) fn on_keep_alive(
+        &mut self,
+        now: Moment,
+        id: ConnectionId,
+        has_unread: &mut impl FnMut(ConnectionId) -> bool,
+    ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(keep_alive) = connection.keep_alive.as_mut() else { return };
         // What a paused client sends is not looked at, so it cannot be blamed for silence; nor at once when it is read again.
         let heard = if connection.pauses.any() { now } else { connection.last_packet.max(connection.resumed) };
-        let deadline = heard + keep_alive.allowance;
+        let mut deadline = heard + keep_alive.allowance;
+        if deadline <= now && has_unread(id) {
+            deadline = now + Tick::LENGTH; // By then it is read, or the next look tells.
+        }
         if deadline > now {
             keep_alive.timer = self.wheel.arm(deadline, Timer::KeepAlive(id));
             return;

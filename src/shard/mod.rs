@@ -399,9 +399,12 @@ impl Shard {
     }
 
     /// Fires the deadlines that have come, and publishes the wills that are due unless they are so many that they must be sliced.
-    pub fn advance(&mut self, now: Moment) {
+    ///
+    /// Keep Alive ends nobody of whom `has_unread` says that something has come and was not handed over yet: a client is silent if it has
+    /// sent nothing [MQTT-3.1.2-22], not if we have not looked.
+    pub fn advance(&mut self, now: Moment, mut has_unread: impl FnMut(ConnectionId) -> bool) {
         while let Some(timer) = self.wheel.pop_due(now) {
-            self.on_timer(now, timer);
+            self.on_timer(now, timer, &mut has_unread);
             self.journal.end_step();
         }
         // A few wills are published in the turn that saw their clients go. A longer line is for the wills' own task queue, or a
@@ -420,9 +423,9 @@ impl Shard {
         }
     }
 
-    fn on_timer(&mut self, now: Moment, timer: Timer) {
+    fn on_timer(&mut self, now: Moment, timer: Timer, has_unread: &mut impl FnMut(ConnectionId) -> bool) {
         match timer {
-            Timer::KeepAlive(connection) => self.on_keep_alive(now, connection),
+            Timer::KeepAlive(connection) => self.on_keep_alive(now, connection, has_unread),
             Timer::MayPublish(connection) => self.resume(now, connection, Pause::Rate),
             Timer::LetThrough(connection) => self.let_through(now, connection),
             Timer::CredentialsEnd(connection) => self.on_credentials_end(now, connection),

@@ -131,3 +131,28 @@ fn mqtt_3_1_2_22_connection_that_pings_after_the_handshake_limit_stays() {
     client.send(&wire::pingreq());
     client.expect(crate::harness::parse::PINGRESP);
 }
+
+/// The process stands still for longer than the clients' allowance, as when its machine is paused. They go on sending, and are not to blame.
+#[test]
+fn mqtt_3_1_2_22_whose_packets_were_not_read_yet_is_not_silent() {
+    let broker = Broker::start("");
+    let topic = unique("false-alarm");
+    let mut watcher = broker.connect(Connect::v5(&unique("watcher")));
+    watcher.subscribe(&topic, 1);
+    let connect = |number| {
+        let will = Will::new(&topic, "gone").qos(1);
+        broker.connect(Connect::v311(&format!("{topic}-{number}")).keep_alive(1).will(will))
+    };
+    // Many more than the kernel hands over at a time.
+    let mut clients: Vec<_> = (0..400).map(connect).collect();
+    broker.signal(rustix::process::Signal::STOP);
+    for _ in 0..5 {
+        clients.iter_mut().for_each(|client| client.send_anyway(&wire::pingreq()));
+        std::thread::sleep(millis(500));
+    }
+    let (polite, others) = clients.split_at_mut(100);
+    polite.iter_mut().for_each(|client| client.send_anyway(&wire::disconnect()));
+    others.iter_mut().for_each(|client| client.send_anyway(&wire::pingreq()));
+    broker.signal(rustix::process::Signal::CONT);
+    watcher.expect_silence(millis(1000));
+}

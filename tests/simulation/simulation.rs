@@ -290,7 +290,7 @@ impl Simulation {
                 self.shards[at].on_peer(now, ShardId::new(from), message);
             }
         }
-        self.shards[at].advance(now);
+        self.shards[at].advance(now, |_| false);
         self.shards[at].publish_due_wills(now, 3);
         is_active |= self.shards[at].has_due_wills();
         self.shards[at].end_turn(now);

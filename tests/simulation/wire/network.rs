@@ -339,7 +339,7 @@ impl Simulation {
         }
         let at_most = self.random.below(100);
         let machine = &mut self.shards[shard];
-        machine.advance(self.now);
+        machine.advance(self.now, |_| false);
         machine.publish_due_wills(self.now, at_most);
         machine.end_turn(self.now);
         self.drain(shard);
