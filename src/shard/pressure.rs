@@ -19,7 +19,7 @@ const SWEPT_SESSIONS: usize = 1024;
 const SWEPT_MESSAGES: usize = 16 * 1024;
 
 /// Bytes of an incomplete packet that are held of each client when memory is used up. Acknowledgements, which make room, are smaller.
-const PARTIAL_PACKET_MAX: usize = 16 * 1024;
+pub(super) const PARTIAL_PACKET_MAX: usize = 16 * 1024;
 
 /// How short memory is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,12 +56,6 @@ impl Shard {
                 self.read_to_its_end(now, id);
             }
         }
-    }
-
-    /// Whether a connection whose peer has ended waits for memory before the `rest` of its bytes is read: what lies in the kernel is bounded,
-    /// and all of them together could be more than there is. Its will is not late by that: wills that are due wait as well.
-    pub(super) fn must_hangup_wait(&self, rest: u64) -> bool {
-        self.pressure == Pressure::PausePublishers && rest > PARTIAL_PACKET_MAX as u64
     }
 
     /// How short memory is.

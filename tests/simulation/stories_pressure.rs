@@ -98,6 +98,14 @@ fn who_goes_with_much_to_say_is_read_to_its_end_when_there_is_memory_again() {
         assert_eq!(sim.payloads(watcher), at_once);
         sim.set_pressure(Pressure::None);
         assert_eq!(sim.payloads(watcher), later, "its own rate does not matter any more");
+        // When memory is used up again before its end has been reached, it waits like everybody.
+        sim.set_pressure(Pressure::PausePublishers);
+        sim.publish_only(a, "t", "3", QoS::AtLeastOnce, false, None);
+        sim.settle();
+        let read: &[&str] = if waits { &[] } else { &["3"] };
+        assert_eq!(sim.payloads(watcher), read, "the last few bytes are read all the same");
+        sim.set_pressure(Pressure::None);
+        assert_eq!(sim.payloads(watcher).len(), 1 - read.len());
     }
 }
 
