@@ -41,7 +41,7 @@ impl Worker {
                 self.release_if_dead(id);
             }
             Stage::Open if connection.is_paused => match result {
-                // Where this is not to be had, as if it was closed under us, the most is said: it waits in the kernel.
+                // A socket always tells; if one did not, it is taken for full, which costs its client time at worst.
                 Ok(()) => {
                     let rest = rustix::io::ioctl_fionread(&connection.socket).unwrap_or(u64::MAX);
                     self.shard.on_hangup(now, connection.id, rest);
