@@ -591,9 +591,10 @@ section! {
         /// Largest packet that a client may send, with its fixed header. 1 MiB is much for telemetry; firmware
         /// images need more. Each connection can make the broker hold as much.
         packet_bytes_max: usize = MIB, Size(128..=PACKET_BYTES_CEILING as u64);
-        /// PUBLISH packets a second from one client, with as many at once; above it the client is not read for a moment. Unset: any number.
+        /// PUBLISH packets a second on one connection, with as many at once; above it the client is not read for a moment. A new connection begins
+        /// anew. A client that goes meanwhile is read to its end at once, so that its will does not wait. Unset: any number.
         publish_rate_max: Option<u32> = None, Optional(Count(1..=10_000_000));
-        /// Bytes of PUBLISH packets a second from one client, likewise. Unset: any number.
+        /// Bytes of PUBLISH packets a second on one connection, likewise. Unset: any number.
         publish_bytes_rate_max: Option<usize> = None, Optional(Size(KIB as u64..=1024 * GIB as u64));
         /// Longest Client Identifier. Every server has to take 23 bytes [MQTT-3.1.3-5].
         client_id_bytes_max: u16 = 1024, Count(23..=65_535);

@@ -27,6 +27,7 @@ impl Worker {
             Completion::Received { slot, result, armed } => self.on_received(now, slot, result, armed),
             Completion::Progress { slot } => self.on_progress(now, slot),
             Completion::Sent { slot, buffer, result } => self.on_sent(now, slot, buffer, result),
+            Completion::HungUp { slot, result } => self.on_hung_up(now, slot, result),
             Completion::Woken { armed } => self.on_woken(armed),
             Completion::WakeFailed { peer } => self.on_wake_failed(peer),
             Completion::File { token, done } => self.on_file_done(now, token, done),

@@ -83,6 +83,8 @@ pub(crate) struct Connection {
     pub(crate) receiving: Receiving,
     /// No bytes are wanted for now.
     pub(crate) is_paused: bool,
+    /// The ring tells when its peer ends, since it is not received from.
+    pub(crate) is_watched: bool,
     pub(crate) sending: Sending,
     /// How the peer's half ended, once it has: nothing more is received.
     pub(crate) ended: Option<Ended>,
@@ -144,6 +146,7 @@ impl Connections {
             link,
             receiving: Receiving::Off,
             is_paused: false,
+            is_watched: false,
             sending: Sending::Nothing,
             ended: None,
             send_failed: None,
@@ -223,7 +226,7 @@ impl Connection {
 
     /// Nothing of it is in flight in the ring.
     pub(crate) fn is_idle(&self) -> bool {
-        self.receiving == Receiving::Off && !self.is_sending()
+        self.receiving == Receiving::Off && !self.is_watched && !self.is_sending()
     }
 
     /// Whether something is being sent, so that what comes next has to wait.
@@ -274,9 +277,22 @@ impl Connection {
         self.end_receive(ring);
     }
 
+    /// Sees the peer's end although nothing is received: a will is not to wait until the pause is over.
+    ///
+    /// The watch tells once. What it tells of stays so, and so it is armed again only for another pause.
+    pub(crate) fn watch_for_hangup(&mut self, ring: &mut Ring) {
+        if !self.is_watched && self.ended.is_none() {
+            ring.watch_for_hangup(self.socket.as_fd(), self.slot());
+            self.is_watched = true;
+        }
+    }
+
     /// Reads again.
     pub(crate) fn go_on_reading(&mut self, ring: &mut Ring) {
         self.is_paused = false;
+        if self.is_watched {
+            ring.cancel_watch_for_hangup(self.slot());
+        }
         self.receive(ring);
     }
 

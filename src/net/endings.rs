@@ -30,6 +30,31 @@ impl Worker {
         self.endings.push_back(connection.id);
     }
 
+    /// The peer of a connection that is not received from has ended, or the watch for that is over. How it ended shows when the rest of
+    /// what it sent has been read, if that may be.
+    pub(super) fn on_hung_up(&mut self, now: Moment, slot: u32, result: Result<(), Errno>) {
+        let connection = self.connections.at(slot);
+        connection.is_watched = false;
+        match connection.stage {
+            Stage::Dead => {
+                let id = connection.id;
+                self.release_if_dead(id);
+            }
+            Stage::Open if connection.is_paused => match result {
+                // A socket always tells; if one did not, it is taken for full, which costs its client time at worst.
+                Ok(()) => {
+                    let rest = rustix::io::ioctl_fionread(&connection.socket).unwrap_or(u64::MAX);
+                    self.shard.on_hangup(now, connection.id, rest);
+                }
+                // It went on for a moment, and was paused anew before the cancelled watch came back.
+                Err(Errno::CANCELED) => connection.watch_for_hangup(&mut self.io.ring),
+                Err(_) => {} // The kernel is short of memory. The end is seen when the pause is over.
+            },
+            // It is received from, and so its end is seen there.
+            _ => {}
+        }
+    }
+
     /// Works off connections that ended in earlier turns: no fewer than were accepted since, so that the queue cannot grow
     /// while clients come and go.
     pub(super) fn take_endings(&mut self, now: Moment) {

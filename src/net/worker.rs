@@ -477,7 +477,10 @@ impl Worker {
             return; // It is read until its end now.
         }
         match reading {
-            Reading::Pause => connection.pause(&mut self.io.ring),
+            Reading::Pause => {
+                connection.pause(&mut self.io.ring);
+                connection.watch_for_hangup(&mut self.io.ring);
+            }
             Reading::Resume => connection.go_on_reading(&mut self.io.ring),
         }
     }

@@ -101,6 +101,7 @@ impl Shard {
             self.wheel.cancel(timer);
         }
         self.waiting_publishers.remove(&id);
+        self.hung_up.remove(&id);
         self.stats.closed[cause as usize] += 1;
         self.sessions.get_mut(session).expect("a connection has a Session").connection = None;
         if cause == Cause::TakenOver {

@@ -255,6 +255,8 @@ pub(super) struct Connection {
     pub(super) is_too_slow: bool,
     /// It ends: what it has sent is applied without another pause.
     pub(super) is_finishing: bool,
+    /// Its peer has ended: it is read to its end, and paused only where memory is short.
+    pub(super) has_hung_up: bool,
     pub(super) is_closing: bool,
     /// The session expiry of its CONNECT was zero, so DISCONNECT may not raise it. (§3.14.2.2.2)
     pub(super) expiry_was_zero: bool,
@@ -305,6 +307,7 @@ impl Connection {
             is_let_through: false,
             is_too_slow: false,
             is_finishing: false,
+            has_hung_up: false,
             is_closing: false,
             expiry_was_zero: opening.expiry_was_zero,
             is_dirty: false,
@@ -446,9 +449,11 @@ impl Connections {
         }
     }
 
-    /// Stops reading from a connection; whether it was read until now, as far as this `why` is concerned. One that ends is not paused.
+    /// Stops reading from a connection; whether it was read until now, as far as this `why` is concerned. One that ends is not paused,
+    /// and one that still has to be read to its end is so only for want of memory.
     pub(super) fn pause(&mut self, id: ConnectionId, why: Pause) -> bool {
-        let Some(connection) = self.get_mut(id).filter(|connection| !connection.is_finishing) else { return false };
+        let connection = self.get_mut(id).filter(|connection| !connection.is_finishing);
+        let Some(connection) = connection.filter(|it| !it.has_hung_up || why == Pause::Memory) else { return false };
         let was_read = !connection.pauses.any();
         let is_new = connection.pauses.add(why);
         if was_read {
@@ -467,6 +472,14 @@ impl Connections {
         let unread = std::mem::take(&mut connection.unread);
         self.reading.push_back((id, Reading::Resume));
         Some(unread)
+    }
+
+    /// Has a connection read again whose peer has ended, unless it is closing or paused anew.
+    pub(super) fn go_on(&mut self, now: Moment, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id).filter(|connection| !connection.pauses.any()) {
+            connection.resumed = now;
+            self.reading.push_back((id, Reading::Resume));
+        }
     }
 
     pub(super) fn next_close(&mut self) -> Option<ConnectionId> {

@@ -9,7 +9,7 @@
 //! | key | what happens | counter | test |
 //! | --- | --- | --- | --- |
 //! | `packet_bytes_max` | 0x95, closed; the CONNACK of a first packet | `protocol_errors`, `bad_first_packets` of the shell | `mqtt_3_2_2_15_a_packet_above_the_bound…`, `the_first_packet_is_held_to…` |
-//! | `publish_rate_max`, `publish_bytes_rate_max` | not read for a moment | `pauses_rate` | `who_publishes_too_fast…`, `bytes_of_publishes…` |
+//! | `publish_rate_max`, `publish_bytes_rate_max` | not read for a moment | `pauses_rate` | `who_publishes_too_fast…`, `bytes_of_publishes…`, `who_goes_while…` |
 //! | `client_id_bytes_max` | CONNACK 0x85 (0x02) | `connects_refused` | conformance, `connect.rs` |
 //! | `topic_levels_max`, `topic_bytes_max` | PUBLISH: 0x90, closed; SUBACK 0x8F; CONNACK 0x90 for a will | `protocol_errors`, `filters_refused`, `connects_refused` | `topics_are_bounded…` |
 //! | `subscriptions_per_session_max` | SUBACK 0x97 (0x80) | `subscriptions_refused` | `a_session_has_so_many_subscriptions…` |
@@ -135,7 +135,7 @@ pub fn identities_of(identities: &[Identities], username: &str) -> Option<usize>
     identities.iter().position(|entry| entry.users.iter().any(|pattern| fits(pattern, username)))
 }
 
-/// How fast one client may publish: `publish_rate_max` and `publish_bytes_rate_max`.
+/// How fast a client may publish on one connection: `publish_rate_max` and `publish_bytes_rate_max`.
 #[derive(Debug)]
 pub(super) struct PublishRate {
     packets: Option<(u64, Bucket)>,

@@ -214,6 +214,8 @@ pub struct Shard {
     relieved: Vec<ConnectionId>,
     /// Connections that publish, and are not read since memory is short.
     waiting_publishers: BTreeSet<ConnectionId>,
+    /// Connections whose peers have ended, and which are to be read to their end when memory suffices.
+    hung_up: BTreeSet<ConnectionId>,
     /// Connections that are to be disconnected, since they do not read what they are sent.
     slow_readers: Vec<ConnectionId>,
     stop: close::Stop,
@@ -265,6 +267,7 @@ impl Shard {
             paused: Vec::new(),
             relieved: Vec::new(),
             waiting_publishers: BTreeSet::new(),
+            hung_up: BTreeSet::new(),
             slow_readers: Vec::new(),
             stop: close::Stop::default(),
             publications: 0,

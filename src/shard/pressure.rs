@@ -19,7 +19,7 @@ const SWEPT_SESSIONS: usize = 1024;
 const SWEPT_MESSAGES: usize = 16 * 1024;
 
 /// Bytes of an incomplete packet that are held of each client when memory is used up. Acknowledgements, which make room, are smaller.
-const PARTIAL_PACKET_MAX: usize = 16 * 1024;
+pub(super) const PARTIAL_PACKET_MAX: usize = 16 * 1024;
 
 /// How short memory is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,9 @@ impl Shard {
                     self.wheel.cancel(timer);
                 }
                 self.resume(now, id, Pause::Memory);
+            }
+            for id in std::mem::take(&mut self.hung_up) {
+                self.read_to_its_end(now, id);
             }
         }
     }

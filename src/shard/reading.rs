@@ -3,6 +3,7 @@
 //! A connection may be paused for several reasons at a time; it is read again when the last one is gone. What it had sent by then comes first.
 
 use super::connection::{Pause, Pauses};
+use super::pressure::PARTIAL_PACKET_MAX;
 use super::{Fault, Pressure, Shard, Timer};
 use crate::codec::{self, PacketKind};
 use crate::session::ConnectionId;
@@ -86,9 +87,46 @@ impl Shard {
             return;
         };
         connection.is_finishing = true;
+        self.end_pauses(now, id);
+    }
+
+    /// Applies what a connection had sent while it was paused, for whatever reasons that was.
+    fn end_pauses(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
         connection.pauses = Pauses::default();
+        if let Some(timer) = connection.waits_for_memory.take() {
+            self.wheel.cancel(timer);
+        }
+        self.waiting_publishers.remove(&id);
         let unread = std::mem::take(&mut connection.unread);
         self.read_again(now, id, unread);
+    }
+
+    /// The peer of a paused connection has ended, with `rest` bytes that the owner has not read. They are read now, whatever it was paused for,
+    /// since it cannot send more than these: its end, or the DISCONNECT among them, decides on its will, which is not to wait for the pause.
+    ///
+    /// Under [`Pressure::PausePublishers`] that has to wait where the rest is much: what lies in the kernel is bounded, and what lies there for
+    /// all could be more than there is. No will is late by that, since wills that are due wait, too.
+    pub fn on_hangup(&mut self, now: Moment, id: ConnectionId, rest: u64) {
+        let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pauses.any()) else {
+            return; // It is read, and its end will be seen.
+        };
+        connection.is_finishing |= rest <= PARTIAL_PACKET_MAX as u64;
+        if self.pressure < Pressure::PausePublishers || connection.is_finishing {
+            self.read_to_its_end(now, id);
+        } else {
+            self.hung_up.insert(id);
+        }
+    }
+
+    /// Reads a connection whose peer has ended, without another pause unless it is for memory.
+    ///
+    /// What it has sent is applied as it comes, not with its end: a peer that ended only its own half is still to read what it is answered.
+    pub(super) fn read_to_its_end(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.has_hung_up = true;
+        self.end_pauses(now, id);
+        self.connections.go_on(now, id);
     }
 
     /// Stops reading from a connection, after a packet of `bytes`, that does not read its own answers or publishes too fast.

@@ -14,6 +14,7 @@ mod endings;
 mod entrance;
 mod errors;
 mod flow_control;
+mod hangup;
 mod harness;
 mod journal;
 mod keep_alive;

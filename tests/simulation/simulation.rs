@@ -197,6 +197,15 @@ impl Simulation {
         self.settle();
     }
 
+    /// The peer has ended, and `rest` bytes of it have not been read; its connection is paused.
+    pub(crate) fn hang_up(&mut self, client: ClientHandle, rest: u64) {
+        let home = self.clients[client.0].home;
+        if let Some(id) = self.clients[client.0].connection {
+            self.shards[home.index()].on_hangup(self.now, id, rest);
+        }
+        self.settle();
+    }
+
     pub(crate) fn cut_only(&mut self, client: ClientHandle, how: Closed) {
         let home = self.clients[client.0].home;
         if let Some(id) = self.forget_connection(client) {

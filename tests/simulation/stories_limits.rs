@@ -374,6 +374,36 @@ fn who_has_said_goodbye_while_it_was_not_read_has_not_died() {
     }
 }
 
+/// The peer of a client that has published too fast ends, and part of what it sent lies in the kernel.
+#[test]
+fn who_goes_while_it_is_not_read_is_read_to_its_end_at_once() {
+    for says_goodbye in [false, true] {
+        let mut sim = Simulation::with_config(SEED, 2, tame(ClientLimits { publish_rate_max: Some(1), ..none() }));
+        let watcher = sim.subscriber("w", "t");
+        let a = sim.connect("a").user("tame").keep_alive(1).will(Will::new("t", "gone")).accepted();
+        for payload in ["0", "1", "2"] {
+            sim.publish_only(a, "t", payload, QoS::AtLeastOnce, false, None);
+        }
+        sim.settle();
+        assert_eq!(sim.payloads(watcher), ["0"]);
+        sim.hang_up(a, 100);
+        assert_eq!(sim.payloads(watcher), ["1", "2"]);
+        sim.publish_only(a, "t", "3", QoS::AtLeastOnce, false, None);
+        sim.publish_only(a, "t", "4", QoS::AtLeastOnce, false, None);
+        sim.settle();
+        assert_eq!(sim.payloads(watcher), ["3", "4"], "it is not paused again");
+        assert_eq!(sim.clients[a.0].acknowledged.len(), 5, "it may have ended only its own half");
+        if says_goodbye {
+            sim.send(a, &Packet::Disconnect(Disconnect::new(ReasonCode::Success)));
+            sim.settle();
+        } else {
+            sim.cut(a);
+        }
+        let will: &[&str] = if says_goodbye { &[] } else { &["gone"] };
+        assert_eq!(sim.payloads(watcher), will);
+    }
+}
+
 #[test]
 fn bytes_of_publishes_are_bounded_likewise() {
     let mut sim = Simulation::with_config(SEED, 1, tame(ClientLimits { publish_bytes_rate_max: Some(1024), ..none() }));

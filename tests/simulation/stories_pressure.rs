@@ -80,6 +80,36 @@ fn who_publishes_waits_and_all_of_it_comes_when_there_is_memory_again() {
 }
 
 #[test]
+fn who_goes_with_much_to_say_is_read_to_its_end_when_there_is_memory_again() {
+    for (rest, waits) in [(10, false), (1 << 20, true)] {
+        let limits = ClientLimits { publish_rate_max: Some(1), ..ClientLimits::default() };
+        let identities = vec![Identities { users: vec!["tame".into()], limits, ..Identities::default() }];
+        let mut sim = Simulation::with_config(SEED, 1, Config { identities, ..Config::default() });
+        let watcher = sim.subscriber("w", "t");
+        let a = sim.connect("a").user("tame").accepted();
+        for payload in ["0", "1", "2"] {
+            sim.publish_only(a, "t", payload, QoS::AtLeastOnce, false, None);
+        }
+        sim.settle();
+        assert_eq!(sim.payloads(watcher), ["0"]);
+        sim.set_pressure(Pressure::PausePublishers);
+        sim.hang_up(a, rest);
+        let (at_once, later): (&[&str], &[&str]) = if waits { (&[], &["1", "2"]) } else { (&["1", "2"], &[]) };
+        assert_eq!(sim.payloads(watcher), at_once);
+        sim.set_pressure(Pressure::None);
+        assert_eq!(sim.payloads(watcher), later, "its own rate does not matter any more");
+        // When memory is used up again before its end has been reached, it waits like everybody.
+        sim.set_pressure(Pressure::PausePublishers);
+        sim.publish_only(a, "t", "3", QoS::AtLeastOnce, false, None);
+        sim.settle();
+        let read: &[&str] = if waits { &[] } else { &["3"] };
+        assert_eq!(sim.payloads(watcher), read, "the last few bytes are read all the same");
+        sim.set_pressure(Pressure::None);
+        assert_eq!(sim.payloads(watcher).len(), 1 - read.len());
+    }
+}
+
+#[test]
 fn acknowledgements_that_stand_behind_a_publish_are_read_in_the_end() {
     let mut sim = Simulation::new(SEED, 2);
     let a = sim.subscriber("a", "t");

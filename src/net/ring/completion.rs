@@ -28,6 +28,8 @@ pub(super) enum Kind {
     File,
     /// The sync behind the last piece of a write.
     LinkedSync,
+    /// Polls a socket that is not received from, for its end.
+    Hangup,
 }
 
 /// The user data of a submission: its kind and an index.
@@ -52,6 +54,7 @@ impl Tag {
             6 => Kind::Woken,
             7 => Kind::File,
             8 => Kind::LinkedSync,
+            9 => Kind::Hangup,
             other => unreachable!("a completion of kind {other} that this ring never submitted"),
         }
     }
@@ -92,6 +95,8 @@ pub(crate) enum Completion {
     Progress { slot: u32 },
     /// The output is sent, or broke off; the buffer comes back either way.
     Sent { slot: u32, buffer: Vec<u8>, result: Result<(), Errno> },
+    /// The peer has ended, or the watch for that is over without it: [`Errno::CANCELED`], or a failure.
+    HungUp { slot: u32, result: Result<(), Errno> },
     /// Somebody made the watched eventfd readable.
     Woken { armed: bool },
     /// `peer` could not be woken through its ring.
@@ -129,6 +134,7 @@ impl Ring {
             Kind::Receive => Some(self.received(tag.index(), result, entry.flags(), armed)),
             Kind::Send => self.sent(tag.index(), result),
             Kind::Watch => Some(Completion::Woken { armed }),
+            Kind::Hangup => Some(Completion::HungUp { slot: tag.index(), result: result.map(|_| ()) }),
             Kind::Wake => Some(Completion::WakeFailed { peer: tag.index() }),
             Kind::File => self.on_file(tag.index(), result),
             Kind::LinkedSync => self.on_linked_sync(tag.index(), result),

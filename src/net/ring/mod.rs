@@ -47,6 +47,8 @@ const MSG_WAITALL: u32 = rustix::net::RecvFlags::WAITALL.bits();
 const ACCEPT_FLAGS: i32 = rustix::net::SocketFlags::CLOEXEC.bits() as i32;
 /// `POLLIN`.
 const POLL_IN: u32 = 0x1;
+/// `POLLERR`, `POLLHUP` and `POLLRDHUP`: the peer has sent everything it will send, or the connection is broken.
+const POLL_HANGUP: u32 = 0x8 | 0x10 | 0x2000;
 
 /// Whether [`Ring::enter`] waits for a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +159,18 @@ impl Ring {
         let receive = Tag::new(Kind::Receive, slot);
         let entry = opcode::AsyncCancel::new(receive.0).build();
         self.push_silent(entry);
+    }
+
+    /// Reports [`Completion::HungUp`] once the peer of `socket` has ended its half, or the connection is broken. Nothing is read for that,
+    /// and no memory of ours is lent.
+    pub(crate) fn watch_for_hangup(&mut self, socket: BorrowedFd<'_>, slot: u32) {
+        let entry = opcode::PollAdd::new(Fd(socket.as_raw_fd()), POLL_HANGUP).build();
+        self.push(entry.user_data(Tag::new(Kind::Hangup, slot).0));
+    }
+
+    /// Ends the watch of `slot`, which is reported, unless it has ended by itself.
+    pub(crate) fn cancel_watch_for_hangup(&mut self, slot: u32) {
+        self.push_silent(opcode::AsyncCancel::new(Tag::new(Kind::Hangup, slot).0).build());
     }
 
     /// Stops accepting for listener `slot`.

@@ -162,6 +162,49 @@ fn cancelling_a_socket_ends_its_receive_and_its_send() {
 }
 
 #[test]
+fn a_watch_tells_of_the_end_and_leaves_the_bytes_before_it() {
+    let mut ring = ring();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for is_reset in [false, true] {
+        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ring.watch_for_hangup(ours.as_fd(), SLOT);
+        theirs.write_all(b"last words").unwrap();
+        ring.enter(Wait::AtMost(Duration::from_millis(20))).unwrap();
+        assert!(ring.next_completion().is_none(), "bytes are not the end");
+        if is_reset {
+            socket2::SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(theirs);
+        let ended = next(&mut ring);
+        assert!(matches!(ended, Completion::HungUp { slot: SLOT, result: Ok(()) }), "{ended:?}");
+        assert!(ring.next_completion().is_none(), "it is told once");
+        ring.receive(ours.as_fd(), SLOT);
+        assert_eq!(received(&mut ring), Ok(b"last words".to_vec()));
+        let end = if is_reset { Ended::Failed(Errno::CONNRESET) } else { Ended::Fin };
+        assert_eq!(received(&mut ring), Err(end));
+    }
+}
+
+#[test]
+fn a_watch_for_the_end_can_be_cancelled_alone_and_with_its_socket() {
+    let mut ring = ring();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let cancels: [fn(&mut Ring, &UnixStream); 2] =
+        [|ring, _| ring.cancel_watch_for_hangup(SLOT), |ring, ours| ring.cancel_all(ours.as_fd())];
+    for cancel in cancels {
+        ring.watch_for_hangup(ours.as_fd(), SLOT);
+        ring.enter(Wait::No).unwrap();
+        cancel(&mut ring, &ours);
+        let ended = next(&mut ring);
+        assert!(matches!(ended, Completion::HungUp { slot: SLOT, result: Err(Errno::CANCELED) }), "{ended:?}");
+        cancel(&mut ring, &ours); // What is over already is not reported.
+        ring.enter(Wait::No).unwrap();
+        assert!(ring.next_completion().is_none());
+    }
+}
+
+#[test]
 fn one_accept_takes_many_connections() {
     let mut ring = ring();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -429,6 +429,9 @@ impl Simulation {
             }
         }
         let connection = &self.connections[index];
+        if connection.is_paused && connection.ending.is_some() {
+            return self.shards[shard].on_hangup(self.now, id, connection.upstream.len() as u64);
+        }
         let is_over = connection.upstream.is_empty() || connection.ending != Some(Closed::Fin);
         if let Some(how) = connection.ending.filter(|_| is_over && !connection.is_paused) {
             self.note_closed(index);
