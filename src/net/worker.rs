@@ -38,6 +38,9 @@ const ASKING_MAX: usize = 64;
 const CATCH_UP_READS: usize = 64;
 /// Letters taken from one peer in one turn.
 const LETTERS_MAX: usize = 1024;
+/// Work of the shard, as it counts it, after which no more letters of a peer are taken in one turn: a thousand letters that cause more than
+/// that keep everybody waiting. The first one is taken in any case, so each peer goes on.
+const LETTERS_WORK: u64 = 64 * 1024;
 /// Errands carried out in one turn.
 const ERRANDS_MAX: usize = 64;
 
@@ -367,7 +370,9 @@ impl Worker {
     fn take_letters(&mut self, now: Moment) {
         for peer in self.port.peers() {
             let mut taken = 0;
+            let work_max = self.shard.work() + LETTERS_WORK;
             while taken < LETTERS_MAX
+                && (taken == 0 || self.shard.work() < work_max)
                 && let Some(letter) = self.port.take(peer)
             {
                 taken += 1;

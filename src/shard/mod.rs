@@ -27,6 +27,7 @@ mod sessions;
 mod shared;
 mod stats;
 mod subscribe;
+mod turn;
 mod waiting;
 mod wills;
 
@@ -212,6 +213,9 @@ pub struct Shard {
     paused: Vec<ConnectionId>,
     /// Connections that have read what they were sent, and are to be read again.
     relieved: Vec<ConnectionId>,
+    /// Connections that have had their share of a turn, in the order in which they go on.
+    unfinished: VecDeque<ConnectionId>,
+    turn: turn::TurnWork,
     /// Connections that publish, and are not read since memory is short.
     waiting_publishers: BTreeSet<ConnectionId>,
     /// Connections that are to be disconnected, since they do not read what they are sent.
@@ -264,6 +268,8 @@ impl Shard {
             peers: Peers::new(id, shards, backlog_max),
             paused: Vec::new(),
             relieved: Vec::new(),
+            unfinished: VecDeque::new(),
+            turn: turn::TurnWork::default(),
             waiting_publishers: BTreeSet::new(),
             slow_readers: Vec::new(),
             stop: close::Stop::default(),
@@ -415,6 +421,7 @@ impl Shard {
         for id in std::mem::take(&mut self.relieved) {
             self.resume(now, id, Pause::Choked);
         }
+        self.read_unfinished(now);
     }
 
     fn on_timer(&mut self, now: Moment, timer: Timer) {
@@ -457,6 +464,7 @@ impl Shard {
         self.answer_look_ups(now);
         self.go_on_with_checkpoint(now);
         self.end_journal_turn();
+        self.turn.end();
     }
 
     fn on_ready(&mut self, ready: Wait) {
@@ -475,7 +483,7 @@ impl Shard {
 
     /// When the next turn is needed even if nothing arrives. The wills that are due are not counted: they have a task of their own.
     pub fn next_deadline(&self) -> Option<Moment> {
-        let may_resume = self.may_resume() || !self.relieved.is_empty();
+        let may_resume = self.may_resume() || !self.relieved.is_empty() || !self.unfinished.is_empty();
         if self.retained.has_jobs() || may_resume || self.can_go_on_with_checkpoint() {
             return Some(Moment::ZERO);
         }

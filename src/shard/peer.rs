@@ -223,6 +223,8 @@ impl Fences {
 pub(super) struct Peers {
     me: ShardId,
     outboxes: Vec<VecDeque<PeerMessage>>,
+    /// Messages so far, to all peers.
+    sent: u64,
     backlog_max: usize,
     heard: Fences,
     stored: Fences,
@@ -240,6 +242,7 @@ impl Peers {
         Self {
             me,
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            sent: 0,
             backlog_max,
             heard: Fences::new(FenceKind::Heard, me, shards),
             stored: Fences::new(FenceKind::Stored, me, shards),
@@ -272,7 +275,13 @@ impl Peers {
 
     pub(super) fn send(&mut self, to: ShardId, message: PeerMessage) {
         debug_assert_ne!(to, self.me, "a shard deals with its own messages itself");
+        self.sent += 1;
         self.outboxes[to.index()].push_back(message);
+    }
+
+    /// How many messages were sent so far, to all peers.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     pub(super) fn outbox(&mut self, peer: ShardId) -> &mut VecDeque<PeerMessage> {

@@ -59,6 +59,8 @@ pub struct Stats {
     pub dropped_retained: u64,
     /// Times a connection was paused since another shard, or the disk, could not keep up.
     pub pauses: u64,
+    /// Times a connection went on in the next turn, since what it sent was work enough for one.
+    pub yields: u64,
     /// Times a connection was paused since it published faster than it may.
     pub pauses_rate: u64,
     /// Times a connection was paused since it published while memory was short.
