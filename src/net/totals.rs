@@ -91,6 +91,7 @@ fn log_bounds(reports: &[Report], counters: &Counters) {
         dropped_retained = sum(|stats| stats.dropped_retained),
         dropped_unreadable = sum(|stats| stats.dropped_unreadable),
         pauses = sum(|stats| stats.pauses),
+        letters_put_aside = sum(|stats| stats.letters_put_aside),
         yields = sum(|stats| stats.yields),
         pauses_rate = sum(|stats| stats.pauses_rate),
         pauses_memory = sum(|stats| stats.pauses_memory),

@@ -296,8 +296,9 @@ impl Worker {
         !self.departures[peer].is_empty() || self.shard.has_messages(ShardId::new(peer))
     }
 
+    /// Whether messages wait for peers, or those of peers here, which may become others.
     pub(super) fn peers_with_messages(&self) -> bool {
-        self.port.peers().any(|peer| self.shard.has_messages(ShardId::new(peer)))
+        self.shard.letters_aside() > 0 || self.port.peers().any(|peer| self.shard.has_messages(ShardId::new(peer)))
     }
 
     /// Until the next deadline. The clock is read again: the turn itself has taken time.

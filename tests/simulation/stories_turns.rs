@@ -4,7 +4,8 @@ use crate::client::ClientHandle;
 use crate::simulation::Simulation;
 use std::time::Duration;
 use willowmq::codec::{self, Disconnect, Packet, QoS, ReasonCode};
-use willowmq::shard::Closed;
+use willowmq::config::Config;
+use willowmq::shard::{Closed, Shard};
 
 const SEED: u64 = 0x7042;
 const LEVELS: usize = 40;
@@ -136,4 +137,82 @@ fn whoever_waits_for_its_turn_is_alive_and_what_it_had_sent_counts_when_it_ends(
     sim.cut_only(publisher, Closed::Fin);
     sim.settle();
     assert_eq!(sim.payloads(watcher), numbers(30));
+}
+
+/// Each message goes to so many groups, which live on all shards, and from there to the one Session that is their member.
+const GROUPS: usize = 300;
+
+#[test]
+fn messages_between_shards_are_bounded_however_many_groups_one_session_joins() {
+    const CHANNEL_MAX: usize = 32;
+    const PUBLISHES: usize = 100;
+    let mut config = Config::default();
+    config.limits.mesh_messages_max = CHANNEL_MAX as u32;
+    let mut sim = Simulation::with_config(SEED, 3, config);
+    sim.channel_max = CHANNEL_MAX;
+    let member = sim.connect("member").accepted();
+    for group in 0..GROUPS {
+        sim.subscribe(member, &format!("$share/g{group}/g"), QoS::AtMostOnce);
+    }
+    let publishers: Vec<_> = (0..9).map(|index| sim.connect(&format!("p{index}")).accepted()).collect();
+    assert!((0..3).all(|shard| publishers.iter().any(|it| sim.clients[it.0].home.index() == shard)));
+    for publisher in &publishers {
+        receive(&mut sim, *publisher, &publishes("g", PUBLISHES));
+    }
+    let mut most = 0;
+    for turn in 0.. {
+        sim.turn(turn % 3);
+        most = sim.shards.iter().map(|shard| shard.population().letters).max().unwrap_or(0).max(most);
+        let is_busy = |shard: &Shard| shard.population().letters > 0 || shard.next_deadline().is_some();
+        if turn > 100 && !sim.shards.iter().any(is_busy) {
+            break;
+        }
+    }
+    sim.settle();
+    // What a publisher had begun is carried out, and a peer that is told to wait hears of it when its channel is full.
+    assert!(most < 3 * GROUPS + 8 * CHANNEL_MAX, "{most}");
+    assert!(sim.count(|stats| stats.letters_put_aside) > 0);
+    assert_eq!(sim.count(|stats| stats.dropped_no_member), 0);
+    let delivered = sim.count(|stats| stats.publishes_sent + stats.dropped_output_full);
+    assert_eq!(delivered, (GROUPS * PUBLISHES * publishers.len()) as u64, "nothing waits for ever");
+}
+
+/// Groups, publishers and their members on all shards, and channels that are always full: whatever waits goes on in the end.
+#[test]
+fn shards_that_wait_for_each_other_never_do_so_in_a_circle() {
+    let mut put_aside = 0;
+    for seed in 0..40_u64 {
+        let mut config = Config::default();
+        config.limits.mesh_messages_max = 1 + seed as u32 % 8;
+        let mut sim = Simulation::with_config(seed, 2 + seed as usize % 4, config);
+        let clients: Vec<_> =
+            (0..8).map(|index| sim.connect(&format!("c{index}")).session_expiry(100).accepted()).collect();
+        for (index, client) in clients.iter().enumerate() {
+            for group in 0..10 {
+                sim.subscribe(*client, &format!("$share/g{index}-{group}/t/#"), QoS::AtLeastOnce);
+            }
+        }
+        let watcher = sim.subscriber("watcher", "t/#");
+        sim.channel_max = 1 + seed as usize % 5;
+        for number in 0..15 {
+            for (index, client) in clients.iter().enumerate() {
+                let qos = if index % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+                sim.publish_only(*client, &format!("t/{index}"), &number.to_string(), qos, false, None);
+            }
+            let shard = sim.random.below(sim.shards.len());
+            sim.turn(shard);
+        }
+        sim.settle();
+        put_aside += sim.count(|stats| stats.letters_put_aside);
+        let received = sim.received(watcher);
+        for (index, client) in clients.iter().enumerate() {
+            let topic = format!("t/{index}");
+            let of_topic = received.iter().filter(|message| message.topic == topic);
+            let payloads: Vec<_> = of_topic.map(|message| message.payload.clone()).collect();
+            assert_eq!(payloads, numbers(15), "seed {seed}, {topic}");
+            assert_eq!(sim.received(*client).len(), 10 * 15 * clients.len(), "seed {seed}, its groups");
+            assert_eq!(sim.clients[client.0].acknowledged.len(), 15, "seed {seed}, {topic}");
+        }
+    }
+    assert!(put_aside > 1000, "{put_aside}");
 }
