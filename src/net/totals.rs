@@ -93,6 +93,7 @@ fn log_bounds(reports: &[Report], counters: &Counters) {
         pauses = sum(|stats| stats.pauses),
         letters_put_aside = sum(|stats| stats.letters_put_aside),
         yields = sum(|stats| stats.yields),
+        publishes_abandoned = sum(|stats| stats.publishes_abandoned),
         pauses_rate = sum(|stats| stats.pauses_rate),
         pauses_memory = sum(|stats| stats.pauses_memory),
         pauses_choked = sum(|stats| stats.pauses_choked),

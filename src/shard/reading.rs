@@ -13,14 +13,14 @@ impl Shard {
     pub fn receive(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.unread.is_empty() && !connection.pauses.any() {
-            let share = self.turn.share();
+            let share = self.turn.share(connection.is_finishing);
             let read = self.read_packets(now, id, bytes, share);
             self.keep_unread(id, &bytes[read..]);
             return;
         }
         connection.unread.extend_from_slice(bytes);
         if !connection.pauses.any() {
-            let (unread, share) = (std::mem::take(&mut connection.unread), self.turn.share());
+            let (unread, share) = (std::mem::take(&mut connection.unread), self.turn.share(connection.is_finishing));
             self.read_again(now, id, unread, share);
         }
     }
@@ -60,7 +60,8 @@ impl Shard {
                 break;
             }
             // What costs nothing is never held up: PINGREQ is answered however busy others keep the shard.
-            if is_publish && self.work() >= work_max && self.wait_for_turn(id) {
+            let is_too_much = is_publish && self.work() >= work_max;
+            if is_too_much && self.wait_for_turn(id) {
                 break;
             }
             let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.pauses.any()) else {
@@ -77,6 +78,11 @@ impl Shard {
                     break;
                 }
             };
+            if is_too_much && connection.is_finishing {
+                self.stats.publishes_abandoned += 1;
+                read += length;
+                continue;
+            }
             connection.last_packet = now;
             let outcome = codec::decode(&rest[..length], connection.version)
                 .map_err(Fault::from)
@@ -92,7 +98,8 @@ impl Shard {
     }
 
     /// Applies what a paused connection had sent, since it ends now: what was accepted is not thrown away, and a DISCONNECT among it
-    /// counts: a client that said goodbye has not died.
+    /// counts: a client that said goodbye has not died. Messages that are too much work for that are let go of, with QoS 1 and 2 without an
+    /// acknowledgement: everybody else would wait for them.
     pub(super) fn finish_reading(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pauses.any()) else {
             return;
@@ -100,7 +107,8 @@ impl Shard {
         connection.is_finishing = true;
         connection.pauses = Pauses::default();
         let unread = std::mem::take(&mut connection.unread);
-        self.read_again(now, id, unread, u64::MAX);
+        let share = self.turn.share(true);
+        self.read_again(now, id, unread, share);
     }
 
     /// Stops reading from a connection, after a packet of `bytes`, that does not read its own answers or publishes too fast.
@@ -128,7 +136,7 @@ impl Shard {
 
     /// Goes on reading from a connection, unless there is another reason not to.
     pub(super) fn resume(&mut self, now: Moment, id: ConnectionId, why: Pause) {
-        let share = self.turn.share();
+        let share = self.turn.share(false);
         self.resume_with(now, id, why, share);
     }
 

@@ -63,6 +63,8 @@ pub struct Stats {
     pub letters_put_aside: u64,
     /// Times a connection went on in the next turn, since what it sent was work enough for one.
     pub yields: u64,
+    /// PUBLISHes of connections that ended, let go of since they were too much work to be caught up with at once.
+    pub publishes_abandoned: u64,
     /// Times a connection was paused since it published faster than it may.
     pub pauses_rate: u64,
     /// Times a connection was paused since it published while memory was short.

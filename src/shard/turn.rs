@@ -18,6 +18,8 @@ const SHARE: u64 = 32 * 1024;
 /// What all connections together may cause before those that publish stand in the line at once: more than all that the ring holds for one turn
 /// causes, where a message has a few receivers.
 const ARRIVALS: u64 = 1024 * 1024;
+/// What a connection may cause that ends and cannot wait for another turn.
+const LAST_SHARE: u64 = 32 * SHARE;
 /// What those in the line may cause in one turn; one of them goes on in any case.
 const LINE: u64 = 2 * SHARE;
 
@@ -36,9 +38,9 @@ impl TurnWork {
         self.done += steps as u64;
     }
 
-    /// What one more connection may cause in this turn.
-    pub(super) fn share(&self) -> u64 {
-        ARRIVALS.saturating_sub(self.read).min(SHARE)
+    /// What one more connection may cause in this turn. One that ends has no other turn.
+    pub(super) fn share(&self, is_finishing: bool) -> u64 {
+        if is_finishing { LAST_SHARE } else { ARRIVALS.saturating_sub(self.read).min(SHARE) }
     }
 
     pub(super) fn note_read(&mut self, work: u64) {
@@ -65,6 +67,11 @@ impl Shard {
             self.unfinished.push_back(id);
         }
         waits
+    }
+
+    /// Whether a connection waits for its turn with what it has sent. Its end, where nobody waits for that, is better told afterwards.
+    pub fn waits_for_turn(&self, id: ConnectionId) -> bool {
+        self.connections.get(id).is_some_and(|connection| connection.pauses.has(Pause::Turn))
     }
 
     /// Goes on with those who wait for their turn, in their order. Whoever has to wait again stands behind the others.

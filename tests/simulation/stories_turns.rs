@@ -216,3 +216,21 @@ fn shards_that_wait_for_each_other_never_do_so_in_a_circle() {
     }
     assert!(put_aside > 1000, "{put_aside}");
 }
+
+#[test]
+fn whoever_is_taken_over_is_caught_up_with_as_far_as_that_is_bounded_and_its_goodbye_counts() {
+    let (mut sim, watcher) = with_dear_topic(1);
+    let will = crate::client::Will::new("t", "false alarm");
+    let publisher = sim.connect("publisher").will(will).accepted();
+    receive(&mut sim, publisher, &publishes(&dear_topic(), 200));
+    sim.send(publisher, &Packet::Disconnect(Disconnect::new(ReasonCode::Success)));
+    let before = sim.shards[0].work();
+    sim.connect("publisher").only();
+    let work = sim.shards[0].work() - before;
+    assert!(work < 18 * LINE, "{work}");
+    sim.settle();
+    let payloads = sim.payloads(watcher);
+    let abandoned = sim.count(|stats| stats.publishes_abandoned) as usize;
+    assert!(abandoned > 100 && payloads.len() > 20, "{abandoned}");
+    assert_eq!(payloads, numbers(200 - abandoned));
+}
