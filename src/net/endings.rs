@@ -65,11 +65,18 @@ impl Worker {
         }
     }
 
-    /// Works off one connection that has ended; whether there was one.
+    /// Works off one connection that has ended; whether there was one. Where the shard is not through with what it sent, that is applied
+    /// first, by turns like that of those who stay.
     pub(super) fn take_ending(&mut self, now: Moment) -> bool {
-        let Some(id) = self.endings.pop_front() else { return false };
-        self.on_end(now, id);
-        true
+        for _ in 0..self.endings.len() {
+            let Some(id) = self.endings.pop_front() else { return false };
+            if !self.shard.waits_for_turn(id) {
+                self.on_end(now, id);
+                return true;
+            }
+            self.endings.push_back(id);
+        }
+        false
     }
 
     /// A connection has ended, unless it is gone already.

@@ -41,6 +41,9 @@ const ASKING_MAX: usize = 64;
 const CATCH_UP_READS: usize = 64;
 /// Letters taken from one peer in one turn.
 const LETTERS_MAX: usize = 1024;
+/// Work of the shard, as it counts it, after which no more letters of a peer are taken in one turn: a thousand letters that cause more than
+/// that keep everybody waiting. The first one is taken in any case, so each peer goes on.
+const LETTERS_WORK: u64 = 64 * 1024;
 /// Errands carried out in one turn.
 const ERRANDS_MAX: usize = 64;
 
@@ -297,8 +300,9 @@ impl Worker {
         !self.departures[peer].is_empty() || self.shard.has_messages(ShardId::new(peer))
     }
 
+    /// Whether messages wait for peers, or those of peers here, which may become others.
     pub(super) fn peers_with_messages(&self) -> bool {
-        self.port.peers().any(|peer| self.shard.has_messages(ShardId::new(peer)))
+        self.shard.letters_aside() > 0 || self.port.peers().any(|peer| self.shard.has_messages(ShardId::new(peer)))
     }
 
     /// Until the next deadline. The clock is read again: the turn itself has taken time.
@@ -378,7 +382,9 @@ impl Worker {
     fn take_letters(&mut self, now: Moment) {
         for peer in self.port.peers() {
             let mut taken = 0;
+            let work_max = self.shard.work() + LETTERS_WORK;
             while taken < LETTERS_MAX
+                && (taken == 0 || self.shard.work() < work_max)
                 && let Some(letter) = self.port.take(peer)
             {
                 taken += 1;

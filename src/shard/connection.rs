@@ -25,6 +25,8 @@ pub(super) enum Pause {
     Rate = 4,
     /// Memory is short, and it publishes.
     Memory = 8,
+    /// What it sent was enough work for one turn: it goes on in the next.
+    Turn = 16,
 }
 
 /// The reasons for which a connection is not read.
@@ -261,6 +263,8 @@ pub(super) struct Connection {
     /// The session expiry of its CONNECT was zero, so DISCONNECT may not raise it. (§3.14.2.2.2)
     pub(super) expiry_was_zero: bool,
     is_dirty: bool,
+    /// What the owner was last told about reading it.
+    is_told_to_pause: bool,
     pub(super) is_acknowledged: bool,
 }
 
@@ -311,6 +315,7 @@ impl Connection {
             is_closing: false,
             expiry_was_zero: opening.expiry_was_zero,
             is_dirty: false,
+            is_told_to_pause: false,
             is_acknowledged: true,
         }
     }
@@ -339,7 +344,8 @@ pub(super) struct Connections {
     open: usize,
     dirty: VecDeque<ConnectionId>,
     closes: VecDeque<ConnectionId>,
-    reading: VecDeque<(ConnectionId, Reading)>,
+    /// Connections whose reading has paused or gone on since the owner last asked.
+    reading: VecDeque<ConnectionId>,
     pool: Vec<Vec<u8>>,
 }
 
@@ -457,7 +463,7 @@ impl Connections {
         let was_read = !connection.pauses.any();
         let is_new = connection.pauses.add(why);
         if was_read {
-            self.reading.push_back((id, Reading::Pause));
+            self.reading.push_back(id);
         }
         is_new
     }
@@ -470,7 +476,7 @@ impl Connections {
         }
         connection.resumed = now;
         let unread = std::mem::take(&mut connection.unread);
-        self.reading.push_back((id, Reading::Resume));
+        self.reading.push_back(id);
         Some(unread)
     }
 
@@ -486,8 +492,16 @@ impl Connections {
         self.closes.pop_front()
     }
 
+    /// What has changed for the owner: one that was paused and went on within a turn is none of its business.
     pub(super) fn next_reading(&mut self) -> Option<(ConnectionId, Reading)> {
-        self.reading.pop_front()
+        while let Some(id) = self.reading.pop_front() {
+            let Some(connection) = self.get_mut(id) else { continue };
+            let is_paused = connection.pauses.any();
+            if std::mem::replace(&mut connection.is_told_to_pause, is_paused) != is_paused {
+                return Some((id, if is_paused { Reading::Pause } else { Reading::Resume }));
+            }
+        }
+        None
     }
 
     pub(super) fn next_output(&mut self) -> Option<ConnectionId> {

@@ -112,6 +112,7 @@ pub(super) struct Grant<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Routed {
     pub(super) matched: bool,
+    /// Other shards were sent something: the message, or deliveries that groups here chose their Sessions for.
     pub(super) to_peers: bool,
     /// The transaction it became part of.
     pub(super) under: Option<Transaction>,
@@ -123,9 +124,9 @@ impl Shard {
         if publishing.shared.is_none() {
             publishing.publication = self.next_publication();
         }
+        let sent = self.peers.sent();
         let store = publishing.retain.then(|| self.retained_home(publishing.outgoing.topic));
         let (matched, elsewhere) = self.deliver_here(now, publishing, publisher, store);
-        let mut to_peers = false;
         for peer in self.peers.others() {
             let deliver = elsewhere.peers.contains(peer.index());
             let store = store == Some(peer);
@@ -135,7 +136,6 @@ impl Shard {
                     self.note_part(under, peer);
                 }
                 self.peers.send(peer, PeerMessage::Publish { message: publishing.share(), deliver, store, under });
-                to_peers = true;
             }
         }
         if store == Some(self.id) {
@@ -143,7 +143,7 @@ impl Shard {
             self.store_retained(now, message, publishing.under);
         }
         let matched = matched || !elsewhere.peers.is_empty();
-        Routed { matched, to_peers, under: publishing.under }
+        Routed { matched, to_peers: self.peers.sent() > sent, under: publishing.under }
     }
 
     /// Numbers a publication of this shard.
@@ -164,11 +164,12 @@ impl Shard {
         let mut matched = std::mem::take(&mut self.matched);
         let mut elsewhere = Elsewhere::default();
         let mut filters = 0;
-        self.subscriptions.for_each_match(publishing.topic, |subscribers, others| {
+        let visited = self.subscriptions.for_each_match(publishing.topic, |subscribers, others| {
             matched.extend_from_slice(subscribers);
             filters += usize::from(!subscribers.is_empty());
             elsewhere = elsewhere.union(others);
         });
+        self.turn.add(visited + matched.len());
         let may_leave = |(subscriber, _): &(Subscriber, SubscriberOptions)| matches!(subscriber, Subscriber::Group(_));
         let goes_elsewhere = !elsewhere.peers.is_empty()
             || store.is_some_and(|store| store != self.id)
@@ -457,6 +458,7 @@ impl Shard {
         delivery: Delivery,
         under: Option<Transaction>,
     ) {
+        self.turn.add(1);
         let Some(session) = self.sessions.resolve(key).filter(|index| !self.has_ended(*index)) else {
             let gone = Member { shard: self.id, session: key };
             return self.return_delivery(now, delivery, Some(gone), under);

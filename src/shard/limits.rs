@@ -29,6 +29,8 @@
 //! | the same, of a will | delivered, and not kept | `dropped_retained` | `a_will_above_the_bound…` |
 //! | `retained_messages_max`, `retained_bytes_max` of the broker | delivered, and not kept | `dropped_retained` | `stories_retained.rs` |
 //! | `mesh_messages_max`, `journal.backlog_bytes_max` | not read until there is room | `pauses` | `stories_sessions.rs` |
+//! | `mesh_messages_max`, where a letter causes others | put aside | `letters_put_aside` | `messages_between_shards_are_bounded…` |
+//! | the work of a turn | goes on in the next one | `yields` | `stories_turns.rs` |
 //! | `memory_limit` | see [`Pressure`](super::Pressure) | `connects_refused_memory`, `dropped_memory`, `pauses_memory` | `stories_pressure.rs` |
 //! | `storm_threshold_per_second` | logged | `wills.storms` | `wills_above_the_threshold…` |
 //! | credentials that end | 0xA0, closed | `credentials_ended` | `stories_authentication.rs` |

@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: nothing here names a socket, a clock, a thread or a lock. The same calls give the same effects.
 
+mod aside;
 mod authenticate;
 mod checkpoint;
 mod close;
@@ -27,6 +28,7 @@ mod sessions;
 mod shared;
 mod stats;
 mod subscribe;
+mod turn;
 mod waiting;
 mod wills;
 
@@ -209,9 +211,14 @@ pub struct Shard {
     wheel: Wheel<Timer>,
     wills: wills::Wills,
     peers: Peers,
+    /// By peer: letters that wait for room in the channels from here.
+    aside: Vec<aside::Aside>,
     paused: Vec<ConnectionId>,
     /// Connections that have read what they were sent, and are to be read again.
     relieved: Vec<ConnectionId>,
+    /// Connections that have had their share of a turn, in the order in which they go on.
+    unfinished: VecDeque<ConnectionId>,
+    turn: turn::TurnWork,
     /// Connections that publish, and are not read since memory is short.
     waiting_publishers: BTreeSet<ConnectionId>,
     /// Connections whose peers have ended, and which are to be read to their end when memory suffices.
@@ -264,8 +271,11 @@ impl Shard {
             wheel: Wheel::new(now),
             wills: wills::Wills::new(&config.wills),
             peers: Peers::new(id, shards, backlog_max),
+            aside: (0..shards).map(|_| aside::Aside::default()).collect(),
             paused: Vec::new(),
             relieved: Vec::new(),
+            unfinished: VecDeque::new(),
+            turn: turn::TurnWork::default(),
             waiting_publishers: BTreeSet::new(),
             hung_up: BTreeSet::new(),
             slow_readers: Vec::new(),
@@ -337,8 +347,8 @@ impl Shard {
         self.connections.get(id).expect("the packet came on it").session
     }
 
-    /// A message from another shard.
-    pub fn on_peer(&mut self, now: Moment, peer: ShardId, message: PeerMessage) {
+    /// Applies a message from another shard.
+    fn apply_step(&mut self, now: Moment, peer: ShardId, message: PeerMessage) {
         self.journal.is_passing_on = true;
         self.apply_letter(now, peer, message);
         self.journal.is_passing_on = false;
@@ -380,6 +390,7 @@ impl Shard {
             }
             PeerMessage::LookUp { look_up, filter, cursor } => self.on_look_up(peer, look_up, filter, cursor),
             PeerMessage::Found(found) => self.on_found(now, peer, found),
+            PeerMessage::Crowded(is_crowded) => self.peers.note_crowded(peer, is_crowded),
             PeerMessage::ReadyToStop => self.on_ready_to_stop(now),
         }
     }
@@ -412,6 +423,7 @@ impl Shard {
         if self.wills.due_len() <= self.config.wills.slice as usize {
             self.publish_due_wills(now, usize::MAX);
         }
+        self.apply_aside(now);
         self.close_all_when_ready(now);
         if self.may_resume() {
             for id in std::mem::take(&mut self.paused) {
@@ -421,6 +433,7 @@ impl Shard {
         for id in std::mem::take(&mut self.relieved) {
             self.resume(now, id, Pause::Choked);
         }
+        self.read_unfinished(now);
     }
 
     fn on_timer(&mut self, now: Moment, timer: Timer, has_unread: &mut impl FnMut(ConnectionId) -> bool) {
@@ -463,6 +476,7 @@ impl Shard {
         self.answer_look_ups(now);
         self.go_on_with_checkpoint(now);
         self.end_journal_turn();
+        self.turn.end();
     }
 
     fn on_ready(&mut self, ready: Wait) {
@@ -481,8 +495,9 @@ impl Shard {
 
     /// When the next turn is needed even if nothing arrives. The wills that are due are not counted: they have a task of their own.
     pub fn next_deadline(&self) -> Option<Moment> {
-        let may_resume = self.may_resume() || !self.relieved.is_empty();
-        if self.retained.has_jobs() || may_resume || self.can_go_on_with_checkpoint() {
+        let may_resume = self.may_resume() || !self.relieved.is_empty() || !self.unfinished.is_empty();
+        let may_apply = self.can_apply_any_aside();
+        if self.retained.has_jobs() || may_resume || may_apply || self.can_go_on_with_checkpoint() {
             return Some(Moment::ZERO);
         }
         let deadlines = [self.wheel.next_deadline(), self.wills.storm_ends()];
@@ -561,6 +576,7 @@ impl Shard {
             sessions: self.sessions.len(),
             retained: self.retained.len(),
             due_wills: self.wills.due_len(),
+            letters: self.peers.waiting() + self.letters_aside(),
         }
     }
 
@@ -587,6 +603,8 @@ pub struct Population {
     pub retained: usize,
     /// Wills that are due and not yet published.
     pub due_wills: usize,
+    /// Messages of this shard that wait for others, and of others that were put aside here.
+    pub letters: usize,
 }
 
 #[cfg(test)]

@@ -127,6 +127,8 @@ pub enum PeerMessage {
     },
     /// Answers `LookUp`.
     Found(Found),
+    /// So many letters of the receiver wait at the sender that the receiver's publishers are to pause, or need not any more.
+    Crowded(bool),
     /// In a clean stop: everything the sender had to publish is before this.
     ReadyToStop,
 }
@@ -223,6 +225,10 @@ impl Fences {
 pub(super) struct Peers {
     me: ShardId,
     outboxes: Vec<VecDeque<PeerMessage>>,
+    /// Messages so far, to all peers.
+    sent: u64,
+    /// By peer: too many of our letters wait there.
+    crowded: Vec<bool>,
     backlog_max: usize,
     heard: Fences,
     stored: Fences,
@@ -240,6 +246,8 @@ impl Peers {
         Self {
             me,
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            sent: 0,
+            crowded: vec![false; shards],
             backlog_max,
             heard: Fences::new(FenceKind::Heard, me, shards),
             stored: Fences::new(FenceKind::Stored, me, shards),
@@ -272,7 +280,13 @@ impl Peers {
 
     pub(super) fn send(&mut self, to: ShardId, message: PeerMessage) {
         debug_assert_ne!(to, self.me, "a shard deals with its own messages itself");
+        self.sent += 1;
         self.outboxes[to.index()].push_back(message);
+    }
+
+    /// How many messages were sent so far, to all peers.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     pub(super) fn outbox(&mut self, peer: ShardId) -> &mut VecDeque<PeerMessage> {
@@ -283,14 +297,33 @@ impl Peers {
         !self.outboxes[peer.index()].is_empty()
     }
 
+    pub(super) fn backlog_max(&self) -> usize {
+        self.backlog_max
+    }
+
+    /// Whether a channel holds as much as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.outboxes.iter().any(|outbox| outbox.len() >= self.backlog_max)
+    }
+
     /// Whether a connection that publishes to others must pause.
     pub(super) fn is_congested(&self) -> bool {
-        self.outboxes.iter().any(|outbox| outbox.len() >= self.backlog_max)
+        self.is_full() || self.crowded.contains(&true)
+    }
+
+    /// A peer has put many of our letters aside, or has gone on with them.
+    pub(super) fn note_crowded(&mut self, peer: ShardId, is_crowded: bool) {
+        self.crowded[peer.index()] = is_crowded;
+    }
+
+    /// Messages that wait for their channels to have room.
+    pub(super) fn waiting(&self) -> usize {
+        self.outboxes.iter().map(VecDeque::len).sum()
     }
 
     /// Whether paused connections may go on.
     pub(super) fn is_relieved(&self) -> bool {
-        self.outboxes.iter().all(|outbox| outbox.len() <= self.backlog_max / 2)
+        !self.crowded.contains(&true) && self.outboxes.iter().all(|outbox| outbox.len() <= self.backlog_max / 2)
     }
 
     /// Tells every peer of interest in `filter`.

@@ -14,19 +14,20 @@ impl Shard {
     pub fn receive(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.unread.is_empty() && !connection.pauses.any() {
-            let read = self.read_packets(now, id, bytes);
+            let share = self.turn.share(connection.is_finishing);
+            let read = self.read_packets(now, id, bytes, share);
             self.keep_unread(id, &bytes[read..]);
             return;
         }
         connection.unread.extend_from_slice(bytes);
         if !connection.pauses.any() {
-            let unread = std::mem::take(&mut connection.unread);
-            self.read_again(now, id, unread);
+            let (unread, share) = (std::mem::take(&mut connection.unread), self.turn.share(connection.is_finishing));
+            self.read_again(now, id, unread, share);
         }
     }
 
-    fn read_again(&mut self, now: Moment, id: ConnectionId, mut unread: Vec<u8>) {
-        let read = self.read_packets(now, id, &unread);
+    fn read_again(&mut self, now: Moment, id: ConnectionId, mut unread: Vec<u8>, share: u64) {
+        let read = self.read_packets(now, id, &unread, share);
         if let Some(connection) = self.connections.get_mut(id)
             && read < unread.len()
         {
@@ -43,13 +44,25 @@ impl Shard {
         }
     }
 
-    /// Applies the whole packets at the start of `bytes`; how many bytes they were.
-    fn read_packets(&mut self, now: Moment, id: ConnectionId, bytes: &[u8]) -> usize {
+    /// Applies the whole packets at the start of `bytes`, until what they cause is so much work; how many bytes they were.
+    fn read_packets(&mut self, now: Moment, id: ConnectionId, bytes: &[u8], share: u64) -> usize {
+        let begin = self.work();
+        let read = self.read_within(now, id, bytes, begin.saturating_add(share));
+        self.turn.note_read(self.work() - begin);
+        read
+    }
+
+    fn read_within(&mut self, now: Moment, id: ConnectionId, bytes: &[u8], work_max: u64) -> usize {
         let mut read = 0;
         while let Some(first) = bytes.get(read) {
             let rest = &bytes[read..];
             let is_publish = first >> 4 == PacketKind::Publish as u8;
             if is_publish && self.pressure == Pressure::PausePublishers && self.pause_publisher(now, id) {
+                break;
+            }
+            // What costs nothing is never held up: PINGREQ is answered however busy others keep the shard.
+            let is_too_much = is_publish && self.work() >= work_max;
+            if is_too_much && self.wait_for_turn(id) {
                 break;
             }
             let Some(connection) = self.connections.get_mut(id).filter(|connection| !connection.pauses.any()) else {
@@ -66,6 +79,11 @@ impl Shard {
                     break;
                 }
             };
+            if is_too_much && connection.is_finishing {
+                self.stats.publishes_abandoned += 1;
+                read += length;
+                continue;
+            }
             connection.last_packet = now;
             let outcome = codec::decode(&rest[..length], connection.version)
                 .map_err(Fault::from)
@@ -81,7 +99,8 @@ impl Shard {
     }
 
     /// Applies what a paused connection had sent, since it ends now: what was accepted is not thrown away, and a DISCONNECT among it
-    /// counts: a client that said goodbye has not died.
+    /// counts: a client that said goodbye has not died. Messages that are too much work for that are let go of, with QoS 1 and 2 without an
+    /// acknowledgement: everybody else would wait for them.
     pub(super) fn finish_reading(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pauses.any()) else {
             return;
@@ -99,7 +118,8 @@ impl Shard {
         }
         self.waiting_publishers.remove(&id);
         let unread = std::mem::take(&mut connection.unread);
-        self.read_again(now, id, unread);
+        let share = self.turn.share(true);
+        self.read_again(now, id, unread, share);
     }
 
     /// The peer of a paused connection has ended, with `rest` bytes that the owner has not read. They are read now, whatever it was paused for,
@@ -154,8 +174,13 @@ impl Shard {
 
     /// Goes on reading from a connection, unless there is another reason not to.
     pub(super) fn resume(&mut self, now: Moment, id: ConnectionId, why: Pause) {
+        let share = self.turn.share(false);
+        self.resume_with(now, id, why, share);
+    }
+
+    pub(super) fn resume_with(&mut self, now: Moment, id: ConnectionId, why: Pause, share: u64) {
         if let Some(unread) = self.connections.resume(now, id, why) {
-            self.read_again(now, id, unread);
+            self.read_again(now, id, unread, share);
         }
     }
 

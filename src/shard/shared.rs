@@ -87,6 +87,10 @@ pub(super) struct Groups {
 }
 
 impl Groups {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
     fn get_mut(&mut self, index: u32) -> Option<&mut Group> {
         self.slots.get_mut(index as usize)?.as_mut()
     }

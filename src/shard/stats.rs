@@ -59,6 +59,12 @@ pub struct Stats {
     pub dropped_retained: u64,
     /// Times a connection was paused since another shard, or the disk, could not keep up.
     pub pauses: u64,
+    /// Messages of other shards that were put aside, since what follows from them would go to shards that cannot keep up.
+    pub letters_put_aside: u64,
+    /// Times a connection went on in the next turn, since what it sent was work enough for one.
+    pub yields: u64,
+    /// PUBLISHes of connections that ended, let go of since they were too much work to be caught up with at once.
+    pub publishes_abandoned: u64,
     /// Times a connection was paused since it published faster than it may.
     pub pauses_rate: u64,
     /// Times a connection was paused since it published while memory was short.

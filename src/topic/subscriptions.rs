@@ -132,8 +132,9 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
         }
     }
 
-    /// Visits every filter that matches, once: its subscribers here, and the other shards that have some.
-    pub fn for_each_match(&self, topic: TopicName<'_>, mut visit: impl FnMut(&[(K, V)], Elsewhere)) {
+    /// Visits every filter that matches, once: its subscribers here, and the other shards that have some. How many nodes it looked at, which
+    /// is what it cost.
+    pub fn for_each_match(&self, topic: TopicName<'_>, mut visit: impl FnMut(&[(K, V)], Elsewhere)) -> usize {
         let mut found = |audience: &Audience<K, V>| visit(audience.subscribers(), audience.elsewhere());
         let text = topic.as_str();
         if !self.exact.is_empty()
@@ -143,24 +144,25 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
             found(audience);
         }
         if self.nodes[ROOT as usize].is_dead() {
-            return;
+            return 0;
         }
         // Filters that begin with a wildcard do not see the server's own topics. [MQTT-4.7.2-1]
         if topic.is_reserved() {
             let (level, rest) = split_level(text);
-            if let Some(child) = self.child(ROOT, level) {
-                self.walk(child, rest, &mut found);
-            }
+            self.child(ROOT, level).map_or(0, |child| self.walk(child, rest, &mut found))
         } else {
-            self.walk(ROOT, Some(text), &mut found);
+            self.walk(ROOT, Some(text), &mut found)
         }
     }
 
-    /// The paths below `node` that match `rest`. What is still to be tried stands on a stack, since topics may be deep.
-    fn walk(&self, node: u32, rest: Option<&str>, found: &mut impl FnMut(&Audience<K, V>)) {
+    /// The paths below `node` that match `rest`, and on how many nodes they were looked for. What is still to be tried stands on a stack,
+    /// since topics may be deep.
+    fn walk(&self, node: u32, rest: Option<&str>, found: &mut impl FnMut(&Audience<K, V>)) -> usize {
         let (mut node, mut rest) = (node, rest);
         let mut pending: Vec<(u32, Option<&str>)> = Vec::new();
+        let mut visited = 0;
         loop {
+            visited += 1;
             let here = &self.nodes[node as usize];
             if !here.below.is_empty() {
                 found(&here.below);
@@ -186,7 +188,7 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
                     }
                 }
             };
-            let Some(step) = next.or_else(|| pending.pop()) else { return };
+            let Some(step) = next.or_else(|| pending.pop()) else { return visited };
             (node, rest) = step;
         }
     }

@@ -10,5 +10,6 @@ mod stories_pressure;
 mod stories_retained;
 mod stories_rights;
 mod stories_sessions;
+mod stories_turns;
 mod stories_wills;
 mod wire;

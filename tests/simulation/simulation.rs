@@ -49,6 +49,8 @@ pub(crate) struct Simulation {
     pub(crate) clients: Vec<Client>,
     /// What the shards had for the log.
     pub(crate) events: Vec<Event>,
+    /// How many messages a channel between two shards holds.
+    pub(crate) channel_max: usize,
     channels: Vec<VecDeque<PeerMessage>>,
     owners: Vec<Vec<Option<ClientHandle>>>,
     generation: u32,
@@ -69,6 +71,7 @@ impl Simulation {
             random: Random::new(seed),
             clients: Vec::new(),
             events: Vec::new(),
+            channel_max: usize::MAX,
             channels: (0..shards * shards).map(|_| VecDeque::new()).collect(),
             owners: vec![Vec::new(); shards],
             generation: 0,
@@ -296,8 +299,9 @@ impl Simulation {
         self.shards[at].end_turn(now);
         is_active |= self.shards[at].next_deadline().is_some_and(|deadline| deadline <= now);
         for to in 0..count {
-            let sent: Vec<_> = self.shards[at].messages(ShardId::new(to), usize::MAX).collect();
-            is_active |= !sent.is_empty();
+            let room = self.channel_max - self.channels[at * count + to].len();
+            is_active |= self.shards[at].has_messages(ShardId::new(to));
+            let sent: Vec<_> = self.shards[at].messages(ShardId::new(to), room).collect();
             self.channels[at * count + to].extend(sent);
         }
         while let Some(id) = self.shards[at].next_close() {
