@@ -484,7 +484,7 @@ impl Connections {
     pub(super) fn go_on(&mut self, now: Moment, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id).filter(|connection| !connection.pauses.any()) {
             connection.resumed = now;
-            self.reading.push_back((id, Reading::Resume));
+            self.reading.push_back(id);
         }
     }
 
