@@ -109,17 +109,26 @@ impl Shard {
         self.end_pauses(now, id);
     }
 
-    /// Applies what a connection had sent while it was paused, for whatever reasons that was.
+    /// Applies what a connection had sent while it was paused, for whatever reasons that was. One that waits for its turn goes on when that
+    /// comes, unless it has no other.
     fn end_pauses(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.pauses = Pauses::default();
+        let is_finishing = connection.is_finishing;
+        if is_finishing {
+            connection.pauses = Pauses::default();
+        } else {
+            connection.pauses.keep_only(Pause::Turn);
+        }
+        let waits_for_turn = connection.pauses.any();
         if let Some(timer) = connection.waits_for_memory.take() {
             self.wheel.cancel(timer);
         }
         self.waiting_publishers.remove(&id);
-        let unread = std::mem::take(&mut connection.unread);
-        let share = self.turn.share(true);
-        self.read_again(now, id, unread, share);
+        if let Some(connection) = self.connections.get_mut(id).filter(|_| !waits_for_turn) {
+            let unread = std::mem::take(&mut connection.unread);
+            let share = self.turn.share(is_finishing);
+            self.read_again(now, id, unread, share);
+        }
     }
 
     /// The peer of a paused connection has ended, with `rest` bytes that the owner has not read. They are read now, whatever it was paused for,
@@ -131,8 +140,8 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pauses.any()) else {
             return; // It is read, and its end will be seen.
         };
-        connection.is_finishing |= rest <= PARTIAL_PACKET_MAX as u64;
-        if self.pressure < Pressure::PausePublishers || connection.is_finishing {
+        connection.is_rest_small |= rest <= PARTIAL_PACKET_MAX as u64;
+        if self.pressure < Pressure::PausePublishers || connection.is_rest_small {
             self.read_to_its_end(now, id);
         } else {
             self.hung_up.insert(id);

@@ -140,12 +140,12 @@ fn whoever_waits_for_its_turn_is_alive_and_what_it_had_sent_counts_when_it_ends(
 }
 
 /// Each message goes to so many groups, which live on all shards, and from there to the one Session that is their member.
-const GROUPS: usize = 300;
+const GROUPS: usize = 100;
 
 #[test]
 fn messages_between_shards_are_bounded_however_many_groups_one_session_joins() {
     const CHANNEL_MAX: usize = 32;
-    const PUBLISHES: usize = 100;
+    const PUBLISHES: usize = 400;
     let mut config = Config::default();
     config.limits.mesh_messages_max = CHANNEL_MAX as u32;
     let mut sim = Simulation::with_config(SEED, 3, config);
@@ -233,4 +233,25 @@ fn whoever_is_taken_over_is_caught_up_with_as_far_as_that_is_bounded_and_its_goo
     let abandoned = sim.count(|stats| stats.publishes_abandoned) as usize;
     assert!(abandoned > 100 && payloads.len() > 20, "{abandoned}");
     assert_eq!(payloads, numbers(200 - abandoned));
+}
+
+#[test]
+fn whoever_has_hung_up_goes_on_by_turns_and_loses_nothing() {
+    let (mut sim, watcher) = with_dear_topic(1);
+    let will = crate::client::Will::new("t", "gone");
+    let publisher = sim.connect("publisher").will(will).accepted();
+    receive(&mut sim, publisher, &publishes(&dear_topic(), 100));
+    let id = sim.clients[publisher.0].connection.unwrap();
+    let before = sim.shards[0].work();
+    sim.shards[0].on_hangup(sim.now, id, 0);
+    receive(&mut sim, publisher, &[0xC0, 0]);
+    assert!(sim.shards[0].waits_for_turn(id));
+    assert!(sim.shards[0].work() - before < 2 * LINE, "it is no reason for haste");
+    sim.settle();
+    assert!(!sim.shards[0].waits_for_turn(id));
+    sim.cut(publisher);
+    let mut all = numbers(100);
+    all.push("gone".to_owned());
+    assert_eq!(sim.payloads(watcher), all);
+    assert_eq!(sim.count(|stats| stats.publishes_abandoned), 0);
 }
