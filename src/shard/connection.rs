@@ -456,10 +456,13 @@ impl Connections {
     }
 
     /// Stops reading from a connection; whether it was read until now, as far as this `why` is concerned. One that ends is not paused,
-    /// and one that still has to be read to its end is so only for want of memory.
+    /// and one that still has to be read to its end is so only for want of memory or of its turn.
     pub(super) fn pause(&mut self, id: ConnectionId, why: Pause) -> bool {
         let connection = self.get_mut(id).filter(|connection| !connection.is_finishing);
-        let Some(connection) = connection.filter(|it| !it.has_hung_up || why == Pause::Memory) else { return false };
+        let Some(connection) = connection.filter(|it| !it.has_hung_up || matches!(why, Pause::Memory | Pause::Turn))
+        else {
+            return false;
+        };
         let was_read = !connection.pauses.any();
         let is_new = connection.pauses.add(why);
         if was_read {

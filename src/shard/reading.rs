@@ -131,8 +131,12 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pauses.any()) else {
             return; // It is read, and its end will be seen.
         };
-        connection.is_finishing |= rest <= PARTIAL_PACKET_MAX as u64;
-        if self.pressure < Pressure::PausePublishers || connection.is_finishing {
+        if connection.has_hung_up && connection.pauses.has(Pause::Turn) {
+            return; // That is known, and its turn will come.
+        }
+        let is_short = self.pressure == Pressure::PausePublishers;
+        connection.is_finishing |= is_short && rest <= PARTIAL_PACKET_MAX as u64;
+        if !is_short || connection.is_finishing {
             self.read_to_its_end(now, id);
         } else {
             self.hung_up.insert(id);
