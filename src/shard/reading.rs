@@ -106,11 +106,11 @@ impl Shard {
             return;
         };
         connection.is_finishing = true;
-        self.end_pauses(now, id);
+        self.end_pauses(now, id, self.turn.share(true));
     }
 
     /// Applies what a connection had sent while it was paused, for whatever reasons that was.
-    fn end_pauses(&mut self, now: Moment, id: ConnectionId) {
+    fn end_pauses(&mut self, now: Moment, id: ConnectionId, share: u64) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.pauses = Pauses::default();
         if let Some(timer) = connection.waits_for_memory.take() {
@@ -118,7 +118,6 @@ impl Shard {
         }
         self.waiting_publishers.remove(&id);
         let unread = std::mem::take(&mut connection.unread);
-        let share = self.turn.share(true);
         self.read_again(now, id, unread, share);
     }
 
@@ -149,7 +148,8 @@ impl Shard {
     pub(super) fn read_to_its_end(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.has_hung_up = true;
-        self.end_pauses(now, id);
+        let is_finishing = connection.is_finishing;
+        self.end_pauses(now, id, self.turn.share(is_finishing));
         self.connections.go_on(now, id);
     }
 
