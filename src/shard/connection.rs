@@ -44,11 +44,6 @@ impl Pauses {
         self.0 & why as u8 != 0
     }
 
-    /// Ends all reasons but this one.
-    pub(super) fn keep_only(&mut self, why: Pause) {
-        self.0 &= why as u8;
-    }
-
     fn add(&mut self, why: Pause) -> bool {
         let is_new = !self.has(why);
         self.0 |= why as u8;
@@ -264,8 +259,6 @@ pub(super) struct Connection {
     pub(super) is_finishing: bool,
     /// Its peer has ended: it is read to its end, and paused only where memory is short.
     pub(super) has_hung_up: bool,
-    /// And what it has sent is so little that it does not wait for memory either.
-    pub(super) is_rest_small: bool,
     pub(super) is_closing: bool,
     /// The session expiry of its CONNECT was zero, so DISCONNECT may not raise it. (§3.14.2.2.2)
     pub(super) expiry_was_zero: bool,
@@ -319,7 +312,6 @@ impl Connection {
             is_too_slow: false,
             is_finishing: false,
             has_hung_up: false,
-            is_rest_small: false,
             is_closing: false,
             expiry_was_zero: opening.expiry_was_zero,
             is_dirty: false,
@@ -464,17 +456,13 @@ impl Connections {
     }
 
     /// Stops reading from a connection; whether it was read until now, as far as this `why` is concerned. One that ends is not paused,
-    /// and one that still has to be read to its end is so only for want of memory.
+    /// and one that still has to be read to its end is so only for want of memory or of its turn.
     pub(super) fn pause(&mut self, id: ConnectionId, why: Pause) -> bool {
-        let Some(connection) = self.get_mut(id) else { return false };
-        let is_past_pauses = match why {
-            Pause::Turn => false,
-            Pause::Memory => connection.is_rest_small,
-            Pause::Congestion | Pause::Choked | Pause::Rate => connection.has_hung_up,
-        };
-        if connection.is_finishing || is_past_pauses {
+        let connection = self.get_mut(id).filter(|connection| !connection.is_finishing);
+        let Some(connection) = connection.filter(|it| !it.has_hung_up || matches!(why, Pause::Memory | Pause::Turn))
+        else {
             return false;
-        }
+        };
         let was_read = !connection.pauses.any();
         let is_new = connection.pauses.add(why);
         if was_read {

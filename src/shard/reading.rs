@@ -106,29 +106,19 @@ impl Shard {
             return;
         };
         connection.is_finishing = true;
-        self.end_pauses(now, id);
+        self.end_pauses(now, id, self.turn.share(true));
     }
 
-    /// Applies what a connection had sent while it was paused, for whatever reasons that was. One that waits for its turn goes on when that
-    /// comes, unless it has no other.
-    fn end_pauses(&mut self, now: Moment, id: ConnectionId) {
+    /// Applies what a connection had sent while it was paused, for whatever reasons that was.
+    fn end_pauses(&mut self, now: Moment, id: ConnectionId, share: u64) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let is_finishing = connection.is_finishing;
-        if is_finishing {
-            connection.pauses = Pauses::default();
-        } else {
-            connection.pauses.keep_only(Pause::Turn);
-        }
-        let waits_for_turn = connection.pauses.any();
+        connection.pauses = Pauses::default();
         if let Some(timer) = connection.waits_for_memory.take() {
             self.wheel.cancel(timer);
         }
         self.waiting_publishers.remove(&id);
-        if let Some(connection) = self.connections.get_mut(id).filter(|_| !waits_for_turn) {
-            let unread = std::mem::take(&mut connection.unread);
-            let share = self.turn.share(is_finishing);
-            self.read_again(now, id, unread, share);
-        }
+        let unread = std::mem::take(&mut connection.unread);
+        self.read_again(now, id, unread, share);
     }
 
     /// The peer of a paused connection has ended, with `rest` bytes that the owner has not read. They are read now, whatever it was paused for,
@@ -140,8 +130,12 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id).filter(|connection| connection.pauses.any()) else {
             return; // It is read, and its end will be seen.
         };
-        connection.is_rest_small |= rest <= PARTIAL_PACKET_MAX as u64;
-        if self.pressure < Pressure::PausePublishers || connection.is_rest_small {
+        if connection.has_hung_up && connection.pauses.has(Pause::Turn) {
+            return; // That is known, and its turn will come.
+        }
+        let is_short = self.pressure == Pressure::PausePublishers;
+        connection.is_finishing |= is_short && rest <= PARTIAL_PACKET_MAX as u64;
+        if !is_short || connection.is_finishing {
             self.read_to_its_end(now, id);
         } else {
             self.hung_up.insert(id);
@@ -154,7 +148,8 @@ impl Shard {
     pub(super) fn read_to_its_end(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.has_hung_up = true;
-        self.end_pauses(now, id);
+        let is_finishing = connection.is_finishing;
+        self.end_pauses(now, id, self.turn.share(is_finishing));
         self.connections.go_on(now, id);
     }
 

@@ -53,6 +53,21 @@ fn receive(sim: &mut Simulation, client: ClientHandle, bytes: &[u8]) {
 }
 
 #[test]
+fn what_a_client_that_has_gone_had_sent_waits_for_its_turn_and_is_not_let_go_of() {
+    let (mut sim, watcher) = with_dear_topic(1);
+    let publisher = sim.connect("publisher").accepted();
+    receive(&mut sim, publisher, &publishes(&dear_topic(), 100));
+    let before = sim.shards[0].work();
+    let id = sim.clients[publisher.0].connection.unwrap();
+    for _ in 0..3 {
+        sim.shards[0].on_hangup(sim.now, id, 100);
+    }
+    assert!(sim.shards[0].work() - before < 4 * LINE, "not all of it is done in this turn");
+    sim.settle();
+    assert_eq!(sim.payloads(watcher), numbers(100));
+}
+
+#[test]
 fn a_turn_is_bounded_by_what_messages_cost_and_all_of_them_arrive_in_order() {
     let (mut sim, watcher) = with_dear_topic(1);
     let publisher = sim.connect("publisher").accepted();
