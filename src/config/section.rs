@@ -228,12 +228,11 @@ macro_rules! section {
                 None
             }
 
-            #[allow(unused_variables)] // Most sections have no list.
             fn list(&mut self, name: &str) -> Option<&mut dyn $crate::config::section::List> {
-                $(if name == stringify!($list) {
-                    return Some(&mut self.$list);
-                })*
-                None
+                match name {
+                    $(stringify!($list) => Some(&mut self.$list),)*
+                    _ => None,
+                }
             }
         }
     };
