@@ -79,6 +79,14 @@ section! {
         features: Features,
         /// Who clients are and what they may do, as far as it is not the matter of a listener or authenticator.
         security: Security,
+        /// The HTTP server for operators: API, metrics, health.
+        admin: Admin,
+        /// What the broker tells of itself in topics below $SYS.
+        sys: Sys,
+        /// Messages that tell which clients are there.
+        presence: Presence,
+        /// How clients are handed away before a planned stop.
+        drain: Drain,
     }
     lists {
         /// Where clients connect. Without any, the broker listens on 127.0.0.1:1883.
@@ -109,9 +117,33 @@ section! {
         /// Least severity that is logged: "error", "warn", "info", "debug", "trace", or directives for modules such
         /// as "info,willowmq::net=debug".
         level: String = "info".into(), Text;
-        /// "text" for people, "json" for machines: one object a line.
+        /// "text" for people, "json" for machines: one object a line. Without meaning with target "journald".
         format: LogFormat = LogFormat::Text, Choice;
+        /// Where the log goes: "stderr", "file", or "journald" with its fields.
+        target: LogTarget = LogTarget::Stderr, Choice;
+        /// With target "file": the file. A hangup opens it anew, so that other programs can move it away.
+        file: PathBuf = "willowmq.log".into(), Path;
+        /// With target "file": the size from which on a new file is begun. Older ones are named with .1, .2 and so on.
+        file_bytes_max: usize = 100 * MIB, Size(64 * KIB as u64..=1024 * GIB as u64);
+        /// With target "file": older files that are kept.
+        files_max: u32 = 5, Count(0..=1000);
+        /// Lines a second that one place in the code may write, with ten times as many at once; how many are left out is told. Zero: any
+        /// number.
+        lines_per_second_max: u32 = 10, Count(0..=1_000_000);
     }
+}
+
+choices! {
+    /// Where the log goes.
+    LogTarget {
+        /// Standard error.
+        Stderr = "stderr",
+        /// A file that is rotated by its size.
+        File = "file",
+        /// The journal of systemd, with the fields of each line.
+        Journald = "journald",
+    }
+    refused {}
 }
 
 choices! {
@@ -633,6 +665,63 @@ section! {
         /// Messages under way from one shard to another. When they are so many, connections that add to them are
         /// not read until there is room again.
         mesh_messages_max: u32 = 65_536, Count(64..=16_777_216);
+    }
+}
+
+section! {
+    /// `[admin]`
+    Admin {
+        /// Whether there is an HTTP server for operators.
+        enabled: bool = true, Flag;
+        /// Where it listens. Anything but a loopback address needs token_file or client_authorities, and certificate. Unset:
+        /// 127.0.0.1:8080, or not at all where that is taken, which is logged.
+        address: Option<SocketAddr> = None, Optional(SocketAddress);
+        /// File with the tokens that requests must bring: a line for each, with a name, "read" or "write", and the token. It is read
+        /// again when it changes. Unset: whoever reaches the address may do everything.
+        token_file: Option<PathBuf> = None, Optional(Path);
+        /// File with the certificate chain (PEM) for HTTPS.
+        certificate: Option<PathBuf> = None, Optional(Path);
+        /// File with its private key (PEM).
+        key: Option<PathBuf> = None, Optional(Path);
+        /// File with the authorities (PEM) that client certificates must come from. Whoever has one may do everything.
+        client_authorities: Option<PathBuf> = None, Optional(Path);
+        /// Connections of the HTTP server at a time; those above it wait.
+        connections_max: u32 = 64, Count(1..=1024);
+    }
+}
+
+section! {
+    /// `[sys]`
+    Sys {
+        /// How often the messages below $SYS/broker are published. Zero: never.
+        interval: Duration = 10 * SECOND, Span(Duration::ZERO..=DAY);
+    }
+}
+
+section! {
+    /// `[presence]`
+    Presence {
+        /// Whether a message tells of each client that connects or disconnects.
+        enabled: bool = false, Flag;
+        /// Topic below which they are published; the Client Identifier is the last level, with `%`, `/`, `+` and `#` percent-encoded.
+        root: String = "$SYS/broker/presence".into(), Text;
+        /// QoS of these messages.
+        qos: u8 = 1, Count(0..=2);
+        /// Whether they are retained as long as the session lives, so that who subscribes is told at once who is there.
+        retain: bool = true, Flag;
+    }
+}
+
+section! {
+    /// `[drain]`
+    Drain {
+        /// Over how long clients are handed away, unless the order says otherwise.
+        over: Duration = 60 * SECOND, Span(Duration::ZERO..=DAY);
+        /// Where clients of MQTT 5.0 are sent: the Server Reference of their DISCONNECT, such as `other.example.org:1883`. Unset: they
+        /// are told that the server shuts down.
+        server_reference: Option<String> = None, Optional(Text);
+        /// Whether they are to stay there: 0x9D (Server moved) instead of 0x9C (Use another server).
+        permanent: bool = false, Flag;
     }
 }
 

@@ -10,4 +10,6 @@ pub mod timer;
 pub mod topic;
 
 #[cfg(feature = "server")]
+pub(crate) mod admin;
+#[cfg(feature = "server")]
 pub mod net;

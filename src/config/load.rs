@@ -400,7 +400,7 @@ mod tests {
                 "[[listeners]]\nadress = '127.0.0.1:1'",
                 "2: there is no setting listeners.adress; did you mean listeners.address?",
             ),
-            ("[persistence]\n", "1: there is no setting persistence"),
+            ("[replication]\n", "1: there is no setting replication"),
         ]);
     }
 
@@ -417,8 +417,8 @@ mod tests {
         // Sections are no settings.
         assert_eq!(message(from_flags(&[("wills", "1")])), "command line: there is no setting wills");
         assert_eq!(
-            message(from_environment(&[("WILLOWMQ_LOG", "debug")])),
-            "environment: there is no setting WILLOWMQ_LOG"
+            message(from_environment(&[("WILLOWMQ_SESSIONS", "debug")])),
+            "environment: there is no setting WILLOWMQ_SESSIONS"
         );
     }
 

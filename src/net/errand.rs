@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use super::authentication::Step;
 use super::transport::{Broken, Layers};
+use super::worker::Worker;
 use crate::security::Rights;
 use crate::shard::{ConnectionId, Pressure};
+use crate::timer::Moment;
 
 /// Something that a thread without a shard has for one. See [`Mesh::deliver`](super::mesh::Mesh::deliver).
 pub(crate) enum Errand {
@@ -25,7 +27,12 @@ pub(crate) enum Errand {
     Rights(Arc<Rights>),
     /// How short memory is from now on.
     Pressure(Pressure),
+    /// Something that an operator asks for. See [`Desk`](super::desk::Desk).
+    Task(Task),
 }
+
+/// What a shard does for somebody at the desk, in one turn: it must not take long.
+pub(crate) type Task = Box<dyn FnOnce(Moment, &mut Worker) + Send>;
 
 /// Layers that were away for a costly step of their handshake.
 pub(crate) struct Returned {

@@ -15,6 +15,7 @@ mod clock;
 mod connection;
 mod counters;
 mod data;
+pub(crate) mod desk;
 mod doors;
 mod endings;
 mod entry;
@@ -48,12 +49,14 @@ pub use bind::Endpoint;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
+use crate::admin::Server;
 use crate::config::{Config, Durability};
 use crate::shard::ShardId;
 use crate::timer::Moment;
 use admission::Gate;
 use clock::Clock;
 use data::Data;
+use desk::Desk;
 use doors::Doors;
 use mesh::Mesh;
 use reload::Reloader;
@@ -126,6 +129,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let _files = doors.open(&plan.config)?;
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
+    let admin = Server::start(&plan.config.admin, Desk::new(Arc::clone(&plan)))?;
     mesh.open();
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
@@ -135,6 +139,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
+    drop(admin);
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");
     totals::log(&reports, &plan);

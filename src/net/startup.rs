@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -42,6 +43,13 @@ pub enum StartError {
     Listen {
         /// The place that was asked for.
         at: Endpoint,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The HTTP server cannot be started.
+    Admin {
+        /// Where it should listen.
+        address: SocketAddr,
         /// What the system said.
         error: io::Error,
     },
@@ -127,7 +135,8 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::AddressInUse { .. } => 3,
-            Self::Listen { .. } => 4,
+            Self::Admin { error, .. } if error.kind() == io::ErrorKind::AddrInUse => 3,
+            Self::Listen { .. } | Self::Admin { .. } => 4,
             Self::KernelTooOld { .. } => 5,
             Self::RingDisabled { .. } => 6,
             Self::MemlockTooLow { .. } => 7,
@@ -181,6 +190,7 @@ impl fmt::Display for StartError {
                  [[listeners]] path"
             ),
             Self::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
+            Self::Admin { address, error } => write!(f, "cannot serve HTTP at admin.address {address}: {error}"),
             Self::Listener { listener, problem } => write!(f, "cannot use listeners.{listener}: {problem}"),
             Self::Rights { problem } => write!(f, "cannot use the rights file: {problem}"),
             Self::KernelTooOld { release } => {

@@ -412,6 +412,7 @@ impl Worker {
             Errand::Authenticated { connection, step } => self.on_authenticated(now, connection, step),
             Errand::Rights(rights) => self.shard.set_rights(rights),
             Errand::Pressure(pressure) => self.shard.set_pressure(now, pressure),
+            Errand::Task(task) => task(now, self),
         }
     }
 

@@ -235,6 +235,7 @@ pub(crate) fn program() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WILLOWMQ_")) {
         command.env_remove(name);
     }
+    command.env("WILLOWMQ_ADMIN_ENABLED", "false"); // Brokers of many tests run at a time.
     command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
