@@ -417,8 +417,8 @@ mod tests {
         // Sections are no settings.
         assert_eq!(message(from_flags(&[("wills", "1")])), "command line: there is no setting wills");
         assert_eq!(
-            message(from_environment(&[("WILLOWMQ_FEATURES", "debug")])),
-            "environment: there is no setting WILLOWMQ_FEATURES"
+            message(from_environment(&[("WILLOWMQ_SOMETHING", "debug")])),
+            "environment: there is no setting WILLOWMQ_SOMETHING"
         );
     }
 
