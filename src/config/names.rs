@@ -99,8 +99,10 @@ impl Names {
 
     /// The nearest variable to one that is not known. Those of lists are spelled with the number that is asked for.
     pub(super) fn nearest_variable(&self, name: &str) -> Option<String> {
-        let variables: Vec<_> = self.keys.iter().map(|path| self.variable_like(path, name)).collect();
-        nearest(name, variables.iter().map(String::as_str)).map(str::to_owned)
+        // What all begin with is no part of what somebody may have misspelled.
+        let own = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+        let variables: Vec<_> = self.keys.iter().map(|path| own(&self.variable_like(path, name))).collect();
+        nearest(&own(name), variables.iter().map(String::as_str)).map(|nearest| format!("{PREFIX}{nearest}"))
     }
 
     fn variable_like(&self, path: &str, name: &str) -> String {
