@@ -122,12 +122,12 @@ fn main() -> ExitCode {
     if arguments.print_config || arguments.check_config {
         return ExitCode::SUCCESS;
     }
-    let _writes_the_log = match logging::begin(&config.log) {
-        Ok(guard) => guard,
+    let log = match logging::begin(&config.log) {
+        Ok(log) => log,
         Err(error) => return fail(&error, CONFIG_ERROR),
     };
     logging::abort_on_panic();
-    match net::run(config) {
+    match net::run(config, log.control()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), error.exit_code()),
     }

@@ -66,11 +66,11 @@ use worker::Plan;
 /// How often it is looked whether a signal has come while the shards begin.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Runs the broker until a signal ends it.
+/// Runs the broker until a signal ends it; `log` is the control of its log.
 ///
 /// # Errors
 /// Why it could not start.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config, log: logging::Control) -> Result<(), StartError> {
     let begin = SystemTime::now();
     let mut signals = Signals::register()?;
     startup::check_system()?;
@@ -138,7 +138,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let reloader = Reloader::start(safeguards::watched(&plan), interval, begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
-    let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
+    let reports = signals.serve(&mesh, &reloader, &log, plan.config.shutdown_timeout, threads)?;
     drop(admin);
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");

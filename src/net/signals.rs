@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: files are read again.
+//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: files are read again, and that of the log is
+//! opened anew.
 
 use std::process::exit;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -10,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::bind::notify;
 use super::executor::Report;
+use super::logging::Control;
 use super::mesh::Mesh;
 use super::reload::Reloader;
 use super::startup::StartError;
@@ -54,6 +56,7 @@ impl Signals {
         mut self,
         mesh: &Mesh,
         reloader: &Reloader,
+        log: &Control,
         shutdown_timeout: Duration,
         threads: Vec<ExecutorJoinHandle<Option<Report>>>,
     ) -> Result<Vec<Report>, StartError> {
@@ -68,6 +71,7 @@ impl Signals {
         let mut watchdog = Some(stop);
         for signal in self.0.forever() {
             if signal == SIGHUP {
+                log.reopen();
                 reloader.reload_all();
                 continue;
             }
