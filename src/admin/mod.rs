@@ -11,9 +11,11 @@ mod server;
 pub(crate) use server::Server;
 
 use crate::net::desk::Desk;
+use crate::net::drain::Drain;
 
 /// What all requests share.
 #[derive(Clone)]
 pub(crate) struct State {
     desk: Desk,
+    drain: Drain,
 }

@@ -10,6 +10,7 @@ use super::{State, api};
 use crate::config::Admin;
 use crate::net::StartError;
 use crate::net::desk::Desk;
+use crate::net::drain::Drain;
 
 /// Where it listens unless the settings say so, if nobody else does.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -25,7 +26,7 @@ impl Server {
     ///
     /// # Errors
     /// The address cannot be had, or there is no thread for it.
-    pub(crate) fn start(admin: &Admin, desk: Desk) -> Result<Option<Self>, StartError> {
+    pub(crate) fn start(admin: &Admin, desk: Desk, drain: Drain) -> Result<Option<Self>, StartError> {
         if !admin.enabled {
             return Ok(None);
         }
@@ -43,7 +44,7 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (end, ended) = oneshot::channel();
-        let routes = api::router(State { desk });
+        let routes = api::router(State { desk, drain });
         let serve = move || {
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("the runtime is there");

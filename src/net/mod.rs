@@ -17,6 +17,7 @@ mod counters;
 mod data;
 pub(crate) mod desk;
 mod doors;
+pub(crate) mod drain;
 mod endings;
 mod entry;
 mod errand;
@@ -58,6 +59,7 @@ use clock::Clock;
 use data::Data;
 use desk::Desk;
 use doors::Doors;
+use drain::{Drain, Stop};
 use mesh::Mesh;
 use reload::Reloader;
 use signals::Signals;
@@ -129,7 +131,10 @@ pub fn run(config: Config, log: logging::Control) -> Result<(), StartError> {
     let _files = doors.open(&plan.config)?;
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
-    let admin = Server::start(&plan.config.admin, Desk::new(Arc::clone(&plan)))?;
+    let desk = Desk::new(Arc::clone(&plan));
+    let own_stop = Stop::default();
+    let drain = Drain::new(desk.clone(), own_stop.clone());
+    let admin = Server::start(&plan.config.admin, desk, drain)?;
     mesh.open();
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
@@ -138,7 +143,7 @@ pub fn run(config: Config, log: logging::Control) -> Result<(), StartError> {
     let reloader = Reloader::start(safeguards::watched(&plan), interval, begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
-    let reports = signals.serve(&mesh, &reloader, &log, plan.config.shutdown_timeout, threads)?;
+    let reports = signals.serve(&mesh, &reloader, &log, &own_stop, plan.config.shutdown_timeout, threads)?;
     drop(admin);
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");

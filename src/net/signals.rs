@@ -10,6 +10,7 @@ use glommio::ExecutorJoinHandle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::bind::notify;
+use super::drain::Stop;
 use super::executor::Report;
 use super::logging::Control;
 use super::mesh::Mesh;
@@ -57,6 +58,7 @@ impl Signals {
         mesh: &Mesh,
         reloader: &Reloader,
         log: &Control,
+        own_stop: &Stop,
         shutdown_timeout: Duration,
         threads: Vec<ExecutorJoinHandle<Option<Report>>>,
     ) -> Result<Vec<Report>, StartError> {
@@ -75,11 +77,17 @@ impl Signals {
                 reloader.reload_all();
                 continue;
             }
+            let is_ours = own_stop.is_asked();
             let Some(stop) = watchdog.take() else {
+                if is_ours {
+                    continue; // The drain ended just when somebody else stopped the broker.
+                }
                 tracing::warn!("a second signal: ending at once");
                 exit(CUT_SHORT);
             };
-            tracing::info!("a signal: stopping cleanly, a second one ends at once");
+            if !is_ours {
+                tracing::info!("a signal: stopping cleanly, a second one ends at once");
+            }
             let _ = notify("STOPPING=1"); // Whoever does not hear it waits for the end anyway.
             mesh.stop();
             thread::spawn(move || watch(&stop, shutdown_timeout + GRACE));

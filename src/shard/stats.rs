@@ -15,6 +15,10 @@ pub struct Stats {
     pub connects_refused_sessions_max: u64,
     /// Of these, those refused since memory is short.
     pub connects_refused_memory: u64,
+    /// Of these, those refused since clients are handed away before a stop.
+    pub connects_refused_draining: u64,
+    /// Clients handed away before a stop.
+    pub handed_away: u64,
     /// Sessions taken over by another CONNECT.
     pub takeovers: u64,
     /// Connections that ended, by cause.
