@@ -40,6 +40,7 @@ mod startup;
 mod totals;
 mod transport;
 mod unread;
+mod watchdog;
 mod worker;
 
 use std::sync::Arc;
@@ -139,14 +140,19 @@ pub fn run(config: Config, log: logging::Control) -> Result<(), StartError> {
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
+    let (watchdog_stop, stop) = mpsc::channel();
+    let watchdog = watchdog::start(Arc::clone(&mesh), stop)
+        .map_err(|error| StartError::System { what: "cannot start the thread of the watchdog", error })?;
     let interval = plan.config.security.reload_interval;
     let reloader = Reloader::start(safeguards::watched(&plan), interval, begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&mesh, &reloader, &log, &own_stop, plan.config.shutdown_timeout, threads)?;
     drop(admin);
-    drop(memory_watch);
-    watcher.join().expect("a panic ends the process");
+    drop((memory_watch, watchdog_stop));
+    for thread in watchdog.into_iter().chain([watcher]) {
+        thread.join().expect("a panic ends the process");
+    }
     totals::log(&reports, &plan);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A broker that dies, or stops, while it hands its clients away, and starts again.
 
 use crate::crash::broker::Manner;
-use crate::crash::disk::Crash;
+use crate::crash::disk::{Crash, Faults};
 use crate::wire::message::{Will, hours, message, millis, secs};
 use crate::wire::network::{Link, Simulation};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,9 +11,13 @@ use willowmq::config::Config;
 
 /// Tells a story on one, two and four shards, in several orders of events.
 fn story(tell: impl Fn(&mut Simulation)) {
+    story_with(&Config::default(), tell);
+}
+
+fn story_with(config: &Config, tell: impl Fn(&mut Simulation)) {
     for shards in [1, 2, 4] {
         for seed in 0..3 {
-            let mut sim = Simulation::journalled(seed, shards, Config::default(), Manner::default());
+            let mut sim = Simulation::journalled(seed, shards, config.clone(), Manner::default());
             let told = catch_unwind(AssertUnwindSafe(|| {
                 tell(&mut sim);
                 sim.settle();
@@ -168,7 +172,7 @@ fn what_a_client_is_owed_is_there_after_a_drain() {
             end_and_start(sim, end, secs(1));
             let reader = sim.connect("reader").session_never_expires().resumed();
             sim.settle();
-            assert_eq!(sim.used_texts(reader), ["one", "two"], "{end:?}");
+            assert_eq!(sim.texts(reader), ["one", "two"], "{end:?}: both are sent again");
         });
     }
 }
@@ -176,16 +180,36 @@ fn what_a_client_is_owed_is_there_after_a_drain() {
 /// Replies that wait for the disk leave before their client is handed away.
 #[test]
 fn a_client_that_is_owed_an_acknowledgement_gets_it_before_it_is_handed_away() {
-    story(|sim| {
+    let mut config = Config::default();
+    config.journal.retry_interval = millis(100);
+    story_with(&config, |sim| {
         let reader = sim.connect("reader").session_never_expires().accepted();
         sim.subscribe(reader, "t", 1);
         sim.disconnect(reader, ReasonCode::Success);
         let publisher = sim.connect("publisher").session_never_expires().accepted();
-        sim.post_publish(publisher, &message("t", "kept").qos(1));
+        sim.disk().faults = Faults { fails_syncs: true, ..Faults::default() };
+        assert_eq!(sim.publish(publisher, &message("t", "kept").qos(1)), None);
         drain(sim, secs(0));
-        sim.advance(secs(2));
+        sim.advance(millis(300));
+        assert!(!sim.is_gone(publisher), "it is owed something");
+        sim.disk().faults = Faults::default();
+        sim.advance(millis(300));
         assert!(sim.is_gone(publisher));
         assert!(sim.client(publisher).memory.unacknowledged.is_empty(), "it was acknowledged");
         assert_eq!(sim.farewell(publisher), Some(ReasonCode::ServerShuttingDown));
+    });
+}
+
+#[test]
+fn a_disk_that_stays_full_does_not_keep_a_drain_from_its_end() {
+    story(|sim| {
+        let publisher = sim.connect("publisher").session_never_expires().accepted();
+        sim.subscribe(publisher, "t", 1);
+        sim.disk().faults = Faults { fails_syncs: true, ..Faults::default() };
+        assert_eq!(sim.publish(publisher, &message("t", "kept").qos(1)), None);
+        drain(sim, secs(0));
+        sim.advance(secs(2));
+        assert!(sim.is_gone(publisher));
+        assert!(sim.shards().iter().all(|shard| shard.drain_progress().is_some_and(|progress| progress.is_over)));
     });
 }
