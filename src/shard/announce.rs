@@ -6,10 +6,12 @@
 
 use super::Shard;
 use super::deliver::Publishing;
+use super::peer::PeerMessage;
 use crate::codec::{Forwarded, Outgoing, QoS, ReasonCode};
-use crate::session::message::{self, Author, Kind, Publication};
+use crate::session::message::{self, Author, Kind, Message, Parts, Publication};
 use crate::timer::Moment;
 use crate::topic::TopicName;
+use std::sync::Arc;
 
 /// A message that the broker publishes itself.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +72,19 @@ impl Shard {
         let mut filtered = Vec::new();
         let mut publishing = Publishing { retain, ..publishing(now, announcement, &mut filtered) };
         Ok(self.route(now, &mut publishing, None).matched)
+    }
+
+    /// Removes a retained message of the broker's own. Nobody is told: who is there knows by what was published before.
+    pub(super) fn withdraw(&mut self, now: Moment, topic: TopicName<'_>) {
+        let parts = Parts { topic: topic.as_str(), forwarded: Forwarded::default(), payload: &[] };
+        let mut message = Message::new(parts, QoS::AtMostOnce, true, Kind::Volatile);
+        message.publication = self.next_publication();
+        let (message, store) = (Arc::new(message), self.retained_home(topic.as_str()));
+        if store == self.id {
+            self.store_retained(now, message, None);
+        } else {
+            self.peers.send(store, PeerMessage::Publish { message, deliver: false, store: true, under: None });
+        }
     }
 }
 

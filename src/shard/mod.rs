@@ -18,6 +18,7 @@ pub mod handshake;
 mod journal;
 mod limits;
 mod peer;
+mod presence;
 mod pressure;
 mod publish;
 mod read_back;
