@@ -102,6 +102,7 @@ impl Shard {
             self.send_queued(now, session);
             self.tell_presence(session, true);
         }
+        self.tell_of_arrival(now, id, connect.clean_start); // Behind CONNACK, which need not wait for what it causes.
     }
 
     /// Whether a connection waits for its CONNACK: what it has caused may not be on record yet.

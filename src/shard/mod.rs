@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: nothing here names a socket, a clock, a thread or a lock. The same calls give the same effects.
 
+mod announce;
 mod aside;
 mod authenticate;
 mod checkpoint;
@@ -18,6 +19,7 @@ pub mod inspect;
 mod journal;
 mod limits;
 mod peer;
+mod presence;
 mod pressure;
 mod publish;
 mod read_back;
@@ -34,6 +36,7 @@ mod waiting;
 mod wills;
 
 pub use crate::session::ConnectionId;
+pub use announce::Announcement;
 pub use authenticate::{AuthenticationOutcome, AuthenticationRequest};
 pub use close::Closed;
 pub use connection::{Arrival, Enhanced, Origin, Pause, Reading};
