@@ -11,10 +11,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::bind::notify;
 use super::drain::Stop;
-use super::executor::Report;
 use super::logging::Control;
 use super::mesh::Mesh;
 use super::reload::Reloader;
+use super::report::ShardReport;
 use super::startup::StartError;
 
 /// The shards keep to `shutdown_timeout` themselves; one that hangs is given so much more.
@@ -60,8 +60,8 @@ impl Signals {
         log: &Control,
         own_stop: &Stop,
         shutdown_timeout: Duration,
-        threads: Vec<ExecutorJoinHandle<Option<Report>>>,
-    ) -> Result<Vec<Report>, StartError> {
+        threads: Vec<ExecutorJoinHandle<Option<ShardReport>>>,
+    ) -> Result<Vec<ShardReport>, StartError> {
         let handle = self.0.handle();
         let (stopping, stop) = channel::<()>();
         // Joining blocks, and so do signals: one of the two needs a thread of its own.

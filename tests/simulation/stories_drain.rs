@@ -5,6 +5,7 @@ use crate::simulation::Simulation;
 use std::time::Duration;
 use willowmq::codec::{ProtocolVersion, QoS, ReasonCode};
 use willowmq::config::{Config, OnShutdown, RestartGrace};
+use willowmq::shard::ConnectRefusal;
 
 const SEED: u64 = 0x5EED;
 const SHARDS: usize = 2;
@@ -173,7 +174,7 @@ fn without_a_server_reference_clients_hear_that_the_server_shuts_down() {
     assert_eq!(told(&sim, old), (None, None));
     assert_eq!(sim.connect("new").refused(), ReasonCode::ServerUnavailable);
     assert_eq!(sim.connect("old").version(ProtocolVersion::V3_1_1).refused(), ReasonCode::ServerUnavailable);
-    assert_eq!(sim.count(|stats| stats.connects_refused_draining), 2);
+    assert_eq!(sim.count(|stats| stats.connects_refused[ConnectRefusal::Draining]), 2);
     assert!(sim.events.is_empty(), "a fleet that returns must not fill the log: {:?}", sim.events);
 }
 
@@ -237,7 +238,7 @@ fn no_will_is_published_while_clients_are_handed_away_and_refused() {
             sim.connect(&format!("lamp {number}")).clean_start(false).refused();
         }
         sim.advance(secs(1000));
-        assert_eq!(sim.count(|stats| stats.wills.published.iter().sum()), 0, "{on_shutdown:?}");
+        assert_eq!(sim.count(|stats| stats.wills.published.total()), 0, "{on_shutdown:?}");
         assert_eq!(sim.count(|stats| stats.wills.armed_now), 20);
     }
 }
@@ -350,6 +351,6 @@ fn a_stop_during_a_drain_is_like_any_other() {
         stop(&mut sim);
         assert_eq!(connected(&sim, &clients), 0);
         let published = if on_shutdown == OnShutdown::Publish { 20 } else { 0 };
-        assert_eq!(sim.count(|stats| stats.wills.published.iter().sum()), published);
+        assert_eq!(sim.count(|stats| stats.wills.published.total()), published);
     }
 }
