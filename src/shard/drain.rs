@@ -32,8 +32,8 @@ const A_TICK_MAX: usize = 256;
 const SLOTS_A_TICK_MAX: u32 = 4096;
 /// Wills that are settled in one tick after a cancel.
 const SETTLED_A_TICK: usize = 256;
-/// So many ticks, a second, a client is waited for that is owed replies which the disk or other shards hold back.
-const LINGER_TICKS: u32 = 100;
+/// So many ticks, two seconds, a client is waited for that is owed replies which the disk or other shards hold back.
+const LINGER_TICKS: u32 = 200;
 
 /// Where the drain of a shard stands.
 #[derive(Debug, Default)]
