@@ -30,14 +30,14 @@ pub mod logging;
 mod memory;
 mod mesh;
 mod offload;
-mod reload;
+pub(crate) mod reload;
 mod ring;
 mod safeguards;
 mod signals;
 mod sources;
 mod startup;
 mod totals;
-mod transport;
+pub(crate) mod transport;
 mod unread;
 mod worker;
 
@@ -49,7 +49,7 @@ pub use bind::Endpoint;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
-use crate::admin::Server;
+use crate::admin::{Means, Server};
 use crate::config::{Config, Durability};
 use crate::shard::ShardId;
 use crate::timer::Moment;
@@ -81,6 +81,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let rights = safeguards::rights(&config.security)?;
     let entrances = safeguards::entrances(&config)?;
+    let access = safeguards::access(&config.admin)?;
     let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
@@ -129,13 +130,21 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let _files = doors.open(&plan.config)?;
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
-    let admin = Server::start(&plan.config.admin, Desk::new(Arc::clone(&plan)))?;
+    let admin = match &access {
+        Some(access) => {
+            let means = Means { desk: Desk::new(Arc::clone(&plan)), access: Arc::clone(access) };
+            Server::start(&plan.config.admin, means)?
+        }
+        None => None,
+    };
     mesh.open();
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
     let interval = plan.config.security.reload_interval;
-    let reloader = Reloader::start(safeguards::watched(&plan), interval, begin)
+    let mut watched = safeguards::watched(&plan);
+    watched.extend(access.iter().flat_map(|access| access.watched()));
+    let reloader = Reloader::start(watched, interval, begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;

@@ -569,6 +569,11 @@ impl Shard {
         &self.stats
     }
 
+    /// Whether the journal cannot be written, so that what needs to be kept is refused.
+    pub fn is_journal_failing(&self) -> bool {
+        self.journal.is_failing()
+    }
+
     /// Gauges: open connections, Sessions, retained messages and wills that are due.
     pub fn population(&self) -> Population {
         Population {
