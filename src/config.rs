@@ -28,7 +28,7 @@ use section::{choices, section};
 
 pub use error::{ConfigError, Fault, Origin};
 pub use load::{File, Sources};
-pub use print::{Setting, reference};
+pub use print::reference;
 
 /// Most shards that one broker can have: a set of peers is 128 bits.
 pub const SHARDS_MAX: u16 = 128;

@@ -6,17 +6,6 @@ use super::Config;
 use super::names::variable;
 use super::section::{Group, Key, Place, Section};
 
-/// A setting with its value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// Such as `journal.reads_max`, or `listeners.0.address` in a list.
-    pub key: String,
-    /// As it stands in the file; `None`: it is unset.
-    pub value: Option<String>,
-    /// What it is by default, in the same form.
-    pub default: Option<String>,
-}
-
 impl Config {
     /// The settings as a commented TOML document, which [`Config::load`] reads back to the same settings.
     pub fn to_toml(&self) -> String {
@@ -27,34 +16,6 @@ impl Config {
             write_group(&mut out, &group, default.expect("every section has its defaults"));
         }
         out
-    }
-
-    /// Every setting with its present value and its default, in the order of the file.
-    pub fn settings(&self) -> Vec<Setting> {
-        let defaults = Self::default().groups();
-        let mut settings = Vec::new();
-        let mut seen: Vec<Place> = Vec::new();
-        for Group { place, keys, .. } in self.groups().into_iter().filter(|group| !group.is_example) {
-            if place.is_item() {
-                seen.push(place.clone());
-            }
-            let default = defaults.iter().find(|default| default.place == place);
-            let default = default.expect("every section has its defaults");
-            for (key, default) in keys.into_iter().zip(&default.keys) {
-                let path = place.key(key.name);
-                // The number of the item in which the section stands, which is the last one of its list so far.
-                let path = match place.list.as_deref().and_then(|list| path.strip_prefix(list).map(|rest| (list, rest)))
-                {
-                    Some((list, rest)) => {
-                        let item = seen.iter().filter(|item| item.path == list).count().saturating_sub(1);
-                        format!("{list}.{item}{rest}")
-                    }
-                    None => path,
-                };
-                settings.push(Setting { key: path, value: key.value, default: default.value.clone() });
-            }
-        }
-        settings
     }
 
     /// Every section with its keys and their present values, in the order of the file.
@@ -193,19 +154,6 @@ mod tests {
         guests.limits.packet_bytes_max = Some(1024);
         config.identities = vec![guests, Identities { users: vec!["*".into()], ..Identities::default() }];
         assert_eq!(parsed(&config.to_toml()), config);
-    }
-
-    #[test]
-    fn settings_are_listed_with_the_numbers_of_their_items() {
-        let config = parsed("[[listeners]]\n[[listeners]]\naddress = '127.0.0.1:5'\nlimits.topic_levels_max = 7\n");
-        let settings = config.settings();
-        let value = |key: &str| settings.iter().find(|setting| setting.key == key).unwrap().value.clone();
-        assert_eq!(value("listeners.0.address").unwrap(), "\"127.0.0.1:1883\"");
-        assert_eq!(value("listeners.1.address").unwrap(), "\"127.0.0.1:5\"");
-        assert_eq!(value("listeners.0.limits.topic_levels_max"), None);
-        assert_eq!(value("listeners.1.limits.topic_levels_max").unwrap(), "7");
-        assert_eq!(value("journal.reads_max").unwrap(), "32");
-        assert!(settings.iter().all(|setting| !setting.key.starts_with("identities")), "there are none");
     }
 
     #[test]

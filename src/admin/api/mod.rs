@@ -2,7 +2,6 @@
 //!
 //! A route and its description are one item, so the document has every route there is, and none that is not.
 
-mod config;
 mod document;
 mod health;
 mod version;
@@ -41,7 +40,6 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
         .routes(routes!(version::version))
-        .routes(routes!(config::config))
 }
 
 /// The OpenAPI document, as it is sent.
