@@ -103,7 +103,9 @@ impl Shard {
         self.waiting_publishers.remove(&id);
         self.hung_up.remove(&id);
         self.stats.closed[cause as usize] += 1;
-        self.sessions.get_mut(session).expect("a connection has a Session").connection = None;
+        let owner = self.sessions.get_mut(session).expect("a connection has a Session");
+        owner.connection = None;
+        owner.since = now;
         if cause == Cause::TakenOver {
             return; // What happens to Session and will depends on the new CONNECT.
         }

@@ -270,10 +270,10 @@ impl Shard {
 
     /// Appends a packet to a connection's output.
     pub(super) fn send(&mut self, id: ConnectionId, packet: &Packet<'_>) {
-        let Some(version) = self.connections.get(id).map(|connection| connection.version) else { return };
-        if let Some(output) = self.connections.output(id) {
-            codec::encode(packet, version, output);
-        }
+        self.connections.with_output(id, |connection| {
+            connection.traffic.packets_out += 1;
+            codec::encode(packet, connection.version, connection.output.bytes());
+        });
     }
 
     /// Applies PUBACK. [MQTT-4.3.2-3]
