@@ -6,13 +6,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
+use crate::net::desk::Desk;
+use crate::shard::{Shard, inspect};
 
 /// Items of a page unless the request says otherwise.
 const LIMIT_DEFAULT: u32 = 100;
 /// Most items of a page.
 const LIMIT_MAX: u32 = 1000;
 /// Entries that a shard looks at for a list in one of its turns: some ten microseconds of it.
-pub(super) const EXAMINE: usize = 256;
+const EXAMINE: usize = 256;
 /// Version of the form of cursors, so that one from before an update is not misread.
 const FORM: u8 = 1;
 
@@ -52,14 +54,6 @@ impl Cursor {
     }
 }
 
-/// A place that is the number of a slot.
-///
-/// # Errors
-/// There cannot be so many.
-pub(super) fn slot(place: u64) -> Result<u32, Problem> {
-    u32::try_from(place).map_err(|_| Problem::bad_request("after is the cursor of another list"))
-}
-
 /// How many items a request asks for.
 ///
 /// # Errors
@@ -87,30 +81,78 @@ pub(super) struct Slice<T> {
     pub(super) next: Option<u64>,
 }
 
-/// Collects a page from slices, which `ask` gets for a shard, a place in it and how many items are wanted.
+impl<T> Slice<T> {
+    pub(super) fn map<U>(self, of: impl FnMut(T) -> U) -> Slice<U> {
+        Slice { items: self.items.into_iter().map(of).collect(), next: self.next }
+    }
+}
+
+/// What a shard gives in one of its turns: at most so many items, and at most [`EXAMINE`] slots looked at. `give` gives what it finds in so
+/// many slots from one on.
+pub(super) fn examine<T>(from: u64, at_most: usize, mut give: impl FnMut(u32, usize) -> inspect::Page<T>) -> Slice<T> {
+    // A cursor of another list may name a slot that there cannot be: it is behind the last one.
+    let mut from = u32::try_from(from).unwrap_or(u32::MAX);
+    let (mut items, mut left) = (Vec::new(), EXAMINE);
+    while left > 0 && items.len() < at_most {
+        // No more slots than there is room for what is found in them.
+        let slots = left.min(at_most - items.len());
+        let page = give(from, slots);
+        items.extend(page.items);
+        left -= slots;
+        match page.next {
+            Some(next) => from = next,
+            None => return Slice { items, next: None },
+        }
+    }
+    Slice { items, next: Some(from.into()) }
+}
+
+/// Collects a page from slices, which shards give in turns of theirs: `job` is told the place to begin at, and how many items are wanted.
 ///
 /// # Errors
 /// A shard does not answer.
-pub(super) async fn collect<T>(
+pub(super) async fn collect<T: Send + 'static>(
+    desk: &Desk,
     from: Cursor,
-    shards: usize,
     limit: usize,
-    ask: impl AsyncFn(usize, u64, usize) -> Result<Slice<T>, Problem>,
+    job: impl Fn(&Shard, u64, usize) -> Slice<T> + Clone + Send + 'static,
 ) -> Result<Page<T>, Problem> {
-    let mut items = Vec::new();
-    let mut cursor = from;
-    while usize::from(cursor.shard) < shards {
-        if items.len() >= limit {
-            return Ok(Page { items, next: Some(cursor.to_text()) });
-        }
-        let slice = ask(usize::from(cursor.shard), cursor.place, limit - items.len()).await?;
-        items.extend(slice.items);
-        cursor = match slice.next {
-            Some(place) => Cursor { place, ..cursor },
-            None => Cursor { shard: cursor.shard + 1, place: 0 },
+    let mut collection = Collection { items: Vec::new(), cursor: from, limit, shards: desk.shards() };
+    while let Some((shard, place, at_most)) = collection.wanted() {
+        let job = job.clone();
+        collection.add(desk.ask(shard, move |_, shard| job(shard, place, at_most)).await?);
+    }
+    Ok(collection.page())
+}
+
+/// A page on its way.
+struct Collection<T> {
+    items: Vec<T>,
+    cursor: Cursor,
+    limit: usize,
+    shards: usize,
+}
+
+impl<T> Collection<T> {
+    /// The shard to be asked next, from which place in it, and for how many items; `None`: the page is complete.
+    fn wanted(&self) -> Option<(usize, u64, usize)> {
+        let Cursor { shard, place } = self.cursor;
+        let is_complete = usize::from(shard) >= self.shards || self.items.len() >= self.limit;
+        (!is_complete).then(|| (usize::from(shard), place, self.limit - self.items.len()))
+    }
+
+    fn add(&mut self, slice: Slice<T>) {
+        self.items.extend(slice.items);
+        self.cursor = match slice.next {
+            Some(place) => Cursor { place, ..self.cursor },
+            None => Cursor { shard: self.cursor.shard + 1, place: 0 },
         };
     }
-    Ok(Page { items, next: None })
+
+    fn page(self) -> Page<T> {
+        let has_next = usize::from(self.cursor.shard) < self.shards;
+        Page { items: self.items, next: has_next.then(|| self.cursor.to_text()) }
+    }
 }
 
 #[cfg(test)]
@@ -135,19 +177,38 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_has_no_more_than_is_wanted_and_looks_at_no_more_than_it_may() {
+        // Every hundredth slot of ten thousand has an item.
+        let give = |from: u32, slots: usize| {
+            let end = (from + slots as u32).min(10_000);
+            let items = (from..end).filter(|slot| slot % 100 == 0).collect();
+            inspect::Page { items, next: (end < 10_000).then_some(end) }
+        };
+        let slice = examine(0, 2, give);
+        assert_eq!((slice.items, slice.next), (vec![0, 100], Some(101)));
+        let slice = examine(1, 1000, give);
+        assert_eq!((slice.items, slice.next), (vec![100, 200], Some(1 + EXAMINE as u64)));
+        let slice = examine(9_990, 1, give);
+        assert_eq!((slice.items, slice.next), (vec![], None));
+    }
+
+    #[test]
     fn pages_together_are_the_list() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        // Three shards with five items each, that give two in a slice at most, and an empty slice now and then.
-        let ask = async |shard: usize, place: u64, at_most: usize| {
+        // Three shards with four items each, which give two in a slice at most, and an empty slice now and then.
+        let give = |shard: usize, place: u64, at_most: usize| {
             let end = if place == 2 { 2 } else { 5.min(place + at_most.min(2) as u64) };
             let items = (place..end).map(|item| (shard, item)).collect();
             let next = if place == 2 { 3 } else { end };
-            Ok(Slice { items, next: (next < 5).then_some(next) })
+            Slice { items, next: (next < 5).then_some(next) }
         };
         for limit in 1..20 {
             let (mut all, mut cursor) = (Vec::new(), Cursor::default());
             loop {
-                let page = runtime.block_on(collect(cursor, 3, limit, ask)).unwrap();
+                let mut collection = Collection { items: Vec::new(), cursor, limit, shards: 3 };
+                while let Some((shard, place, at_most)) = collection.wanted() {
+                    collection.add(give(shard, place, at_most));
+                }
+                let page = collection.page();
                 assert!(page.items.len() <= limit);
                 all.extend(page.items);
                 let Some(next) = page.next else { break };

@@ -167,7 +167,10 @@ impl Carried {
             content_type: properties.content_type().map(str::to_owned),
             response_topic: properties.response_topic().map(str::to_owned),
             correlation_data_base64: properties.correlation_data().map(|data| BASE64_STANDARD.encode(data)),
-            user_properties: pairs.map(|(name, value)| UserProperty { name: name.into(), value: value.into() }).collect(),
+            user_properties: pairs
+                .iter()
+                .map(|(name, value)| UserProperty { name: name.into(), value: value.into() })
+                .collect(),
             payload_is_utf8: properties.payload_format_is_utf8(),
         }
     }

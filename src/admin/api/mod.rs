@@ -2,9 +2,13 @@
 //!
 //! A route and its description are one item, so the document has every route there is, and none that is not.
 
+mod certain;
+mod clients;
 mod document;
 mod health;
+mod message;
 mod version;
+mod wills;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -40,6 +44,13 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
         .routes(routes!(version::version))
+        .routes(routes!(clients::list))
+        .routes(routes!(clients::one))
+        .routes(routes!(clients::disconnect))
+        .routes(routes!(clients::end_session))
+        .routes(routes!(wills::list))
+        .routes(routes!(wills::one, wills::discard))
+        .routes(routes!(wills::publish))
 }
 
 /// The OpenAPI document, as it is sent.

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::certain::certain;
 use super::message::Carried;
 use crate::admin::extract::{ClientId, Params};
-use crate::admin::page::{self, Cursor, EXAMINE, Page, Slice};
+use crate::admin::page::{self, Cursor, Page};
 use crate::admin::problem::Problem;
 use crate::admin::{State, time};
 use crate::session::will::Closing;
@@ -190,11 +190,8 @@ pub(super) async fn list(
     let (desk, limit) = (&state.desk, page::limit(which.limit)?);
     let from = Cursor::parse(which.after.as_deref(), desk.shards())?;
     let filter = WillFilter { phase: which.state.map(WillPhase::from), client_id: which.client_id.map(Into::into) };
-    let page = page::collect(from, desk.shards(), limit, async |shard, place, at_most| {
-        let filter = filter.clone();
-        let from = page::slot(place)?;
-        let page = desk.ask(shard, move |_, shard| shard.wills(from, at_most.min(EXAMINE), &filter)).await?;
-        Ok(Slice { items: page.items.into_iter().map(Will::from).collect(), next: page.next.map(u64::from) })
+    let page = page::collect(desk, from, limit, move |shard, place, at_most| {
+        page::examine(place, at_most, |slot, slots| shard.wills(slot, slots, &filter)).map(Will::from)
     });
     page.await.map(Json)
 }
