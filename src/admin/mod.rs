@@ -20,6 +20,7 @@ mod guard;
 mod page;
 mod patience;
 mod problem;
+pub(crate) mod report;
 mod serve;
 mod server;
 mod stream;
