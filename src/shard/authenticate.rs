@@ -183,6 +183,7 @@ impl Shard {
             let output = connection.output.bytes();
             let start = output.len();
             codec::encode(&Packet::Auth(packet), version, output);
+            self.stats.packets_sent[PacketKind::Auth] += 1;
             is_too_large = output.len() - start > connection.packet_bytes_max;
             if is_too_large {
                 connection.output.bytes().truncate(start);

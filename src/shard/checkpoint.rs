@@ -100,7 +100,7 @@ impl Shard {
     }
 
     /// Bytes that a checkpoint would take, about.
-    fn live_bytes(&self) -> u64 {
+    pub(super) fn live_bytes(&self) -> u64 {
         let (message_bytes, messages) = self.journal.message_load();
         message_bytes
             + messages as u64 * DELIVERY_BYTES

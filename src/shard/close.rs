@@ -3,8 +3,8 @@
 use super::journal::Entity;
 use super::peer::PeerMessage;
 use super::wills::WillFate;
-use super::{Fault, Shard, Timer};
-use crate::codec::{self, Disconnect, Packet, ReasonCode};
+use super::{DropReason, Fault, Shard, Timer};
+use crate::codec::{self, Disconnect, Packet, PacketKind, ReasonCode};
 use crate::config::OnShutdown;
 use crate::journal::record::{Facts, Record, SessionNumber, SessionRecord, Transaction};
 use crate::session::outgoing::{InFlight, Sending};
@@ -86,6 +86,7 @@ impl Shard {
                 append_disconnect(fault, bytes_max, output);
             }
         });
+        self.stats.packets_sent[PacketKind::Disconnect] += u64::from(version.has_reason_codes());
     }
 
     /// Takes the connection from its Session and applies what follows for will and expiry. The connection itself stays open
@@ -102,7 +103,7 @@ impl Shard {
         }
         self.waiting_publishers.remove(&id);
         self.hung_up.remove(&id);
-        self.stats.closed[cause as usize] += 1;
+        self.stats.closed[cause] += 1;
         let owner = self.sessions.get_mut(session).expect("a connection has a Session");
         owner.connection = None;
         owner.since = now;
@@ -194,7 +195,7 @@ impl Shard {
             if waiting.shared.is_some() {
                 match waiting.into_delivery() {
                     Some(delivery) => self.return_delivery(now, delivery, None, under),
-                    None => self.stats.dropped_no_member += 1, // Found in the journal beyond the memory there is for queues.
+                    None => self.stats.dropped[DropReason::NoMember] += 1, // Found in the journal beyond the memory there is for queues.
                 }
             }
             if is_kept {

@@ -2,7 +2,7 @@
 
 use super::journal::Entity;
 use super::peer::{Member, PeerMessage, SessionKey};
-use super::{Pressure, Shard, ShardId, Subscriber, SubscriberOptions};
+use super::{DropReason, Pressure, Shard, ShardId, Subscriber, SubscriberOptions};
 use crate::codec::{self, Delivery as PacketFields, Outgoing, PacketId, PublishTemplate, QoS};
 use crate::journal::record::{QueuedRecord, Record, SessionNumber, Transaction};
 use crate::session::ConnectionId;
@@ -265,7 +265,7 @@ impl Shard {
     ) {
         if grant.qos == QoS::AtMostOnce {
             if self.pressure >= Pressure::ShedQos0 && publishing.kind == Kind::Ordinary {
-                self.stats.dropped_memory += 1;
+                self.stats.dropped[DropReason::Memory] += 1;
                 self.note_dropped(session);
             } else if let Some(id) = self.sessions.get(session).and_then(|receiver| receiver.connection) {
                 self.send_publish(id, publishing, grant, None, templates);
@@ -333,7 +333,7 @@ impl Shard {
                 self.record_queued(now, session, place, publishing, grant, None);
             }
             Err(_) => {
-                self.stats.dropped_queue_full += 1;
+                self.stats.dropped[DropReason::QueueFull] += 1;
                 self.note_dropped(session);
             }
         }
@@ -348,7 +348,7 @@ impl Shard {
 
     /// Counts a delivery that its client would not take.
     pub(super) fn drop_too_large(&mut self, session: u32) {
-        self.stats.dropped_too_large += 1;
+        self.stats.dropped[DropReason::TooLarge] += 1;
         self.note_dropped(session);
     }
 
@@ -402,9 +402,9 @@ impl Shard {
         }
         for dropped in std::mem::take(&mut self.queues.dropped) {
             match dropped.why {
-                Lost::Expired => self.stats.dropped_expired += 1,
-                Lost::TooOld => self.stats.dropped_too_old += 1,
-                Lost::Displaced => self.stats.dropped_queue_full += 1,
+                Lost::Expired => self.stats.dropped[DropReason::Expired] += 1,
+                Lost::TooOld => self.stats.dropped[DropReason::TooOld] += 1,
+                Lost::Displaced => self.stats.dropped[DropReason::QueueFull] += 1,
             }
             self.note_dropped(session);
             self.record_done(session, dropped.place, Some(dropped.publication));
@@ -441,20 +441,20 @@ impl Shard {
         let (mut is_full, mut dropped_by) = (false, None);
         self.connections.with_output(id, |connection| {
             if packet_id.is_none() && !takes(connection, &publishing.outgoing, grant) {
-                stats.dropped_too_large += 1;
+                stats.dropped[DropReason::TooLarge] += 1;
                 dropped_by = Some(connection.session);
                 return;
             }
             if is_bounded && connection.output.pending() >= connection.bounds.output_bytes_max {
                 match publishing.kind {
-                    Kind::Ordinary => stats.dropped_output_full += 1,
-                    Kind::Will => stats.dropped_wills_output_full += 1,
+                    Kind::Ordinary => stats.dropped[DropReason::OutputFull] += 1,
+                    Kind::Will => stats.dropped[DropReason::WillOutputFull] += 1,
                 }
                 is_full = true;
                 dropped_by = Some(connection.session);
                 return;
             }
-            stats.publishes_sent += 1;
+            stats.sent.note(grant.qos, publishing.outgoing.payload.len());
             connection.traffic.note_sent_message();
             let version = connection.version;
             if connection.aliases_out.is_none() && grant.subscription_ids.is_empty() {

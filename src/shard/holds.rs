@@ -49,6 +49,11 @@ impl Holds {
         self.kept.push_back(key);
     }
 
+    /// Wills that are kept back; some of them may be gone by now, since their clients came back.
+    pub(super) fn kept_len(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Wills that were let go of and are still to be looked at.
     pub(super) fn released_len(&self) -> usize {
         self.released.iter().map(|(keys, _)| keys.len()).sum()
@@ -131,7 +136,7 @@ impl Shard {
         let owner = self.sessions.get_mut(session).expect("it was resolved just now");
         match owner.will.take() {
             WillState::Due { closing, .. } => {
-                self.stats.wills.discarded[closing.cause as usize] += 1;
+                self.stats.wills.discarded[closing.cause] += 1;
                 self.record_will_gone(session, None);
             }
             other => owner.will = other,

@@ -45,8 +45,7 @@ pub use limits::{first_packet_bytes_max, identities_of};
 pub use peer::PeerMessage;
 pub use pressure::Pressure;
 pub use read_back::Read;
-pub use stats::{Stats, WillStats};
-pub use storms::Storm;
+pub use stats::{ConnectRefusal, DropReason, PublishOutcome, Received, Sent, Stats, Storm, WillStats};
 pub use wills::WillFate;
 
 use crate::codec::{DecodeError, Packet, QoS, ReasonCode};
@@ -574,14 +573,23 @@ impl Shard {
         &self.stats
     }
 
-    /// Gauges: open connections, Sessions, retained messages and wills that are due.
+    /// Gauges: how much there is of everything. It takes no longer however much that is.
     pub fn population(&self) -> Population {
         Population {
             connections: self.connections.len(),
             sessions: self.sessions.len(),
+            subscriptions: self.subscriptions.len(),
             retained: self.retained.len(),
+            retained_bytes: self.retained.bytes(),
+            queued: self.queues.load,
             due_wills: self.wills.due_len(),
+            held_wills: self.wills.held_len(),
+            storm: self.storm_now(),
             letters: self.peers.waiting() + self.letters_aside(),
+            timers: self.wheel.len(),
+            pressure: self.pressure,
+            live_bytes: if self.journal.is_on() { self.live_bytes() } else { 0 },
+            is_writing_checkpoint: self.is_writing_checkpoint(),
         }
     }
 
@@ -598,18 +606,36 @@ impl Shard {
 }
 
 /// How much of everything a shard holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Population {
     /// Network Connections.
     pub connections: usize,
     /// Sessions, with or without a connection.
     pub sessions: usize,
+    /// Subscriptions; all members of a Shared Subscription together are one, where it lives.
+    pub subscriptions: usize,
     /// Retained messages stored here.
     pub retained: usize,
+    /// Their bytes.
+    pub retained_bytes: usize,
+    /// What waits in the queues of all Sessions.
+    pub queued: Load,
     /// Wills that are due and not yet published.
     pub due_wills: usize,
+    /// Wills that are due and held back by an operator.
+    pub held_wills: usize,
+    /// The storm that is going on.
+    pub storm: Option<Storm>,
     /// Messages of this shard that wait for others, and of others that were put aside here.
     pub letters: usize,
+    /// Deadlines in the wheel.
+    pub timers: usize,
+    /// How short memory is, as far as this shard has heard.
+    pub pressure: Pressure,
+    /// Bytes that a checkpoint would write, about: what is alive in the journal.
+    pub live_bytes: u64,
+    /// Whether a checkpoint is under way.
+    pub is_writing_checkpoint: bool,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use super::deliver::Publishing;
 use super::journal::Entity;
 use super::peer::{Found, PeerMessage, SessionKey, Wait};
-use super::{Shard, ShardId, SubscriberOptions, Timer};
+use super::{DropReason, Shard, ShardId, SubscriberOptions, Timer};
 use crate::journal::record::{Record, Transaction};
 use crate::session::message::{Kind, Message, Publication};
 use crate::timer::{Moment, TimerId};
@@ -60,6 +60,11 @@ impl RetainedStore {
     /// Retained messages stored here.
     pub(super) fn len(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Their bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// A part of an answer, bounded in what is looked at and, up to one step, in bytes.
@@ -177,7 +182,7 @@ impl Shard {
         }
         let is_removal = message.payload().is_empty() || message.is_expired(now);
         let has_room = is_removal || self.has_room_for(&message);
-        self.stats.dropped_retained += u64::from(!has_room);
+        self.stats.dropped[DropReason::Retained] += u64::from(!has_room);
         self.record_retained(&message, !is_removal && has_room, previous.map(|previous| previous.message), under);
         if is_removal || !has_room {
             return;

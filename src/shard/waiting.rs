@@ -63,7 +63,8 @@ impl Shard {
     }
 
     fn send_delivery(&mut self, now: Moment, id: ConnectionId, delivery: &Delivery, packet_id: PacketId, dup: bool) {
-        self.stats.publishes_sent += 1;
+        self.stats.sent.note(delivery.qos, delivery.message.payload().len());
+        self.stats.sent.again += u64::from(dup);
         self.connections.with_output(id, |connection| {
             connection.traffic.note_sent_message();
             let alias = alias_for(connection, &delivery.message.outgoing(now), grant_of(delivery));

@@ -6,7 +6,7 @@ use super::holds::Holds;
 use super::journal::{Entity, record_of};
 use super::peer::SessionKey;
 use super::storms::Storms;
-use super::{Shard, Timer};
+use super::{DropReason, Shard, Timer};
 use crate::codec::{self, Forwarded, ForwardedBuilder};
 use crate::config::{WillAcl, Wills as WillsConfig};
 use crate::journal::record::{Record, SessionNumber, Transaction, WillRecord};
@@ -50,6 +50,11 @@ impl Wills {
         self.due.len() + self.holds.released_len()
     }
 
+    /// Wills that are due and held back; some of them may be gone by now, since their clients came back.
+    pub(super) fn held_len(&self) -> usize {
+        self.holds.kept_len()
+    }
+
     /// Whether `wills.allow` admits a will on `topic`.
     pub(super) fn allows_topic(&self, topic: TopicName<'_>) -> bool {
         self.allowed.is_empty() || self.allowed.iter().any(|filter| filter.matches(topic))
@@ -91,7 +96,7 @@ impl Shard {
         let WillState::Armed(will) = owner.will.take() else { return };
         self.stats.wills.armed_now -= 1;
         if fate == WillFate::Discard {
-            self.stats.wills.discarded[closing.cause as usize] += 1;
+            self.stats.wills.discarded[closing.cause] += 1;
             return self.record_will_gone(session, None);
         }
         // min(Will Delay Interval, Session Expiry Interval): the Session's end publishes its will. [MQTT-3.1.3-9]
@@ -237,14 +242,14 @@ impl Shard {
     fn keeps_will(&mut self, session: u32, message: &Message) -> bool {
         let topic = TopicName::parse(message.topic()).expect("a Message has a valid Topic Name");
         let is_kept = message.retain && self.admits_retained(session, topic, message.payload().is_empty());
-        self.stats.dropped_retained += u64::from(message.retain && !is_kept);
+        self.stats.dropped[DropReason::Retained] += u64::from(message.retain && !is_kept);
         is_kept
     }
 
     fn note_published(&mut self, now: Moment, due: Moment, cause: Cause) {
         let lateness = now.duration_since(due);
-        self.stats.wills.published[cause as usize] += 1;
-        self.stats.wills.note_lateness(u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX));
+        self.stats.wills.published[cause] += 1;
+        self.stats.wills.lateness.note_duration(lateness);
         self.wills.storms.note(now, due, cause, lateness);
     }
 

@@ -102,7 +102,7 @@ impl Shard {
             }
             WillState::Due { .. } => {}
         }
-        self.stats.wills.discarded[Cause::Administrative as usize] += 1;
+        self.stats.wills.discarded[Cause::Administrative] += 1;
         self.record_will_gone(session, None);
     }
 

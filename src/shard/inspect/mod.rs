@@ -16,7 +16,7 @@ pub use actions::{Outcome, Receipt};
 pub use clients::{ClientDetail, ClientFilter, ClientSummary, ConnectionFacts, QueueFacts, SubscriptionFacts};
 pub use retained::RetainedSummary;
 pub use subscriptions::{SubscriptionFilter, SubscriptionSummary};
-pub use traffic::Traffic;
+pub use traffic::ConnectionTraffic;
 pub use wills::{WillDetail, WillFilter, WillPhase, WillSummary};
 
 /// Part of a list.
