@@ -14,7 +14,7 @@ use crate::admin::problem::Problem;
 use crate::admin::{State, time};
 use crate::codec::{ProtocolVersion, RetainHandling};
 use crate::shard::Pause;
-use crate::shard::inspect::{ClientDetail, ClientFilter, ClientSummary, ConnectionFacts, SubscriptionFacts, Traffic};
+use crate::shard::inspect::{ClientDetail, ClientFilter, ClientSummary, ConnectionFacts, ConnectionTraffic, SubscriptionFacts};
 
 /// A client: its session, and its connection where it has one.
 #[derive(Debug, Serialize, ToSchema)]
@@ -94,9 +94,9 @@ pub(super) struct Passed {
     bytes_out: u64,
 }
 
-impl From<Traffic> for Passed {
-    fn from(traffic: Traffic) -> Self {
-        let Traffic { packets_in, messages_in, bytes_in, packets_out, messages_out, bytes_out } = traffic;
+impl From<ConnectionTraffic> for Passed {
+    fn from(traffic: ConnectionTraffic) -> Self {
+        let ConnectionTraffic { packets_in, messages_in, bytes_in, packets_out, messages_out, bytes_out } = traffic;
         Self { packets_in, messages_in, bytes_in, packets_out, messages_out, bytes_out }
     }
 }
@@ -305,7 +305,7 @@ pub(super) async fn list(
         is_connected: which.connected,
         has_will: which.has_will,
     };
-    let page = page::collect(desk, from, limit, move |shard, place, at_most| {
+    let page = page::collect(desk, from, limit, move |_, shard, place, at_most| {
         page::examine(place, at_most, |slot, slots| shard.clients(slot, slots, &filter)).map(Client::from)
     });
     page.await.map(Json)

@@ -32,7 +32,7 @@ pub(super) enum Status {
 /// How the broker is, and where it is not well, why.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
-    status: Status,
+    pub(super) status: Status,
     /// Shards that do not answer.
     silent_shards: Vec<usize>,
     /// Shards whose journal cannot be written.
@@ -79,7 +79,7 @@ fn tell(health: Health) -> (StatusCode, Json<Health>) {
     (status, Json(health))
 }
 
-async fn examine(state: &State) -> Health {
+pub(super) async fn examine(state: &State) -> Health {
     let ask = |shard| {
         let answer = state.desk.ask(shard, |_, shard| Answer { is_journal_failing: shard.is_journal_failing() });
         timeout(PATIENCE, answer)

@@ -6,7 +6,13 @@ mod certain;
 mod clients;
 mod document;
 mod health;
+mod holds;
 mod message;
+mod overview;
+mod publish;
+mod retained;
+mod storms;
+mod subscriptions;
 mod version;
 mod wills;
 
@@ -44,6 +50,7 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
         .routes(routes!(version::version))
+        .routes(routes!(overview::overview))
         .routes(routes!(clients::list))
         .routes(routes!(clients::one))
         .routes(routes!(clients::disconnect))
@@ -51,6 +58,13 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(wills::list))
         .routes(routes!(wills::one, wills::discard))
         .routes(routes!(wills::publish))
+        .routes(routes!(holds::list, holds::add))
+        .routes(routes!(holds::release))
+        .routes(routes!(storms::list))
+        .routes(routes!(subscriptions::list))
+        .routes(routes!(retained::list))
+        .routes(routes!(retained::one, retained::put, retained::delete))
+        .routes(routes!(publish::post))
 }
 
 /// The OpenAPI document, as it is sent.

@@ -119,8 +119,8 @@ impl Shard {
         }
     }
 
-    /// Ends the step of something that was done on an operator's word.
-    pub(super) fn receipt(&mut self) -> Receipt {
+    /// Ends the step of something that was done on an operator's word; by the receipt it is known when that is certain.
+    pub fn receipt(&mut self) -> Receipt {
         let gate = self.journal.must_promise().then(|| self.promise_to_operator());
         self.journal.end_step();
         Receipt { gate }
