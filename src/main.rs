@@ -127,7 +127,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, CONFIG_ERROR),
     };
     logging::abort_on_panic();
-    match net::run(config) {
+    match net::run(config, Box::new(move || load(&arguments))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), error.exit_code()),
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counters::Counters;
 use super::executor::Report;
-use super::worker::Plan;
+use super::plan::Plan;
 use crate::shard::Stats;
 
 /// Logs what the shards have counted, and what `plan` has for all of them.
