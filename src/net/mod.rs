@@ -30,6 +30,7 @@ pub mod logging;
 mod memory;
 mod mesh;
 mod offload;
+pub mod probe;
 mod reload;
 mod ring;
 mod safeguards;
