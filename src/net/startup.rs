@@ -305,7 +305,12 @@ pub(crate) fn connections_max(asked: Option<u32>, shards: usize, listeners: usiz
 ///
 /// # Errors
 /// As [`connections_max`].
-pub(crate) fn room_for_connections(limit: u64, asked: Option<u32>, shards: u64, listeners: u64) -> Result<usize, StartError> {
+pub(crate) fn room_for_connections(
+    limit: u64,
+    asked: Option<u32>,
+    shards: u64,
+    listeners: u64,
+) -> Result<usize, StartError> {
     // Of every listener a shard has the socket and a reserve.
     let others = DESCRIPTORS_OTHER + shards * (DESCRIPTORS_PER_SHARD + 2 * listeners);
     // A sixteenth is left free, because closing takes a moment.

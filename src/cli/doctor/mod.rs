@@ -9,45 +9,52 @@ mod finding;
 mod proc;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::SystemTime;
 
 use clap::Args;
 use willowmq::config::Config;
 use willowmq::net::{self, probe};
 
+use super::{FAILURE, Failure, Outcome, SUCCESS, print};
 use checks::{disk, files, listeners, system};
 use facts::{Certificate, Clock, DataDirectory, Limits, Machine, NamedFile, Place};
 use finding::{Finding, Verdict};
 
 /// How to say it.
+///
+/// Nothing is changed: a port is taken for a moment, and a file in the data directory written and removed. Best run as the user that the
+/// broker runs as. Exits with 1 where something is wrong.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(super) struct Options {
     /// Say it as a JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Looks at everything; what is to be printed, and whether something is wrong.
+/// Looks at everything and says it.
 ///
 /// Where the configuration cannot be loaded, that is said, and the machine is looked at for the defaults.
-pub(crate) fn run(options: &Options, config: Result<Config, String>, name: Option<&str>) -> (String, bool) {
-    let findings = findings(config, name);
+pub(super) fn run(options: &Options, config: Result<Config, Failure>, file: Option<&Path>) -> Outcome {
+    let findings = findings(config, file);
     let text = match options.json {
         true => finding::json(&findings),
         false => finding::text(&findings, std::io::stdout().is_terminal()),
     };
-    (text, finding::worst(&findings) == Verdict::Wrong)
+    print(&text)?;
+    Ok(if finding::worst(&findings) == Verdict::Wrong { FAILURE } else { SUCCESS })
 }
 
-fn findings(config: Result<Config, String>, name: Option<&str>) -> Vec<Finding> {
+fn findings(config: Result<Config, Failure>, file: Option<&Path>) -> Vec<Finding> {
     let (config, problems) = match config {
         Ok(config) => {
             let problems = net::check(&config).iter().map(ToString::to_string).collect();
             (config, problems)
         }
-        Err(error) => (Config::default(), vec![error]),
+        Err(failure) => (Config::default(), vec![failure.said]),
     };
-    let mut findings = files::configuration(name, &problems);
+    let name = file.map(|path| path.display().to_string());
+    let mut findings = files::configuration(name.as_deref(), &problems);
     let data = DataDirectory::read(&config.data_dir);
     let (machine, limits) = (Machine::read(), Limits::read(data.used_by));
     let shards = probe::shards(&config).map_or(1, |(shards, _)| shards);

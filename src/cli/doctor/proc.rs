@@ -74,7 +74,9 @@ mod tests {
     fn the_socket_that_is_in_the_way_is_found() {
         let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
         let row = |local: &str, state: &str| {
-            format!("{head}   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000 0 4711 1 0 100 0 0 10 0\n")
+            format!(
+                "{head}   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000 0 4711 1 0 100 0 0 10 0\n"
+            )
         };
         let word = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
         let loopback = format!("{}:075B", word([127, 0, 0, 1]));

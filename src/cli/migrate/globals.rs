@@ -114,7 +114,11 @@ fn log(global: &Section, draft: &mut Draft) {
     needless(global, draft, "log_timestamp_format", "every line has its time, as RFC 3339 has it");
     needless(global, draft, "log_facility", "systemd's journal knows the unit");
     if let Some(setting) = global.get("connection_messages") {
-        draft.note_of(Needless, setting, "[presence] tells who connects and disconnects, and so does level = \"debug\"");
+        draft.note_of(
+            Needless,
+            setting,
+            "[presence] tells who connects and disconnects, and so does level = \"debug\"",
+        );
     }
 }
 
@@ -150,7 +154,11 @@ fn queues(global: &Section, draft: &mut Draft) {
         draft.note_of(Lost, setting, "QoS 0 messages are not kept for clients that are away; publish with QoS 1");
     }
     if let Some(setting) = global.get("upgrade_outgoing_qos").filter(|setting| setting.flag()) {
-        draft.note_of(Lost, setting, "a message is delivered with the lower QoS of publication and subscription, as MQTT has it");
+        draft.note_of(
+            Lost,
+            setting,
+            "a message is delivered with the lower QoS of publication and subscription, as MQTT has it",
+        );
     }
 }
 

@@ -87,7 +87,8 @@ impl Listener {
     fn asks_for_certificates(&self) -> bool {
         let is_on = |name| self.section.flag(name) == Some(true);
         let has_authorities = ["cafile", "capath"].iter().any(|name| self.section.get(name).is_some());
-        self.has_tls() && (is_on("require_certificate") || has_authorities && NAMES_OF_CERTIFICATES.into_iter().any(is_on))
+        self.has_tls()
+            && (is_on("require_certificate") || has_authorities && NAMES_OF_CERTIFICATES.into_iter().any(is_on))
     }
 
     fn location(&self, draft: &mut Draft) -> Location {
@@ -152,7 +153,8 @@ fn who(listener: &Listener, security: &Section, is_local: bool, users: &mut User
                     see docs/AUTHENTICATION.md";
         draft.note_of(Lost, plugin, text);
     }
-    let [identity, subject] = NAMES_OF_CERTIFICATES.map(|name| listener.section.get(name).filter(|setting| setting.flag()));
+    let [identity, subject] =
+        NAMES_OF_CERTIFICATES.map(|name| listener.section.get(name).filter(|setting| setting.flag()));
     if let Some(setting) = subject {
         let text = "the User Name is the Common Name of the certificate, not its whole subject: rights and topics that name it change";
         draft.note_of(Lost, setting, text);
@@ -164,7 +166,8 @@ fn who(listener: &Listener, security: &Section, is_local: bool, users: &mut User
             let authenticators = Entry::from("authenticators", list_of(users.certificates()), setting);
             return Who { anonymous, authenticators, certificates };
         }
-        let text = "no client can show a certificate here, so nobody could come in, and nobody can until there are users";
+        let text =
+            "no client can show a certificate here, so nobody could come in, and nobody can until there are users";
         draft.note_of(Differs, setting, text);
         let authenticators = Entry::new("authenticators", list_of(users.missing()));
         return Who { anonymous, authenticators: authenticators.because("Its file is yet to be made."), certificates };
@@ -209,7 +212,9 @@ fn translate_one(listener: &Listener, who: &Who, draft: &mut Draft) -> Vec<Table
     let kind = match (&location, has_tls, has_websocket) {
         (Location::Path(_), false, false) => "unix",
         (Location::Path(path), ..) => {
-            let text = format!("{path}: over a Unix socket WillowMQ speaks MQTT alone, without TLS or WebSocket; it is left out");
+            let text = format!(
+                "{path}: over a Unix socket WillowMQ speaks MQTT alone, without TLS or WebSocket; it is left out"
+            );
             draft.note(Lost, listener.at.as_ref().map(|at| &at.at), text);
             return Vec::new();
         }
@@ -263,7 +268,8 @@ fn tls(section: &Section, asks: bool, draft: &mut Draft) -> Vec<Entry> {
     entries.push(Entry::from("certificates", list_of(&certificate.value), certificate));
     entries.push(match section.get("keyfile") {
         Some(key) => Entry::from("keys", list_of(&key.value), key),
-        None => Entry::new("keys", list_of(&certificate.value)).because("There is no keyfile: the key may be in the same file."),
+        None => Entry::new("keys", list_of(&certificate.value))
+            .because("There is no keyfile: the key may be in the same file."),
     });
     match section.get("tls_version") {
         Some(setting) if setting.value == "tlsv1.3" => {
@@ -302,7 +308,8 @@ fn authorities(section: &Section, draft: &mut Draft) -> Entry {
         (Some(file), _) => Entry::from("client_authorities", quoted(&file.value), file),
         (None, Some(folder)) => {
             let path = folder.value.trim_end_matches('/');
-            let text = format!("WillowMQ reads one file of authorities: make it by `cat {path}/*.pem > {path}/all.pem`");
+            let text =
+                format!("WillowMQ reads one file of authorities: make it by `cat {path}/*.pem > {path}/all.pem`");
             draft.note_of(Differs, folder, &text);
             Entry::from("client_authorities", quoted(&format!("{path}/all.pem")), folder)
         }
@@ -318,7 +325,11 @@ fn authorities(section: &Section, draft: &mut Draft) -> Entry {
 /// Mosquitto looks neither at the path nor at the page that a WebSocket comes from.
 fn websocket(listener: &Listener, who: &Who, draft: &mut Draft) -> Vec<Entry> {
     let at = listener.at.as_ref().map(|at| &at.at);
-    draft.note(Differs, at, "Mosquitto takes a WebSocket at any path; here clients must ask for /mqtt, or what websocket_path says");
+    draft.note(
+        Differs,
+        at,
+        "Mosquitto takes a WebSocket at any path; here clients must ask for /mqtt, or what websocket_path says",
+    );
     let mut entries = vec![Entry::new("websocket_path", quoted("/mqtt"))];
     if who.anonymous.value == "true" {
         let text = "Mosquitto lets pages of any origin connect. Here anybody's page could then use this broker without credentials, \
@@ -326,7 +337,8 @@ fn websocket(listener: &Listener, who: &Who, draft: &mut Draft) -> Vec<Entry> {
         draft.note(Differs, at, text);
     } else {
         let entry = Entry::new("websocket_origins", list_of("*"));
-        entries.push(entry.because("Pages of any origin, as with Mosquitto; better name yours: \"https://example.org\"."));
+        entries
+            .push(entry.because("Pages of any origin, as with Mosquitto; better name yours: \"https://example.org\"."));
     }
     entries
 }
@@ -337,7 +349,10 @@ fn notes(section: &Section, draft: &mut Draft) {
         ("mount_point", "topics are the same on all listeners"),
         ("bind_interface", "give the listener the address of that interface"),
         ("http_dir", "serve the files by a web server"),
-        ("psk_hint", "WillowMQ has no TLS with pre-shared keys; clients of this listener need to check its certificate"),
+        (
+            "psk_hint",
+            "WillowMQ has no TLS with pre-shared keys; clients of this listener need to check its certificate",
+        ),
         ("ciphers", "the cipher suites are those that are safe, in TLS 1.2 with forward secrecy alone"),
         ("ciphers_tls1.3", "the cipher suites are those that are safe"),
         ("tls_engine", "keys are read from files (PEM)"),
@@ -414,14 +429,21 @@ fn rights(places: &[Section], draft: &mut Draft) {
         draft.set("[security]", Entry::from("rights_file", quoted(&first.value), first));
         draft.set("[security]", Entry::new("rights_format", quoted("mosquitto")));
         for other in files.iter().filter(|file| file.value != first.value) {
-            let text = format!("rights are the same on all listeners, and {} has them; bring the two files together", first.value);
+            let text = format!(
+                "rights are the same on all listeners, and {} has them; bring the two files together",
+                first.value
+            );
             draft.note_of(Lost, other, &text);
         }
         if files.len() < places.len() {
             draft.note_of(Differs, first, "it is about the clients of all listeners, also of those that had none");
         }
         if places.iter().all(|place| place.get("password_file").is_none()) {
-            draft.note_of(Differs, first, "its lines behind `user` are about User Names that were proven, not about those that anybody claims");
+            draft.note_of(
+                Differs,
+                first,
+                "its lines behind `user` are about User Names that were proven, not about those that anybody claims",
+            );
         }
     }
     for place in places {
@@ -459,7 +481,11 @@ fn whole_broker(listeners: &[Listener], draft: &mut Draft) {
         let number = number.clamp(0, if name == "max_qos" { 2 } else { 65_535 });
         draft.set("[limits]", Entry::from(key, number, most));
         for other in said.iter().filter(|other| other.number() < number) {
-            draft.note_of(Lost, other, &format!("limits.{key} is the same for all listeners: the most that one of them allows"));
+            draft.note_of(
+                Lost,
+                other,
+                &format!("limits.{key} is the same for all listeners: the most that one of them allows"),
+            );
         }
     }
 }

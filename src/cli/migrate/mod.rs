@@ -13,17 +13,18 @@ mod source;
 mod tests;
 
 use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::{FAILURE, Failure, Outcome, SUCCESS, print};
 use draft::{Draft, Weight};
 use source::Source;
 
 /// What to migrate.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(super) struct Options {
     /// Configuration of Mosquitto 2.0; what it includes is read as well
     #[arg(value_name = "MOSQUITTO.CONF")]
     file: PathBuf,
@@ -35,13 +36,17 @@ pub(crate) struct Options {
 /// Does it. What could not be carried over is said on standard error, and in comments of what is written.
 ///
 /// # Errors
-/// What is to be said.
-pub(crate) fn run(options: &Options) -> Result<(), String> {
-    let source = Source::read(&options.file).map_err(|error| error.to_string())?;
+/// The file cannot be read or is none of Mosquitto's, or the new one cannot be written.
+pub(super) fn run(options: &Options) -> Outcome {
+    let source = Source::read(&options.file).map_err(|error| Failure::usage(error.to_string()))?;
     let draft = translate(&source);
-    write(&draft.to_toml(&options.file.display().to_string()), options.output.as_deref())?;
-    let said = io::stderr().lock().write_all(summary(&draft, options.output.as_deref()).as_bytes());
-    said.map_err(|error| format!("cannot say what was left out: {error}"))
+    let text = draft.to_toml(&options.file.display().to_string());
+    match &options.output {
+        Some(path) => write(&text, path)?,
+        None => drop(print(&text)?),
+    }
+    eprint!("{}", summary(&draft, options.output.as_deref()));
+    Ok(SUCCESS)
 }
 
 fn translate(source: &Source) -> Draft {
@@ -51,17 +56,13 @@ fn translate(source: &Source) -> Draft {
     draft
 }
 
-fn write(text: &str, output: Option<&Path>) -> Result<(), String> {
-    let Some(path) = output else {
-        return match io::stdout().lock().write_all(text.as_bytes()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write the configuration: {error}")),
-            _ => Ok(()), // `head` may stop early.
-        };
-    };
+fn write(text: &str, path: &Path) -> Result<(), Failure> {
     let written = OpenOptions::new().write(true).create_new(true).open(path);
     written.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => format!("{} is there already: remove it, or give another name", path.display()),
-        _ => format!("cannot write {}: {error}", path.display()),
+        ErrorKind::AlreadyExists => {
+            Failure::usage(format!("{} is there already: remove it, or give another name", path.display()))
+        }
+        _ => Failure::new(format!("cannot write {}: {error}", path.display()), FAILURE),
     })
 }
 

@@ -171,7 +171,9 @@ const OF_PLUGINS: [Opt; 2] = [opt("auth_opt_", Security, Anything), opt("plugin_
 /// The option called `name`.
 pub(super) fn find(name: &str) -> Option<Opt> {
     let known = OPTIONS.iter().find(|option| option.name == name);
-    known.or_else(|| OF_PLUGINS.iter().find(|option| name.len() > option.name.len() && name.starts_with(option.name))).copied()
+    known
+        .or_else(|| OF_PLUGINS.iter().find(|option| name.len() > option.name.len() && name.starts_with(option.name)))
+        .copied()
 }
 
 #[cfg(test)]

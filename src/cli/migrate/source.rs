@@ -230,14 +230,20 @@ mod tests {
         assert_eq!(source.default_listener.get("port").map(Setting::number), Some(1885));
         assert_eq!(source.listeners[0].get("protocol").map(|setting| setting.value.as_str()), Some("websockets"));
         assert!(source.listeners[0].get("cafile").is_some(), "a bridge takes nothing away from the listener above it");
-        assert_eq!(source.bridges[0].get("address").map(|setting| setting.at.to_string()), Some("mosquitto.conf:8".into()));
+        assert_eq!(
+            source.bridges[0].get("address").map(|setting| setting.at.to_string()),
+            Some("mosquitto.conf:8".into())
+        );
     }
 
     #[test]
     fn what_mosquitto_would_not_take_is_an_error_with_its_line() {
         for (text, expected) in [
             ("\nfoo bar\n", "mosquitto.conf:2: Mosquitto has no option \"foo\""),
-            ("alow_anonymous true\n", "mosquitto.conf:1: Mosquitto has no option \"alow_anonymous\"; did you mean allow_anonymous?"),
+            (
+                "alow_anonymous true\n",
+                "mosquitto.conf:1: Mosquitto has no option \"alow_anonymous\"; did you mean allow_anonymous?",
+            ),
             ("persistence yes\n", "mosquitto.conf:1: persistence is true or false, not \"yes\""),
             ("sys_interval soon\n", "mosquitto.conf:1: sys_interval is a whole number, not \"soon\""),
             ("cafile\n", "mosquitto.conf:1: cafile has no value"),

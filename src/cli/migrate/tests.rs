@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use willowmq::config::{
-    AuthenticatorKind, ClientCertificates, Config, Durability, File, ListenerKind, LogTarget, MemoryLimit, RightsFormat,
-    Sources, TlsVersion,
+    AuthenticatorKind, ClientCertificates, Config, Durability, File, ListenerKind, LogTarget, MemoryLimit,
+    RightsFormat, Sources, TlsVersion,
 };
 
 use super::draft::{Draft, Weight};
@@ -81,7 +81,10 @@ fn tls_has_certificates_versions_and_names() {
     ));
     let listener = &config.listeners[0];
     assert_eq!(listener.kind, ListenerKind::Tls);
-    assert_eq!((&listener.certificates[..], &listener.keys[..]), (&["/c.pem".to_owned()][..], &["/k.pem".to_owned()][..]));
+    assert_eq!(
+        (&listener.certificates[..], &listener.keys[..]),
+        (&["/c.pem".to_owned()][..], &["/k.pem".to_owned()][..])
+    );
     assert_eq!(listener.client_certificates, ClientCertificates::Required);
     assert_eq!(listener.client_authorities.as_deref(), Some("/a.pem".as_ref()));
     assert_eq!(listener.client_revocations, ["/r.pem"]);
@@ -95,7 +98,9 @@ fn tls_has_certificates_versions_and_names() {
 #[test]
 fn what_tls_cannot_do_is_said_and_the_rest_loads() {
     let of = |text: &str| lost(&format!("{TLS}{text}")).join("\n");
-    assert!(of("tls_version tlsv1.1\n").contains("mosquitto.conf:4: tls_version tlsv1.1: TLS 1.1 and older are broken"));
+    assert!(
+        of("tls_version tlsv1.1\n").contains("mosquitto.conf:4: tls_version tlsv1.1: TLS 1.1 and older are broken")
+    );
     assert!(of("ciphers ALL\n").contains("cipher suites"));
     assert!(of("require_certificate true\n").contains("neither cafile nor capath"));
     assert!(of("use_subject_as_username true\ncafile /a\n").contains("not its whole subject"));
@@ -144,7 +149,9 @@ fn security_is_for_all_listeners_unless_it_is_said_otherwise() {
     assert_eq!(config.security.rights_file.as_deref(), Some("/acl".as_ref()));
     assert_eq!(config.security.rights_format, RightsFormat::Mosquitto);
 
-    let text = format!("per_listener_settings true\n{text}password_file /b\nlistener 3\nsocket_domain ipv4\npassword_file /a\n");
+    let text = format!(
+        "per_listener_settings true\n{text}password_file /b\nlistener 3\nsocket_domain ipv4\npassword_file /a\n"
+    );
     let (draft, config) = migrated(&text);
     let of = |port: usize| (config.listeners[port].anonymous, config.listeners[port].authenticators.clone().unwrap());
     assert_eq!(addresses(&config), ["0.0.0.0:1", "0.0.0.0:2", "0.0.0.0:3"], "security alone is no listener");
@@ -163,10 +170,16 @@ fn two_rights_files_are_one_and_the_other_is_named() {
 #[test]
 fn a_plugin_is_named_and_lets_nobody_in() {
     for name in ["plugin", "auth_plugin"] {
-        let text = format!("listener 1\n{name} /usr/lib/x.so\n{}_opt_host db\nallow_anonymous true\n", &name[..4].replace("plug", "plugin"));
+        let text = format!(
+            "listener 1\n{name} /usr/lib/x.so\n{}_opt_host db\nallow_anonymous true\n",
+            &name[..4].replace("plug", "plugin")
+        );
         let (draft, config) = migrated(&text);
         assert!(config.listeners.iter().all(|listener| !listener.anonymous));
-        assert!(notes(&draft, Weight::Lost)[0].starts_with(&format!("mosquitto.conf:2: {name} /usr/lib/x.so: WillowMQ has no plugins")));
+        assert!(
+            notes(&draft, Weight::Lost)[0]
+                .starts_with(&format!("mosquitto.conf:2: {name} /usr/lib/x.so: WillowMQ has no plugins"))
+        );
     }
 }
 
@@ -182,7 +195,8 @@ fn bridges_are_named_one_by_one() {
 
 #[test]
 fn what_is_kept_is_kept_where_it_was() {
-    let (draft, config) = migrated("persistence true\npersistence_location /var/lib/mosquitto/\nautosave_interval 60\n");
+    let (draft, config) =
+        migrated("persistence true\npersistence_location /var/lib/mosquitto/\nautosave_interval 60\n");
     assert_eq!(config.durability, Durability::Sync);
     assert_eq!(config.data_dir, std::path::Path::new("/var/lib/willowmq"));
     assert!(notes(&draft, Weight::Differs).iter().any(|note| note.contains("mosquitto.db is not taken over")));
@@ -240,7 +254,8 @@ fn the_log_goes_where_it_went() {
     assert_eq!(config.log.target, LogTarget::File);
     assert_eq!(config.log.file, std::path::Path::new("/var/log/willowmq/willowmq.log"));
     assert_eq!(config.log.level, "warn");
-    let (draft, config) = migrated("log_dest topic\nlog_dest syslog\nlog_dest stdout\nlog_type all\nlog_timestamp true\n");
+    let (draft, config) =
+        migrated("log_dest topic\nlog_dest syslog\nlog_dest stdout\nlog_type all\nlog_timestamp true\n");
     assert_eq!((config.log.target, &*config.log.level), (LogTarget::Journald, "debug"));
     let lost = notes(&draft, Weight::Lost);
     assert!(lost[0].starts_with("mosquitto.conf:1: log_dest topic") && lost[1].contains("log_dest stdout"), "{lost:?}");
@@ -265,8 +280,23 @@ fn every_option_is_carried_over_or_named() {
     for option in OPTIONS.iter().filter(|option| option.name != "include_dir" && option.scope != Scope::Bridge) {
         let value = match (option.kind, option.name) {
             (_, "per_listener_settings") => continue,
-            (_, "protocol" | "listener" | "port" | "socket_domain" | "log_dest" | "tls_version" | "persistent_client_expiration") => continue,
-            (Kind::Flag, _) => if option.name == "check_retain_source" { "false" } else { "true" },
+            (
+                _,
+                "protocol"
+                | "listener"
+                | "port"
+                | "socket_domain"
+                | "log_dest"
+                | "tls_version"
+                | "persistent_client_expiration",
+            ) => continue,
+            (Kind::Flag, _) => {
+                if option.name == "check_retain_source" {
+                    "false"
+                } else {
+                    "true"
+                }
+            }
             (Kind::Number, _) => "100",
             _ => "/x",
         };

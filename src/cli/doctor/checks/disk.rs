@@ -21,11 +21,23 @@ const FILE_SYSTEMS: [(i64, &str, &str); 10] = [
     (0x8584_58f6, "ramfs", "it is in memory, and gone when the machine restarts"),
     (0x794c_7630, "overlayfs", "it is a layer of a container, and gone with it: mount a volume there"),
     (0x6969, "NFS", "it is on another machine: every sync waits for the network, and locks are as good as its server"),
-    (0xff53_4d42, "CIFS", "it is on another machine: every sync waits for the network, and locks are as good as its server"),
-    (0xfe53_4d42, "SMB", "it is on another machine: every sync waits for the network, and locks are as good as its server"),
+    (
+        0xff53_4d42,
+        "CIFS",
+        "it is on another machine: every sync waits for the network, and locks are as good as its server",
+    ),
+    (
+        0xfe53_4d42,
+        "SMB",
+        "it is on another machine: every sync waits for the network, and locks are as good as its server",
+    ),
     (0x6573_5546, "FUSE", "a program stands between us and the disk, and has its own idea of a sync"),
     (0x0102_1997, "9p", "it is on another machine, or on the host of a virtual one, with its own idea of a sync"),
-    (0x9123_683e, "btrfs", "it copies what is written over: switch that off for the folder (chattr +C) while it is empty"),
+    (
+        0x9123_683e,
+        "btrfs",
+        "it copies what is written over: switch that off for the folder (chattr +C) while it is empty",
+    ),
     (0x2fc1_2fc1, "ZFS", "it copies what is written over; a log device (SLOG) makes syncs faster"),
 ];
 
@@ -33,7 +45,11 @@ const FILE_SYSTEMS: [(i64, &str, &str); 10] = [
 pub(in crate::cli::doctor) fn data_directory(config: &Config, found: &DataDirectory, shards: usize) -> Vec<Finding> {
     if config.durability == Durability::Memory {
         let said = "durability is \"memory\": sessions, retained messages and wills end with the process";
-        return vec![Finding::better("data directory", said, "set durability = \"sync\" in the configuration, unless that is meant")];
+        return vec![Finding::better(
+            "data directory",
+            said,
+            "set durability = \"sync\" in the configuration, unless that is meant",
+        )];
     }
     let mut findings = vec![usable(&config.data_dir, found)];
     if found.problem.is_none() {
@@ -50,7 +66,9 @@ fn usable(path: &Path, found: &DataDirectory) -> Finding {
         (Some(problem), _) => Finding::wrong(
             subject,
             problem.as_str(),
-            format!("install -d -o willowmq -g willowmq -m 0750 {shown}   # and run doctor as that user: sudo -u willowmq willowmq doctor"),
+            format!(
+                "install -d -o willowmq -g willowmq -m 0750 {shown}   # and run doctor as that user: sudo -u willowmq willowmq doctor"
+            ),
         ),
         (None, Some(pid)) => Finding::fine(subject, format!("{shown} is in use by WillowMQ (process {pid})")),
         (None, None) if found.exists => Finding::fine(subject, format!("{shown} can be written to")),
@@ -61,9 +79,11 @@ fn usable(path: &Path, found: &DataDirectory) -> Finding {
 fn file_system(found: &DataDirectory) -> Finding {
     let subject = "file system";
     match FILE_SYSTEMS.iter().find(|(number, ..)| Some(*number) == found.file_system) {
-        Some((_, name, meaning)) => {
-            Finding::better(subject, format!("{name}: {meaning}"), "let data_dir be on ext4 or XFS, on a disk of this machine")
-        }
+        Some((_, name, meaning)) => Finding::better(
+            subject,
+            format!("{name}: {meaning}"),
+            "let data_dir be on ext4 or XFS, on a disk of this machine",
+        ),
         None => Finding::fine(subject, "one that keeps what is synced"),
     }
 }
@@ -74,11 +94,15 @@ fn space(config: &Config, found: &DataDirectory, shards: usize) -> Finding {
     let Some(free) = found.free_bytes else { return Finding::fine(subject, "the file system does not tell") };
     let needed = 2 * shards as u64 * config.journal.segment_bytes as u64;
     let said = format!("{} MiB", free >> 20);
-    let advice = format!("df -h {}   # give it more, or another data_dir; journal.segment_bytes can be smaller", found.at.display());
+    let advice = format!(
+        "df -h {}   # give it more, or another data_dir; journal.segment_bytes can be smaller",
+        found.at.display()
+    );
     if free < needed / 2 {
         Finding::wrong(subject, format!("{said}, and the shards alone begin with {} MiB", needed >> 20), advice)
     } else if free < needed.max(FREE_MIN) {
-        let meaning = "when nothing is left, messages that have to be kept are refused (0x97) until there is space again";
+        let meaning =
+            "when nothing is left, messages that have to be kept are refused (0x97) until there is space again";
         Finding::better(subject, format!("{said}: {meaning}"), advice)
     } else {
         Finding::fine(subject, said)
@@ -89,7 +113,9 @@ fn latency(config: &Config, measured: Option<&Result<Latency, String>>) -> Findi
     let subject = "disk sync";
     let latency = match measured {
         None => return Finding::fine(subject, "not measured"),
-        Some(Err(problem)) => return Finding::wrong(subject, problem.as_str(), "dmesg | tail   # says what is wrong with the disk"),
+        Some(Err(problem)) => {
+            return Finding::wrong(subject, problem.as_str(), "dmesg | tail   # says what is wrong with the disk");
+        }
         Some(Ok(latency)) => latency,
     };
     let shown = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
@@ -140,7 +166,10 @@ mod tests {
         let found = DataDirectory { problem: Some("cannot write /data: Permission denied".into()), ..healthy() };
         let findings = data_directory(&Config::default(), &found, 4);
         assert_eq!(findings.len(), 1, "nothing else can be known");
-        assert!(findings[0].verdict == Verdict::Wrong && findings[0].advice[0].starts_with("install -d"), "{findings:?}");
+        assert!(
+            findings[0].verdict == Verdict::Wrong && findings[0].advice[0].starts_with("install -d"),
+            "{findings:?}"
+        );
     }
 
     #[test]

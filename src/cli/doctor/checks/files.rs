@@ -24,7 +24,8 @@ pub(in crate::cli::doctor) fn configuration(name: Option<&str>, problems: &[Stri
 pub(in crate::cli::doctor) fn certificate(certificate: &Certificate, now: SystemTime) -> Finding {
     let subject = "certificate";
     let shown = certificate.path.display();
-    let renew = format!("renew it in place; WillowMQ reads it again within security.reload_interval, or on SIGHUP: {shown}");
+    let renew =
+        format!("renew it in place; WillowMQ reads it again within security.reload_interval, or on SIGHUP: {shown}");
     let (from, until) = match &certificate.validity {
         Ok(validity) => *validity,
         Err(problem) => return Finding::wrong(subject, problem.as_str(), ""),
@@ -34,9 +35,11 @@ pub(in crate::cli::doctor) fn certificate(certificate: &Certificate, now: System
     };
     let days = left.as_secs() / DAY.as_secs();
     match () {
-        () if from > now => {
-            Finding::wrong(subject, format!("{shown} is not valid yet: clients turn away"), "date   # is the clock right?")
-        }
+        () if from > now => Finding::wrong(
+            subject,
+            format!("{shown} is not valid yet: clients turn away"),
+            "date   # is the clock right?",
+        ),
         () if days < DAYS_LEFT => Finding::better(subject, format!("{shown} ends in {days} days"), renew),
         () => Finding::fine(subject, format!("{shown} is valid for {days} more days")),
     }
@@ -79,7 +82,10 @@ mod tests {
             certificate(&Certificate { path: "c.pem".into(), validity: Ok((at(from), at(until))) }, now)
         };
         assert_eq!(of(19_000, 20_100), Finding::fine("certificate", "c.pem is valid for 100 more days"));
-        assert_eq!((of(19_000, 20_029).verdict, of(19_000, 20_029).said.as_str()), (Verdict::Better, "c.pem ends in 29 days"));
+        assert_eq!(
+            (of(19_000, 20_029).verdict, of(19_000, 20_029).said.as_str()),
+            (Verdict::Better, "c.pem ends in 29 days")
+        );
         assert_eq!(of(19_000, 19_999).verdict, Verdict::Wrong);
         assert!(of(20_001, 20_400).said.contains("not valid yet"));
         let broken = Certificate { path: "c.pem".into(), validity: Err("c.pem: is no PEM".into()) };
@@ -89,7 +95,8 @@ mod tests {
     #[test]
     fn secrets_are_not_for_everybody() {
         let of = |mode, is_secret| {
-            permissions(&NamedFile { path: "p".into(), what: "passwords", mode, is_secret }).map(|finding| finding.verdict)
+            permissions(&NamedFile { path: "p".into(), what: "passwords", mode, is_secret })
+                .map(|finding| finding.verdict)
         };
         assert_eq!(of(Some(0o640), true), Some(Verdict::Fine));
         assert_eq!(of(Some(0o644), true), Some(Verdict::Better));

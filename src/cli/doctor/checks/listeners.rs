@@ -82,14 +82,19 @@ mod tests {
     fn a_free_port_is_fine_and_so_is_one_that_we_have() {
         assert_eq!(found("0.0.0.0:1883", None, None).verdict, Verdict::Fine);
         let ours = found("0.0.0.0:1883", Some(io::ErrorKind::AddrInUse), Some(("willowmq", 7)));
-        assert_eq!((ours.verdict, ours.said.as_str()), (Verdict::Fine, "0.0.0.0:1883: WillowMQ listens there (process 7)"));
+        assert_eq!(
+            (ours.verdict, ours.said.as_str()),
+            (Verdict::Fine, "0.0.0.0:1883: WillowMQ listens there (process 7)")
+        );
     }
 
     #[test]
     fn a_taken_port_is_wrong_and_names_who_has_it() {
         let other = found("0.0.0.0:1883", Some(io::ErrorKind::AddrInUse), Some(("mosquitto", 7)));
         assert_eq!(other.verdict, Verdict::Wrong);
-        assert!(other.said.contains("\"mosquitto\" (process 7)") && other.advice[0].contains("systemctl stop mosquitto"));
+        assert!(
+            other.said.contains("\"mosquitto\" (process 7)") && other.advice[0].contains("systemctl stop mosquitto")
+        );
         let unknown = found("[::]:1883", Some(io::ErrorKind::AddrInUse), None);
         assert_eq!(unknown.advice, ["sudo ss -ltnp sport = :1883"]);
     }

@@ -13,7 +13,11 @@ const MANY: usize = 50_000;
 pub(in crate::cli::doctor) fn kernel(release: &str) -> Finding {
     match probe::kernel(release) {
         Ok(()) => Finding::fine("kernel", format!("Linux {release}")),
-        Err(error) => Finding::wrong("kernel", error.to_string(), "install a newer kernel (Debian 12, Ubuntu 24.04 and RHEL 10 have one)"),
+        Err(error) => Finding::wrong(
+            "kernel",
+            error.to_string(),
+            "install a newer kernel (Debian 12, Ubuntu 24.04 and RHEL 10 have one)",
+        ),
     }
 }
 
@@ -31,7 +35,9 @@ pub(in crate::cli::doctor) fn ring(problem: Option<&str>, disabled: Option<u64>)
     };
     let advice = match disabled {
         Some(1 | 2) => "echo kernel.io_uring_disabled=0 > /etc/sysctl.d/60-willowmq.conf && sysctl --system",
-        _ => "in a container: give it packaging/seccomp.json as its seccomp profile (docker run --security-opt seccomp=…)",
+        _ => {
+            "in a container: give it packaging/seccomp.json as its seccomp profile (docker run --security-opt seccomp=…)"
+        }
     };
     Finding::wrong("io_uring", problem, advice)
 }
@@ -64,12 +70,17 @@ pub(in crate::cli::doctor) fn nofile(config: &Config, limits: &Limits, nr_open: 
             Some(nr_open) if nr_open < needed => format!("sysctl -w fs.nr_open={needed}\n"),
             _ => String::new(),
         };
-        format!("{ceiling}in a shell: ulimit -n {needed}\nin the systemd unit: LimitNOFILE={needed}\nin a container: --ulimit nofile={needed}")
+        format!(
+            "{ceiling}in a shell: ulimit -n {needed}\nin the systemd unit: LimitNOFILE={needed}\nin a container: --ulimit nofile={needed}"
+        )
     };
     match probe::connections(config, hard) {
         Ok(room) if config.limits.connections_max.is_none() && room < 10_000 => Finding::better(
             subject,
-            format!("{hard} may be open{}, which leaves room for {room} connections; limits.connections_max is unset, so that is the bound", limits.of()),
+            format!(
+                "{hard} may be open{}, which leaves room for {room} connections; limits.connections_max is unset, so that is the bound",
+                limits.of()
+            ),
             advice(1 << 20),
         ),
         Ok(room) => Finding::fine(subject, format!("{hard} may be open{}: room for {room} connections", limits.of())),
@@ -148,8 +159,13 @@ pub(in crate::cli::doctor) fn processors(shards: usize, machine: &Machine) -> Fi
     {
         return Finding::better(
             subject,
-            format!("{shards} shards, and the control group has processor time for {quota:.1}: the shards are stopped in the middle of their work"),
-            format!("set shards = {} in the configuration, or raise CPUQuota=, or the CPU limit of the container", quota.ceil().max(1.0)),
+            format!(
+                "{shards} shards, and the control group has processor time for {quota:.1}: the shards are stopped in the middle of their work"
+            ),
+            format!(
+                "set shards = {} in the configuration, or raise CPUQuota=, or the CPU limit of the container",
+                quota.ceil().max(1.0)
+            ),
         );
     }
     if shards > processors {
@@ -184,7 +200,11 @@ pub(in crate::cli::doctor) fn memory(limit: Result<u64, String>, available: u64)
         Err(error) => Finding::wrong(subject, error, "raise memory_limit, or lower shards"),
         Ok(limit) if limit > available / 10 * 9 => Finding::better(
             subject,
-            format!("memory_limit is {} MiB, and there are {} MiB: the kernel may end the broker before it protects itself", mib(limit), mib(available)),
+            format!(
+                "memory_limit is {} MiB, and there are {} MiB: the kernel may end the broker before it protects itself",
+                mib(limit),
+                mib(available)
+            ),
             "set memory_limit = \"75%\", which is what it is by default",
         ),
         Ok(limit) => Finding::fine(subject, format!("{} MiB of {} MiB may be used", mib(limit), mib(available))),
@@ -212,7 +232,9 @@ pub(in crate::cli::doctor) fn clock(clock: Clock) -> Finding {
         Clock::Synchronised(by) => Finding::fine(subject, format!("synchronised by {by}")),
         Clock::Running(by) => Finding::better(
             subject,
-            format!("{by} runs, but has not synchronised the clock yet; certificates, tokens and $SYS times depend on it"),
+            format!(
+                "{by} runs, but has not synchronised the clock yet; certificates, tokens and $SYS times depend on it"
+            ),
             "timedatectl timesync-status",
         ),
         Clock::Unknown => Finding::better(
