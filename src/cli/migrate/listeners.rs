@@ -305,7 +305,13 @@ fn tls(section: &Section, asks: bool, draft: &mut Draft) -> Vec<Entry> {
 /// Which authorities client certificates must come from: one file.
 fn authorities(section: &Section, draft: &mut Draft) -> Entry {
     match (section.get("cafile"), section.get("capath")) {
-        (Some(file), _) => Entry::from("client_authorities", quoted(&file.value), file),
+        (Some(file), folder) => {
+            if let Some(folder) = folder {
+                let text = format!("WillowMQ reads one file of authorities: add those of the folder to {}", file.value);
+                draft.note_of(Lost, folder, &text);
+            }
+            Entry::from("client_authorities", quoted(&file.value), file)
+        }
         (None, Some(folder)) => {
             let path = folder.value.trim_end_matches('/');
             let text =
