@@ -32,6 +32,7 @@ mod mesh;
 mod offload;
 pub mod probe;
 mod reload;
+pub(crate) mod report;
 mod ring;
 mod safeguards;
 mod signals;
@@ -46,7 +47,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
+pub(crate) use admission::{GateFigures, TurnedAway};
+pub(crate) use authentication::Totals;
 pub use bind::Endpoint;
+pub(crate) use journal::JournalFigures;
+pub(crate) use report::ShardReport;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
@@ -109,6 +114,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),
         rights,
+        memory_limit,
         config: Arc::new(config),
     });
 

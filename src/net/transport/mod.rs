@@ -156,6 +156,11 @@ impl Layers {
         result
     }
 
+    /// Whether TLS is among them.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Whether the next bytes may ask for costly computation, which is not to be done on a shard: a TLS handshake is under way.
     pub(crate) fn is_costly(&self) -> bool {
         !self.is_over && self.tls.as_ref().is_some_and(Tls::is_handshaking)
