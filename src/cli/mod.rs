@@ -6,7 +6,9 @@
 mod acl;
 mod check;
 mod config;
+mod doctor;
 mod journal;
+mod migrate;
 mod passwd;
 mod run;
 mod settings;
@@ -89,6 +91,10 @@ enum Command {
     },
     /// Look after the journals of a broker that does not run
     Journal(journal::Options),
+    /// Look at this machine and the configuration: what is fine, what is not, and what to type
+    Doctor(doctor::Options),
+    /// Write our configuration from one of Mosquitto, and name what could not be carried over
+    Migrate(migrate::Options),
 }
 
 impl Default for Command {
@@ -132,6 +138,8 @@ fn carry_out(arguments: Arguments) -> Outcome {
             let overrides = Overrides { data_dir: options.data_dir, ..Overrides::default() };
             journal::run(&options.action, &load(overrides)?.data_dir)
         }
+        Command::Doctor(options) => doctor::run(&options, load(Overrides::default()), file.config.as_deref()),
+        Command::Migrate(options) => migrate::run(&options),
     }
 }
 

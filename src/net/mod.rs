@@ -31,6 +31,7 @@ mod memory;
 mod mesh;
 mod offload;
 mod plan;
+pub mod probe;
 mod reload;
 pub(crate) mod report;
 mod ring;
