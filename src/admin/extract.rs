@@ -59,7 +59,7 @@ impl<T: DeserializeOwned> FromRequest<State> for Json<T> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
         // Base64 and escapes make a payload longer than it is.
-        let bytes_max = BYTES_MAX + state.desk.plan().config.limits.packet_bytes_max.saturating_mul(2);
+        let bytes_max = BYTES_MAX + state.desk.plan().config().limits.packet_bytes_max.saturating_mul(2);
         let body = read(request.into_body(), bytes_max).await?;
         serde_json::from_slice(&body).map(Self).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => Problem::refused(format!("the body: {error}")),

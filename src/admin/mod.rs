@@ -35,6 +35,7 @@ use tokio::sync::Semaphore;
 pub(crate) use access::Access;
 pub(crate) use server::{Means, Server};
 
+use crate::net::Reloader;
 use crate::net::desk::Desk;
 
 /// The target of log lines that tell who has changed what.
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     /// Where shards are asked.
     desk: Desk,
     access: Arc<Access>,
+    reloader: Reloader,
     started: Instant,
     /// Places for answers that go on and on.
     streams: Arc<Semaphore>,

@@ -46,7 +46,8 @@ impl Cursor {
         let parse = || {
             let bytes = BASE64_URL_SAFE_NO_PAD.decode(after).ok()?;
             let [FORM, high, low, place @ ..] = bytes.as_slice() else { return None };
-            let cursor = Self { shard: u16::from_be_bytes([*high, *low]), place: String::from_utf8(place.to_vec()).ok()? };
+            let cursor =
+                Self { shard: u16::from_be_bytes([*high, *low]), place: String::from_utf8(place.to_vec()).ok()? };
             (usize::from(cursor.shard) < shards).then_some(cursor)
         };
         parse().ok_or_else(|| {
@@ -97,7 +98,11 @@ impl<T> Slice<T> {
 
 /// What a shard gives in one of its turns: at most so many items, and at most [`EXAMINE`] slots looked at. `give` gives what it finds in so
 /// many slots from one on.
-pub(super) fn examine<T>(place: &str, at_most: usize, mut give: impl FnMut(u32, usize) -> inspect::Page<T>) -> Slice<T> {
+pub(super) fn examine<T>(
+    place: &str,
+    at_most: usize,
+    mut give: impl FnMut(u32, usize) -> inspect::Page<T>,
+) -> Slice<T> {
     // A cursor of another list may name a slot that there cannot be: it is behind the last one.
     let mut from = u32::try_from(number(place)).unwrap_or(u32::MAX);
     let (mut items, mut left) = (Vec::new(), EXAMINE);

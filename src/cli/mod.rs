@@ -6,7 +6,9 @@
 mod acl;
 mod check;
 mod config;
+mod doctor;
 mod journal;
+mod migrate;
 mod passwd;
 mod run;
 mod settings;
@@ -89,6 +91,10 @@ enum Command {
     },
     /// Look after the journals of a broker that does not run
     Journal(journal::Options),
+    /// Look at this machine and the configuration: what is fine, what is not, and what to type
+    Doctor(doctor::Options),
+    /// Write our configuration from one of Mosquitto, and name what could not be carried over
+    Migrate(migrate::Options),
 }
 
 impl Default for Command {
@@ -111,7 +117,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn carry_out(arguments: Arguments) -> Outcome {
     let Arguments { command, file, overrides, check_config, print_config } = arguments;
-    let load = |inner: Overrides| settings::load(&file, inner.or(overrides));
+    let load = |inner: Overrides| settings::load(&file, inner.or(overrides.clone()));
     match command.unwrap_or_default() {
         Command::Run(options) if check_config || print_config => {
             let config = load(options.overrides)?;
@@ -120,7 +126,10 @@ fn carry_out(arguments: Arguments) -> Outcome {
             }
             if check_config { check::run(&config) } else { Ok(SUCCESS) }
         }
-        Command::Run(options) => run::run(load(options.overrides)?),
+        Command::Run(options) => {
+            let (file, overrides) = (file.clone(), options.overrides.or(overrides.clone()));
+            run::run(move || settings::load(&file, overrides.clone()))
+        }
         Command::Check(options) => check::run_and_say(&load(options.overrides)?),
         Command::Config(options) => options.run(load),
         Command::Passwd { action } => passwd::run(&action).map_err(Failure::usage),
@@ -129,6 +138,8 @@ fn carry_out(arguments: Arguments) -> Outcome {
             let overrides = Overrides { data_dir: options.data_dir, ..Overrides::default() };
             journal::run(&options.action, &load(overrides)?.data_dir)
         }
+        Command::Doctor(options) => doctor::run(&options, load(Overrides::default()), file.config.as_deref()),
+        Command::Migrate(options) => migrate::run(&options),
     }
 }
 

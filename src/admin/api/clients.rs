@@ -14,7 +14,9 @@ use crate::admin::problem::Problem;
 use crate::admin::{State, time};
 use crate::codec::{ProtocolVersion, RetainHandling};
 use crate::shard::Pause;
-use crate::shard::inspect::{ClientDetail, ClientFilter, ClientSummary, ConnectionFacts, ConnectionTraffic, SubscriptionFacts};
+use crate::shard::inspect::{
+    ClientDetail, ClientFilter, ClientSummary, ConnectionFacts, ConnectionTraffic, SubscriptionFacts,
+};
 
 /// A client: its session, and its connection where it has one.
 #[derive(Debug, Serialize, ToSchema)]

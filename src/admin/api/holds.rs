@@ -141,7 +141,7 @@ pub(super) async fn release(
 }
 
 fn of_listener(state: &State, listener: u16) -> Result<Hold, Problem> {
-    match usize::from(listener) < state.desk.plan().config.listeners.len() {
+    match usize::from(listener) < state.desk.plan().config().listeners.len() {
         true => Ok(Hold::Listener(listener)),
         false => Err(Problem::refused(format!("there is no listener {listener}"))),
     }

@@ -4,12 +4,14 @@
 
 mod certain;
 mod clients;
+mod config;
 mod document;
 mod health;
 mod holds;
 mod message;
 mod overview;
 mod publish;
+mod reload;
 mod retained;
 mod storms;
 mod subscriptions;
@@ -50,7 +52,9 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
         .routes(routes!(version::version))
+        .routes(routes!(config::config))
         .routes(routes!(overview::overview))
+        .routes(routes!(reload::reload))
         .routes(routes!(clients::list))
         .routes(routes!(clients::one))
         .routes(routes!(clients::disconnect))

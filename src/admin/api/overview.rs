@@ -8,8 +8,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::health::{Status, examine};
-use crate::admin::report::{Report, collect};
 use crate::admin::problem::Problem;
+use crate::admin::report::{Report, collect};
 use crate::admin::{State, time};
 use crate::figures::Histogram;
 use crate::net::ShardReport;

@@ -53,7 +53,7 @@ pub(super) async fn post(
 /// # Errors
 /// A limit, or the disk.
 pub(super) async fn publish(state: &State, topic: String, ready: Ready, retain: bool) -> Result<Published, Problem> {
-    let config = &state.desk.plan().config;
+    let config = state.desk.plan().config();
     let name = topic_to_publish(&topic)?;
     check_limits(&config.limits, name, &ready)?;
     if retain && !config.features.retain {
@@ -77,7 +77,8 @@ pub(super) async fn publish(state: &State, topic: String, ready: Ready, retain: 
             let matched = shard.publish_as_broker(now, &announcement);
             let receipt = shard.receipt();
             let expires_at_once = ready.message_expiry_interval == Some(0);
-            let is_kept = ready.payload.is_empty() || expires_at_once || shard.retained_message(now, topic.as_str()).is_some();
+            let is_kept =
+                ready.payload.is_empty() || expires_at_once || shard.retained_message(now, topic.as_str()).is_some();
             (matched.map(|matched| (matched, is_kept)), receipt)
         })
         .await?;
@@ -96,13 +97,22 @@ pub(super) async fn publish(state: &State, topic: String, ready: Ready, retain: 
 fn check_limits(limits: &crate::config::Limits, topic: TopicName<'_>, ready: &Ready) -> Result<(), Problem> {
     let (text, levels) = (topic.as_str(), topic.as_str().split('/').count());
     if levels > usize::from(limits.topic_levels_max) {
-        return Err(Problem::refused(format!("the topic has more levels than limits.topic_levels_max ({})", limits.topic_levels_max)));
+        return Err(Problem::refused(format!(
+            "the topic has more levels than limits.topic_levels_max ({})",
+            limits.topic_levels_max
+        )));
     }
     if text.len() > usize::from(limits.topic_bytes_max) {
-        return Err(Problem::refused(format!("the topic is longer than limits.topic_bytes_max ({})", limits.topic_bytes_max)));
+        return Err(Problem::refused(format!(
+            "the topic is longer than limits.topic_bytes_max ({})",
+            limits.topic_bytes_max
+        )));
     }
     if HEADER_BYTES + text.len() + ready.forwarded.len() + ready.payload.len() > limits.packet_bytes_max {
-        return Err(Problem::refused(format!("the message is larger than limits.packet_bytes_max ({})", limits.packet_bytes_max)));
+        return Err(Problem::refused(format!(
+            "the message is larger than limits.packet_bytes_max ({})",
+            limits.packet_bytes_max
+        )));
     }
     if ready.qos as u8 > limits.maximum_qos {
         return Err(Problem::refused(format!("the QoS is higher than limits.maximum_qos ({})", limits.maximum_qos)));

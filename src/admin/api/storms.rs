@@ -51,7 +51,8 @@ pub(super) struct Storms {
 pub(super) async fn list(Shared(state): Shared<State>) -> Result<Json<Storms>, Problem> {
     let of_shards = state.desk.ask_all(|_, shard| shard.storms().copied().collect::<Vec<_>>()).await?;
     let of_shards = of_shards.into_iter().enumerate();
-    let mut all: Vec<_> = of_shards.flat_map(|(shard, of_shard)| of_shard.into_iter().map(move |it| (shard, it))).collect();
+    let mut all: Vec<_> =
+        of_shards.flat_map(|(shard, of_shard)| of_shard.into_iter().map(move |it| (shard, it))).collect();
     all.sort_by_key(|(shard, storm)| (std::cmp::Reverse(storm.since), *shard));
     let items = all.into_iter().map(|(shard, storm)| Storm {
         shard,

@@ -29,6 +29,7 @@ pub(crate) use error::{Broken, TransportError};
 pub(crate) use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::config::{Listener, ListenerKind};
+pub(crate) use tls::validity;
 use tls::{Acceptor, Tls};
 use websocket::{Gate, WebSocket};
 
