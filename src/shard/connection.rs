@@ -1,7 +1,7 @@
 //! Network Connections as the shard sees them: protocol state of one connection, and the bytes that wait to be sent on it.
 
 use super::authenticate::Authentication;
-use super::inspect::Traffic;
+use super::inspect::ConnectionTraffic;
 use super::limits::PublishRate;
 use crate::codec::ProtocolVersion;
 use crate::security::Identity;
@@ -261,7 +261,7 @@ pub(super) struct Connection {
     /// The enhanced authentication it went through, if it did.
     pub(super) authentication: Option<Box<Authentication>>,
     pub(super) last_packet: Moment,
-    pub(super) traffic: Traffic,
+    pub(super) traffic: ConnectionTraffic,
     /// How many deliveries of QoS 1 and 2 may be in flight. [MQTT-3.3.4-9]
     pub(super) window: u16,
     /// The Receive Maximum of its client, which may be above that.
@@ -332,7 +332,7 @@ impl Connection {
             credentials_end: None,
             authentication: None,
             last_packet: now,
-            traffic: Traffic::default(),
+            traffic: ConnectionTraffic::default(),
             window,
             receive_maximum: opening.receive_maximum,
             packet_bytes_max,

@@ -15,6 +15,7 @@ mod connection;
 mod deliver;
 mod event;
 pub mod handshake;
+mod holds;
 pub mod inspect;
 mod journal;
 mod limits;
@@ -30,6 +31,7 @@ mod rights;
 mod sessions;
 mod shared;
 mod stats;
+mod storms;
 mod subscribe;
 mod turn;
 mod waiting;
@@ -41,12 +43,13 @@ pub use authenticate::{AuthenticationOutcome, AuthenticationRequest};
 pub use close::Closed;
 pub use connection::{Arrival, Enhanced, Origin, Pause, Reading};
 pub use event::Event;
+pub use holds::Hold;
 pub use limits::{first_packet_bytes_max, identities_of};
 pub use peer::PeerMessage;
 pub use pressure::Pressure;
 pub use read_back::Read;
 pub use stats::{ConnectRefusal, DropReason, PublishOutcome, Received, Sent, Stats, Storm, WillStats};
-pub use wills::{Hold, WillFate};
+pub use wills::WillFate;
 
 use crate::codec::{DecodeError, Packet, QoS, ReasonCode};
 use crate::config::{Config, QueueDrop};
@@ -504,7 +507,7 @@ impl Shard {
         if self.retained.has_jobs() || may_resume || may_apply || self.can_go_on_with_checkpoint() {
             return Some(Moment::ZERO);
         }
-        let deadlines = [self.wheel.next_deadline(), self.wills.storm_ends()];
+        let deadlines = [self.wheel.next_deadline(), self.storm_ends()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -571,6 +574,11 @@ impl Shard {
     /// What was counted.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Whether the journal cannot be written, so that what needs to be kept is refused.
+    pub fn is_journal_failing(&self) -> bool {
+        self.journal.is_failing()
     }
 
     /// Gauges: how much there is of everything. It takes no longer however much that is.

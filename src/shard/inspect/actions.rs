@@ -19,11 +19,11 @@ pub enum Outcome {
     NotNow,
 }
 
-/// Names a point in the journal, and the transactions before it.
+/// Names a promise: as that of an acknowledgement, it is kept when every shard that has to store something for it has done so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    offset: u64,
-    transaction: u64,
+    /// The gate that opens then; `None` where nothing is written down.
+    gate: Option<u64>,
 }
 
 impl Shard {
@@ -49,7 +49,7 @@ impl Shard {
         }
         self.make_will_due(session, now);
         self.publish_will(now, session);
-        self.receipt()
+        Outcome::Done(self.receipt())
     }
 
     /// Discards a will, wherever it stands. An armed one leaves its client connected, without a will.
@@ -62,7 +62,7 @@ impl Shard {
         if self.sessions.get(session).is_some_and(|owner| owner.has_ended) {
             self.remove_ended(session, None);
         }
-        self.receipt()
+        Outcome::Done(self.receipt())
     }
 
     /// Ends the Session of a client, and its Network Connection with 0x98 where it has one. Its will is due at once, or discarded.
@@ -87,7 +87,7 @@ impl Shard {
             }
             self.end_session(now, session);
         }
-        self.receipt()
+        Outcome::Done(self.receipt())
     }
 
     /// Discards the will of a Session, where it has one.
@@ -120,14 +120,14 @@ impl Shard {
     }
 
     /// Ends the step of something that was done on an operator's word.
-    pub(super) fn receipt(&mut self) -> Outcome {
+    pub(super) fn receipt(&mut self) -> Receipt {
+        let gate = self.journal.must_promise().then(|| self.promise_to_operator());
         self.journal.end_step();
-        Outcome::Done(Receipt { offset: self.journal.offset(), transaction: self.peers.newest_stored() })
+        Receipt { gate }
     }
 
-    /// Whether what was done up to a receipt outlasts the process from now on. Without a journal it is so at once, as far as anything is.
+    /// Whether what a receipt is about outlasts the process from now on. Without a journal it is so at once, as far as anything is.
     pub fn is_certain(&self, receipt: Receipt) -> bool {
-        !self.journal.is_on()
-            || (self.journal.is_durable(receipt.offset) && self.journal.are_over(receipt.transaction, &[]))
+        receipt.gate.is_none_or(|gate| !self.peers.has_gate(gate))
     }
 }

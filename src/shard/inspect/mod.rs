@@ -7,12 +7,16 @@
 
 mod actions;
 mod clients;
+mod retained;
+mod subscriptions;
 mod traffic;
 mod wills;
 
 pub use actions::{Outcome, Receipt};
 pub use clients::{ClientDetail, ClientFilter, ClientSummary, ConnectionFacts, QueueFacts, SubscriptionFacts};
-pub use traffic::Traffic;
+pub use retained::RetainedSummary;
+pub use subscriptions::{SubscriptionFilter, SubscriptionSummary};
+pub use traffic::ConnectionTraffic;
 pub use wills::{WillDetail, WillFilter, WillPhase, WillSummary};
 
 /// Part of a list.
