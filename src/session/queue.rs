@@ -204,7 +204,7 @@ impl Waiting {
     }
 
     fn is_counted(&self) -> bool {
-        self.body.kind() == Kind::Ordinary
+        self.body.kind() != Kind::Will
     }
 
     fn lost(&self, now: Moment, limits: &QueueLimits) -> Option<Lost> {

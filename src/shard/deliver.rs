@@ -121,18 +121,33 @@ pub(super) struct Routed {
 impl Shard {
     /// Routes a publication: to the subscribers here, to the other shards that have any, and to its retained store.
     pub(super) fn route(&mut self, now: Moment, publishing: &mut Publishing<'_>, publisher: Option<u32>) -> Routed {
+        let store = publishing.retain.then(|| self.retained_home(publishing.outgoing.topic));
+        self.route_to_store(now, publishing, publisher, store)
+    }
+
+    /// The same, with the shard that is to keep it as the retained message of its topic, if any is.
+    pub(super) fn route_to_store(
+        &mut self,
+        now: Moment,
+        publishing: &mut Publishing<'_>,
+        publisher: Option<u32>,
+        store: Option<ShardId>,
+    ) -> Routed {
         if publishing.shared.is_none() {
             publishing.publication = self.next_publication();
         }
+        if self.taps.is_any_open() {
+            self.note_tapped(now, publishing, publisher);
+        }
         let sent = self.peers.sent();
-        let store = publishing.retain.then(|| self.retained_home(publishing.outgoing.topic));
         let (matched, elsewhere) = self.deliver_here(now, publishing, publisher, store);
         for peer in self.peers.others() {
             let deliver = elsewhere.peers.contains(peer.index());
             let store = store == Some(peer);
             if deliver || store {
                 let under = publishing.under;
-                if store || under.is_some() || elsewhere.keepers.contains(peer.index()) {
+                let is_recorded = store && publishing.kind != Kind::Volatile;
+                if is_recorded || under.is_some() || elsewhere.keepers.contains(peer.index()) {
                     self.note_part(under, peer);
                 }
                 self.peers.send(peer, PeerMessage::Publish { message: publishing.share(), deliver, store, under });
@@ -264,7 +279,7 @@ impl Shard {
         templates: &mut Templates,
     ) {
         if grant.qos == QoS::AtMostOnce {
-            if self.pressure >= Pressure::ShedQos0 && publishing.kind == Kind::Ordinary {
+            if self.pressure >= Pressure::ShedQos0 && publishing.kind != Kind::Will {
                 self.stats.dropped[DropReason::Memory] += 1;
                 self.note_dropped(session);
             } else if let Some(id) = self.sessions.get(session).and_then(|receiver| receiver.connection) {
@@ -447,7 +462,7 @@ impl Shard {
             }
             if is_bounded && connection.output.pending() >= connection.bounds.output_bytes_max {
                 match publishing.kind {
-                    Kind::Ordinary => stats.dropped[DropReason::OutputFull] += 1,
+                    Kind::Ordinary | Kind::Volatile => stats.dropped[DropReason::OutputFull] += 1,
                     Kind::Will => stats.dropped[DropReason::WillOutputFull] += 1,
                 }
                 is_full = true;
