@@ -49,7 +49,7 @@ mkdir -p "$stage/man" "$stage/completions"
 willowmq() { env -i PATH="$PATH" "$binary" "$@"; }
 willowmq config --sample --data-dir /var/lib/willowmq > "$stage/willowmq.toml"
 willowmq --config "$stage/willowmq.toml" check >&2
-willowmq man "$stage/man" >&2
+willowmq man --dir "$stage/man" >&2
 willowmq completions bash > "$stage/completions/willowmq.bash"
 willowmq completions zsh > "$stage/completions/_willowmq"
 willowmq completions fish > "$stage/completions/willowmq.fish"
