@@ -117,7 +117,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn carry_out(arguments: Arguments) -> Outcome {
     let Arguments { command, file, overrides, check_config, print_config } = arguments;
-    let load = |inner: Overrides| settings::load(&file, inner.or(overrides));
+    let load = |inner: Overrides| settings::load(&file, inner.or(overrides.clone()));
     match command.unwrap_or_default() {
         Command::Run(options) if check_config || print_config => {
             let config = load(options.overrides)?;
@@ -126,7 +126,10 @@ fn carry_out(arguments: Arguments) -> Outcome {
             }
             if check_config { check::run(&config) } else { Ok(SUCCESS) }
         }
-        Command::Run(options) => run::run(load(options.overrides)?),
+        Command::Run(options) => {
+            let (file, overrides) = (file.clone(), options.overrides.or(overrides.clone()));
+            run::run(move || settings::load(&file, overrides.clone()))
+        }
         Command::Check(options) => check::run_and_say(&load(options.overrides)?),
         Command::Config(options) => options.run(load),
         Command::Passwd { action } => passwd::run(&action).map_err(Failure::usage),

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::Config;
+use super::difference::needs_restart;
 use super::names::variable;
 use super::section::{Group, Key, Place, Section};
 
@@ -52,7 +53,8 @@ fn write_group(out: &mut String, group: &Group, defaults: &Group, mark_defaults:
         for line in key.doc {
             let _ = writeln!(out, "# {}", line.trim());
         }
-        let _ = writeln!(out, "# Allowed: {}. Default: {}.", key.allowed, shown(default));
+        let when = if needs_restart(&group.place.key(key.name)) { " A change needs a restart." } else { "" };
+        let _ = writeln!(out, "# Allowed: {}. Default: {}.{when}", key.allowed, shown(default));
         let mark = if mark_defaults && key.value == default.value { "# " } else { mark };
         let _ = match &key.value {
             Some(value) => writeln!(out, "{mark}{} = {value}", key.name),
@@ -72,11 +74,14 @@ pub fn reference() -> String {
     for group in Config::default().groups() {
         let title = group.place.header().map_or("Before the first table".to_owned(), |header| format!("`{header}`"));
         let _ = write!(out, "\n## {title}\n\n{}\n\n", joined(group.doc));
-        out.push_str("| Key | Default | Allowed | Environment | Meaning |\n| --- | --- | --- | --- | --- |\n");
+        out.push_str("| Key | Default | Allowed | Environment | A change | Meaning |\n");
+        out.push_str("| --- | --- | --- | --- | --- | --- |\n");
         for key in &group.keys {
             let (name, default, allowed, meaning) = (key.name, shown(key), &key.allowed, joined(key.doc));
             let variable = variable(&group.place.key_of_first(name));
-            let row = format!("`{name}` | `{default}` | {allowed} | `{variable}` | {}", meaning.replace('|', "\\|"));
+            let when = if needs_restart(&group.place.key(name)) { "needs a restart" } else { "is taken over" };
+            let meaning = meaning.replace('|', "\\|");
+            let row = format!("`{name}` | `{default}` | {allowed} | `{variable}` | {when} | {meaning}");
             let _ = writeln!(out, "| {row} |");
         }
     }
@@ -190,7 +195,7 @@ mod tests {
         let expected = "# Longest Client Identifier. Every server has to take 23 bytes [MQTT-3.1.3-5].\n\
                         # Allowed: 23 to 65535. Default: 1024.\nclient_id_bytes_max = 1024\n";
         assert!(toml.contains(expected), "{toml}");
-        assert!(toml.contains("Default: unset.\n# shards =\n"), "{toml}");
+        assert!(toml.contains("Default: unset. A change needs a restart.\n# shards =\n"), "{toml}");
     }
 
     #[test]
@@ -214,7 +219,8 @@ mod tests {
             assert!(row.is_some_and(|row| row.starts_with(&format!("| `{}` |", key.name))), "{path}");
         }
         assert!(reference.contains("| `address` | `\"127.0.0.1:1883\"` |"), "{reference}");
-        assert!(reference.contains("`WILLOWMQ_LISTENERS_0_ADDRESS`"), "{reference}");
+        assert!(reference.contains("`WILLOWMQ_LISTENERS_0_ADDRESS` | is taken over |"), "{reference}");
+        assert!(reference.contains("`WILLOWMQ_DATA_DIR` | needs a restart |"), "{reference}");
         assert!(reference.contains("`WILLOWMQ_IDENTITIES_0_LIMITS_PACKET_BYTES_MAX`"), "{reference}");
     }
 
