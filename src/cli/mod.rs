@@ -6,15 +6,17 @@
 mod acl;
 mod check;
 mod config;
+mod ctl;
 mod journal;
 mod passwd;
 mod run;
 mod settings;
+mod shell;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use settings::{File, Overrides};
 
@@ -89,6 +91,15 @@ enum Command {
     },
     /// Look after the journals of a broker that does not run
     Journal(journal::Options),
+    /// Look after a broker that runs, by its HTTP API
+    ///
+    /// Exits with 0 where it could be done, with 1 where not, with 2 where the command line or the configuration is wrong, with 3 where
+    /// the broker cannot be reached, with 4 where it refuses, and with 5 where what was asked for is not there.
+    Ctl(ctl::Options),
+    /// Print what a shell needs to complete the command line
+    Completions(shell::Completions),
+    /// Print the manual page, or write those of all subcommands
+    Man(shell::Manual),
 }
 
 impl Default for Command {
@@ -129,6 +140,9 @@ fn carry_out(arguments: Arguments) -> Outcome {
             let overrides = Overrides { data_dir: options.data_dir, ..Overrides::default() };
             journal::run(&options.action, &load(overrides)?.data_dir)
         }
+        Command::Ctl(options) => ctl::run(options, &file),
+        Command::Completions(options) => options.run(Arguments::command()),
+        Command::Man(options) => options.run(Arguments::command()),
     }
 }
 
@@ -150,8 +164,6 @@ fn say(said: &str) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
