@@ -6,17 +6,19 @@
 mod acl;
 mod check;
 mod config;
+mod ctl;
 mod doctor;
 mod journal;
 mod migrate;
 mod passwd;
 mod run;
 mod settings;
+mod shell;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use settings::{File, Overrides};
 
@@ -95,6 +97,15 @@ enum Command {
     Doctor(doctor::Options),
     /// Write our configuration from one of Mosquitto, and name what could not be carried over
     Migrate(migrate::Options),
+    /// Look after a broker that runs, by its HTTP API
+    ///
+    /// Exits with 0 where it could be done, with 1 where not, with 2 where the command line or the configuration is wrong, with 3 where
+    /// the broker cannot be reached, with 4 where it refuses, and with 5 where what was asked for is not there.
+    Ctl(ctl::Options),
+    /// Print what a shell needs to complete the command line
+    Completions(shell::Completions),
+    /// Print the manual page, or write those of all subcommands
+    Man(shell::Manual),
 }
 
 impl Default for Command {
@@ -140,6 +151,9 @@ fn carry_out(arguments: Arguments) -> Outcome {
         }
         Command::Doctor(options) => doctor::run(&options, load(Overrides::default()), file.config.as_deref()),
         Command::Migrate(options) => migrate::run(&options),
+        Command::Ctl(options) => ctl::run(options, &file),
+        Command::Completions(options) => options.run(Arguments::command()),
+        Command::Man(options) => options.run(Arguments::command()),
     }
 }
 
@@ -161,8 +175,6 @@ fn say(said: &str) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -262,6 +262,8 @@ pub(super) struct Connection {
     pub(super) authentication: Option<Box<Authentication>>,
     pub(super) last_packet: Moment,
     pub(super) traffic: ConnectionTraffic,
+    /// What passes on it is written down for an operator.
+    pub(super) is_traced: bool,
     /// How many deliveries of QoS 1 and 2 may be in flight. [MQTT-3.3.4-9]
     pub(super) window: u16,
     /// The Receive Maximum of its client, which may be above that.
@@ -333,6 +335,7 @@ impl Connection {
             authentication: None,
             last_packet: now,
             traffic: ConnectionTraffic::default(),
+            is_traced: false,
             window,
             receive_maximum: opening.receive_maximum,
             packet_bytes_max,
@@ -561,6 +564,11 @@ impl Connections {
         if self.slot_mut(id).is_some_and(|connection| connection.is_closing && connection.output.pending() == 0) {
             self.slots[id.index as usize] = None;
         }
+    }
+
+    /// The protocol version of a connection that is traced, be it closing.
+    pub(super) fn traced(&mut self, id: ConnectionId) -> Option<ProtocolVersion> {
+        self.slot_mut(id).filter(|connection| connection.is_traced).map(|connection| connection.version)
     }
 
     /// Takes back a buffer; whether the connection is still open.

@@ -4,10 +4,12 @@
 //! whoever stops the broker during planned work and does not want that holds again before it has.
 
 use super::Shard;
+use super::inspect::WillChange;
 use super::peer::SessionKey;
 use super::wills::WillFate;
 use crate::session::Session;
 use crate::session::will::WillState;
+use crate::timer::Moment;
 use std::collections::VecDeque;
 
 /// Holds in force at a time; every will that falls due is compared with all of them.
@@ -108,7 +110,7 @@ impl Shard {
     }
 
     /// Looks at one will that a hold has let go of; whether there was one. What cannot be discarded yet is put off.
-    pub(super) fn go_on_releasing(&mut self, put_off: &mut VecDeque<SessionKey>) -> bool {
+    pub(super) fn go_on_releasing(&mut self, now: Moment, put_off: &mut VecDeque<SessionKey>) -> bool {
         let Some((key, fate)) = self.wills.holds.next_released() else { return false };
         let Some(session) = self.sessions.resolve(key) else { return true };
         if self.is_held(session) {
@@ -118,7 +120,7 @@ impl Shard {
         } else if self.is_between_transactions(session) {
             put_off.push_back(key);
         } else {
-            self.discard_due(session);
+            self.discard_due(now, session);
             self.journal.end_step();
         }
         true
@@ -132,12 +134,13 @@ impl Shard {
     }
 
     /// Discards a will that is due. One that the client has armed since it came back is another will.
-    fn discard_due(&mut self, session: u32) {
+    fn discard_due(&mut self, now: Moment, session: u32) {
         let owner = self.sessions.get_mut(session).expect("it was resolved just now");
         match owner.will.take() {
             WillState::Due { closing, .. } => {
                 self.stats.wills.discarded[closing.cause] += 1;
                 self.record_will_gone(session, None);
+                self.trace_will(now, session, WillChange::Discarded);
             }
             other => owner.will = other,
         }

@@ -249,6 +249,8 @@ pub struct Shard {
     reads: read_back::Reads,
     checkpoint: checkpoint::Checkpoints,
     restart: restore::Restart,
+    taps: inspect::Taps,
+    traces: inspect::Traces,
     /// Kept between publishes so that the hot path allocates nothing.
     matched: Vec<(Subscriber, SubscriberOptions)>,
     templates: Templates,
@@ -300,6 +302,8 @@ impl Shard {
             reads: read_back::Reads::default(),
             checkpoint: checkpoint::Checkpoints::default(),
             restart: restore::Restart::default(),
+            taps: inspect::Taps::default(),
+            traces: inspect::Traces::default(),
             matched: Vec::new(),
             templates: Templates::default(),
             config,
@@ -334,6 +338,7 @@ impl Shard {
     fn on_fault(&mut self, now: Moment, id: ConnectionId, fault: &Fault) {
         self.stats.protocol_errors += 1;
         self.tell_of(id, fault);
+        self.trace_fault(now, id, fault);
         self.disconnect_for(now, id, fault);
     }
 
@@ -476,6 +481,9 @@ impl Shard {
 
     /// Ends a turn: answers what the other shards are waiting for, and asks them what this turn needs to know.
     pub fn end_turn(&mut self, now: Moment) {
+        if self.traces.is_any_open() {
+            self.traces.note_time(now);
+        }
         self.disconnect_slow_readers(now);
         while let Some(ready) = self.peers.next_ready() {
             self.on_ready(ready);
@@ -540,7 +548,12 @@ impl Shard {
 
     /// Takes what a connection has to send; nothing while the previous output is in flight.
     pub fn take_output(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
-        self.connections.take_output(id)
+        let traced = if self.traces.is_any_open() { self.connections.traced(id) } else { None };
+        let output = self.connections.take_output(id);
+        if let (Some(version), Some(output)) = (traced, &output) {
+            self.trace_sent(id, version, output);
+        }
+        output
     }
 
     /// What [`Self::take_output`] gave has been written; the buffer comes back.

@@ -3,6 +3,7 @@
 use super::deliver::Publishing;
 use super::event::Event;
 use super::holds::Holds;
+use super::inspect::WillChange;
 use super::journal::{Entity, record_of};
 use super::peer::SessionKey;
 use super::storms::Storms;
@@ -97,6 +98,7 @@ impl Shard {
         self.stats.wills.armed_now -= 1;
         if fate == WillFate::Discard {
             self.stats.wills.discarded[closing.cause] += 1;
+            self.trace_will(now, session, WillChange::Discarded);
             return self.record_will_gone(session, None);
         }
         // min(Will Delay Interval, Session Expiry Interval): the Session's end publishes its will. [MQTT-3.1.3-9]
@@ -107,10 +109,12 @@ impl Shard {
         if delay.is_zero() {
             owner.will = WillState::Due { will, due, closing };
             self.wills.due.push_back(self.sessions.key(session));
+            self.trace_will(now, session, WillChange::Due);
         } else {
             let timer = self.wheel.arm(due, Timer::WillDelay(self.sessions.key(session)));
             owner_of(&mut self.sessions, session).will = WillState::Pending { will, due, timer, closing };
             self.stats.wills.pending_now += 1;
+            self.trace_will(now, session, WillChange::Pending { due });
         }
         if let Some(session) = number {
             self.journal.append(&Record::WillPending { session, due, closing });
@@ -141,6 +145,7 @@ impl Shard {
                 self.wheel.cancel(timer);
                 self.wills.due.push_back(self.sessions.key(session));
                 self.stats.wills.pending_now -= 1;
+                self.trace_will(at, session, WillChange::Due);
             }
             other => owner.will = other,
         }
@@ -160,7 +165,7 @@ impl Shard {
             if self.journal.is_failing() || self.must_wills_wait() {
                 break; // What cannot be written down as published, or has no room where it goes, stays due.
             }
-            if self.go_on_releasing(&mut put_off) {
+            if self.go_on_releasing(now, &mut put_off) {
                 continue;
             }
             let Some(key) = self.wills.due.pop_front() else { break };
@@ -227,8 +232,10 @@ impl Shard {
             let mut publishing = Publishing { is_atomic: true, under, ..Publishing::of(&message, now) };
             under = self.route(now, &mut publishing, publisher).under;
             self.note_published(now, due, closing.cause);
+            self.trace_will(now, session, WillChange::Published);
         } else {
             self.stats.wills.denied += 1;
+            self.trace_will(now, session, WillChange::Denied);
             self.events.push_back(Event::WillDenied { client_id, topic: message.topic().into() });
         }
         self.record_will_gone(session, under);

@@ -3,6 +3,7 @@
 //! Each of these is a step of its own in the journal. It is certain when the journal has it, which is a little later than the call: the
 //! [`Receipt`] tells. Until then a crash may undo it, and it is not to be reported as done.
 
+use super::WillChange;
 use crate::codec::ReasonCode;
 use crate::session::will::{Cause, Closing, WillState};
 use crate::shard::{Fault, Shard, WillFate};
@@ -53,12 +54,12 @@ impl Shard {
     }
 
     /// Discards a will, wherever it stands. An armed one leaves its client connected, without a will.
-    pub fn discard_will(&mut self, client_id: &str) -> Outcome {
+    pub fn discard_will(&mut self, now: Moment, client_id: &str) -> Outcome {
         let session = match self.session_with_will(client_id) {
             Ok(session) => session,
             Err(refused) => return refused,
         };
-        self.discard_will_of(session);
+        self.discard_will_of(now, session);
         if self.sessions.get(session).is_some_and(|owner| owner.has_ended) {
             self.remove_ended(session, None);
         }
@@ -83,7 +84,7 @@ impl Shard {
         let still_there = self.sessions.resolve(key).and_then(|session| self.sessions.get(session));
         if still_there.is_some_and(|owner| !owner.has_ended) {
             if will == WillFate::Discard {
-                self.discard_will_of(session);
+                self.discard_will_of(now, session);
             }
             self.end_session(now, session);
         }
@@ -91,7 +92,7 @@ impl Shard {
     }
 
     /// Discards the will of a Session, where it has one.
-    fn discard_will_of(&mut self, session: u32) {
+    fn discard_will_of(&mut self, now: Moment, session: u32) {
         let owner = self.sessions.get_mut(session).expect("it was found just now");
         match owner.will.take() {
             WillState::None => return,
@@ -104,6 +105,7 @@ impl Shard {
         }
         self.stats.wills.discarded[Cause::Administrative] += 1;
         self.record_will_gone(session, None);
+        self.trace_will(now, session, WillChange::Discarded);
     }
 
     /// The Session of a client that has a will about which something can be done now.
