@@ -37,6 +37,8 @@ pub(crate) use server::{Means, Server};
 
 use crate::net::Reloader;
 use crate::net::desk::Desk;
+use crate::net::drain::Drain;
+use crate::net::logging::Control;
 
 /// The target of log lines that tell who has changed what.
 const AUDIT: &str = "willowmq::audit";
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     desk: Desk,
     access: Arc<Access>,
     reloader: Reloader,
+    drain: Drain,
+    log: Control,
     started: Instant,
     /// Places for answers that go on and on.
     streams: Arc<Semaphore>,

@@ -12,6 +12,8 @@ use super::serve::Serving;
 use super::{Access, Shared, State, api, serve};
 use crate::config::Admin;
 use crate::net::desk::Desk;
+use crate::net::drain::Drain;
+use crate::net::logging::Control;
 use crate::net::{Reloader, StartError};
 
 /// How much the thread yields to the shards. Unlike the threads that check passwords it is not an idle one: where the shards use all
@@ -31,6 +33,10 @@ pub(crate) struct Means {
     pub(crate) access: Arc<Access>,
     /// What loads the settings again.
     pub(crate) reloader: Reloader,
+    /// What hands clients away.
+    pub(crate) drain: Drain,
+    /// What the log obeys.
+    pub(crate) log: Control,
 }
 
 /// The HTTP server. It ends when this is dropped.
@@ -64,6 +70,8 @@ impl Server {
             desk: means.desk,
             access: Arc::clone(&means.access),
             reloader: means.reloader,
+            drain: means.drain,
+            log: means.log,
             started: Instant::now(),
             streams: Arc::new(Semaphore::new(streams as usize)),
         }));

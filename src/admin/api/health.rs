@@ -93,10 +93,11 @@ pub(super) async fn examine(state: &State) -> Health {
             Ok(Err(_)) | Err(_) => silent_shards.push(shard),
         }
     }
-    let status = match (silent_shards.is_empty(), failing_journals.is_empty()) {
-        (false, _) => Status::Stuck,
-        (true, false) => Status::JournalFailing,
-        (true, true) => Status::Ok,
+    let status = match (silent_shards.is_empty(), state.drain.is_on(), failing_journals.is_empty()) {
+        (false, _, _) => Status::Stuck,
+        (true, true, _) => Status::Draining,
+        (true, false, false) => Status::JournalFailing,
+        (true, false, true) => Status::Ok,
     };
     Health { status, silent_shards, failing_journals }
 }

@@ -6,8 +6,10 @@ mod certain;
 mod clients;
 mod config;
 mod document;
+mod drain;
 mod health;
 mod holds;
+mod log;
 mod message;
 mod overview;
 mod publish;
@@ -55,6 +57,8 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(config::config))
         .routes(routes!(overview::overview))
         .routes(routes!(reload::reload))
+        .routes(routes!(drain::progress, drain::begin, drain::cancel))
+        .routes(routes!(log::level, log::set_level))
         .routes(routes!(clients::list))
         .routes(routes!(clients::one))
         .routes(routes!(clients::disconnect))

@@ -86,6 +86,9 @@ impl Shard {
             if will == WillFate::Discard {
                 self.discard_will_of(now, session);
             }
+            // Of a client that was handed away before a stop it is armed still.
+            let closing = Closing { cause: Cause::Administrative, at: now, last_packet: now, is_recovered: false };
+            self.on_will_closing(now, session, closing, will);
             self.end_session(now, session);
         }
         Outcome::Done(self.receipt())
