@@ -89,7 +89,7 @@ impl Drain {
     /// # Errors
     /// A shard does not answer. The order stands.
     pub(crate) async fn begin(&self, over: Option<Duration>) -> Result<Progress, Silent> {
-        let over = over.unwrap_or(self.desk.plan().config.drain.over).min(OVER_MAX);
+        let over = over.unwrap_or(self.desk.plan().config().drain.over).min(OVER_MAX);
         let order = Order { over, until: SystemTime::now() + over };
         let number = {
             let mut state = self.state();
@@ -149,7 +149,7 @@ impl Drain {
     }
 
     fn warning(&self) -> Option<&'static str> {
-        let config = &self.desk.plan().config;
+        let config = self.desk.plan().config();
         match (config.durability, config.wills.on_shutdown) {
             (Durability::Memory, OnShutdown::Hold) => Some(
                 "durability is \"memory\": sessions, retained messages and wills end with the process, wills unpublished",

@@ -1,5 +1,5 @@
-//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: files are read again, and that of the log is
-//! opened anew.
+//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: settings and files are
+//! read again, and the file of the log is opened anew.
 
 use std::process::exit;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::bind::notify;
 use super::drain::Stop;
 use super::logging::Control;
-use super::mesh::Mesh;
+use super::plan::Plan;
 use super::reload::Reloader;
 use super::report::ShardReport;
 use super::startup::StartError;
@@ -55,11 +55,10 @@ impl Signals {
     /// [`StartError::Executor`] when a shard could not even begin.
     pub(super) fn serve(
         mut self,
-        mesh: &Mesh,
+        plan: &Plan,
         reloader: &Reloader,
         log: &Control,
         own_stop: &Stop,
-        shutdown_timeout: Duration,
         threads: Vec<ExecutorJoinHandle<Option<ShardReport>>>,
     ) -> Result<Vec<ShardReport>, StartError> {
         let handle = self.0.handle();
@@ -74,7 +73,7 @@ impl Signals {
         for signal in self.0.forever() {
             if signal == SIGHUP {
                 log.reopen();
-                reloader.reload_all();
+                reloader.order();
                 continue;
             }
             let is_ours = own_stop.is_asked();
@@ -89,7 +88,8 @@ impl Signals {
                 tracing::info!("a signal: stopping cleanly, a second one ends at once");
             }
             let _ = notify("STOPPING=1"); // Whoever does not hear it waits for the end anyway.
-            mesh.stop();
+            plan.mesh.stop();
+            let shutdown_timeout = plan.config().shutdown_timeout;
             thread::spawn(move || watch(&stop, shutdown_timeout + GRACE));
         }
         let ends = joining.join().expect("a panic ends the process");
