@@ -8,8 +8,10 @@
 mod api;
 pub(crate) mod report;
 mod server;
+mod sys;
 
 pub(crate) use server::Server;
+pub(crate) use sys::Sys;
 
 use crate::net::desk::Desk;
 

@@ -50,11 +50,12 @@ pub(crate) use admission::{GateFigures, TurnedAway};
 pub(crate) use authentication::Totals;
 pub use bind::Endpoint;
 pub(crate) use journal::JournalFigures;
+pub(crate) use memory::used as memory_used;
 pub(crate) use report::ShardReport;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
-use crate::admin::Server;
+use crate::admin::{Server, Sys};
 use crate::config::{Config, Durability};
 use crate::shard::ShardId;
 use crate::timer::Moment;
@@ -137,6 +138,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
     let admin = Server::start(&plan.config.admin, Desk::new(Arc::clone(&plan)))?;
     mesh.open();
+    let sys = Sys::start(Desk::new(Arc::clone(&plan)))?;
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
@@ -145,7 +147,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
-    drop(admin);
+    drop((admin, sys));
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");
     totals::log(&reports, &plan);
