@@ -249,6 +249,16 @@ impl Queue {
         self.line.is_empty()
     }
 
+    /// What counts towards its bounds, which wills do not.
+    pub fn load(&self) -> Load {
+        self.load
+    }
+
+    /// Since when the first of them has waited.
+    pub fn oldest(&self) -> Option<Moment> {
+        self.line.front().map(|waiting| waiting.queued)
+    }
+
     /// Bytes of its messages that are in memory.
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes

@@ -113,6 +113,7 @@ impl Shard {
         self.stats.closed[cause] += 1;
         let owner = self.sessions.get_mut(session).expect("a connection has a Session");
         owner.connection = None;
+        owner.since = now;
         let had_will = matches!(owner.will, WillState::Armed(_));
         if cause == Cause::TakenOver {
             return; // What happens to Session and will depends on the new CONNECT.

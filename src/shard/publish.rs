@@ -283,11 +283,12 @@ impl Shard {
 
     /// Appends a packet to a connection's output.
     pub(super) fn send(&mut self, id: ConnectionId, packet: &Packet<'_>) {
-        let Some(version) = self.connections.get(id).map(|connection| connection.version) else { return };
-        if let Some(output) = self.connections.output(id) {
-            codec::encode(packet, version, output);
-            self.stats.packets_sent[packet.kind()] += 1;
-        }
+        let stats = &mut self.stats;
+        self.connections.with_output(id, |connection| {
+            stats.packets_sent[packet.kind()] += 1;
+            connection.traffic.packets_out += 1;
+            codec::encode(packet, connection.version, connection.output.bytes());
+        });
     }
 
     /// Applies PUBACK. [MQTT-4.3.2-3]
