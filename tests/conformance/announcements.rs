@@ -16,7 +16,10 @@ const NO_SYS: &str = "[sys]\ninterval = \"0s\"\n";
 const PRESENCE: &str = "[sys]\ninterval = \"0s\"\n[presence]\nenabled = true\n";
 
 /// Reads figures until `is_there` is content with all that was told; the newest values by topic.
-fn await_figures(client: &mut Client, is_there: impl Fn(&BTreeMap<String, String>) -> bool) -> BTreeMap<String, String> {
+fn await_figures(
+    client: &mut Client,
+    is_there: impl Fn(&BTreeMap<String, String>) -> bool,
+) -> BTreeMap<String, String> {
     let mut told = BTreeMap::new();
     while !is_there(&told) {
         let message = client.message();

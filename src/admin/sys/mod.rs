@@ -88,7 +88,7 @@ impl Publisher {
 
     async fn publish_for_ever(&mut self) {
         loop {
-            let interval = self.desk.plan().config.sys.interval;
+            let interval = self.desk.plan().config().sys.interval;
             // A shard that does not answer is noticed elsewhere, and its silence ends or the broker does.
             let _ = if interval.is_zero() { self.withdraw().await } else { self.publish().await };
             sleep(if interval.is_zero() { LOOK_AGAIN } else { interval }).await;
