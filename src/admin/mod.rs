@@ -6,6 +6,7 @@
 //! **Invariant**: nothing here touches a shard but through the desk.
 
 mod api;
+mod metrics;
 pub(crate) mod report;
 mod server;
 

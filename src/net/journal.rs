@@ -91,7 +91,7 @@ pub(crate) struct JournalCounters {
 }
 
 /// A copy of what the journal of one shard has counted, and how it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct JournalFigures {
     /// What it has counted.
     pub(crate) counters: JournalCounters,
