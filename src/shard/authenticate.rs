@@ -73,6 +73,11 @@ impl Authentication {
     pub(super) fn new(method: Box<str>) -> Box<Self> {
         Box::new(Self { method, exchange: Exchange::Idle })
     }
+
+    /// Its Authentication Method.
+    pub(super) fn method(&self) -> &str {
+        &self.method
+    }
 }
 
 impl Shard {

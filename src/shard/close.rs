@@ -33,7 +33,7 @@ impl Shard {
                 Closed::Fin => Cause::Closed,
                 Closed::Reset | Closed::Error => Cause::TransportError,
             };
-            self.end_connection(now, id, cause, WillFate::Publish);
+            self.end_connection(now, id, cause, WillFate::Publish, None);
         }
         self.connections.remove(id);
         self.journal.end_step();
@@ -60,7 +60,7 @@ impl Shard {
             ReasonCode::Success => (Cause::Disconnect, WillFate::Discard), // [MQTT-3.14.4-3]
             _ => (Cause::DisconnectWithWill, WillFate::Publish),
         };
-        self.end_connection(now, id, cause, fate);
+        self.end_connection(now, id, cause, fate, Some(packet.reason));
         self.connections.close(id, |_| {});
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Shard {
         self.finish_reading(now, id);
         let Some(connection) = self.connections.get(id) else { return };
         let (version, bytes_max) = (connection.version, connection.packet_bytes_max);
-        self.end_connection(now, id, cause, fate);
+        self.end_connection(now, id, cause, fate, Some(fault.reason));
         self.connections.close(id, |output| {
             if version.has_reason_codes() {
                 append_disconnect(fault, bytes_max, output);
@@ -90,8 +90,15 @@ impl Shard {
     }
 
     /// Takes the connection from its Session and applies what follows for will and expiry. The connection itself stays open
-    /// to be closed or removed by the caller.
-    pub(super) fn end_connection(&mut self, now: Moment, id: ConnectionId, cause: Cause, fate: WillFate) {
+    /// to be closed or removed by the caller. `reason` is that of the DISCONNECT, whoever sends one.
+    pub(super) fn end_connection(
+        &mut self,
+        now: Moment,
+        id: ConnectionId,
+        cause: Cause,
+        fate: WillFate,
+        reason: Option<ReasonCode>,
+    ) {
         let connection = self.connections.get(id).expect("only an open connection ends");
         let session = connection.session;
         let closing = Closing { cause, at: now, last_packet: connection.last_packet, is_recovered: false };
@@ -104,7 +111,10 @@ impl Shard {
         self.waiting_publishers.remove(&id);
         self.hung_up.remove(&id);
         self.stats.closed[cause] += 1;
-        self.sessions.get_mut(session).expect("a connection has a Session").connection = None;
+        let owner = self.sessions.get_mut(session).expect("a connection has a Session");
+        owner.connection = None;
+        owner.since = now;
+        let had_will = matches!(owner.will, WillState::Armed(_));
         if cause == Cause::TakenOver {
             return; // What happens to Session and will depends on the new CONNECT.
         }
@@ -113,6 +123,7 @@ impl Shard {
             self.on_will_closing(now, session, closing, fate);
         }
         self.tell_presence(session, false);
+        self.tell_of_departure(now, id, cause, reason, had_will);
         self.go_on_looking_up(session);
         let owner = self.sessions.get(session).expect("a connection has a Session");
         // One that ends now says so itself, and perhaps under a transaction.
@@ -137,6 +148,7 @@ impl Shard {
     /// Ends a Session: its subscriptions go, what it held of Shared Subscriptions returns, and its will is due now. The transaction under
     /// which it ends, if it needs one.
     pub(super) fn end_session(&mut self, now: Moment, session: u32) -> Option<Transaction> {
+        self.withdraw_presence(now, session);
         let owner = self.sessions.get_mut(session).expect("a Session ends once");
         let subscriptions = std::mem::take(&mut owner.subscriptions);
         let look_ups = std::mem::take(&mut owner.look_ups);

@@ -78,7 +78,7 @@ impl Shard {
         let is_resumed = previous.resumed.is_some();
         let session = previous
             .resumed
-            .unwrap_or_else(|| self.sessions.insert(Session::new(client_id, hash, Arc::clone(&newcomer.bounds))));
+            .unwrap_or_else(|| self.sessions.insert(Session::new(now, client_id, hash, Arc::clone(&newcomer.bounds))));
         self.attach(now, session, newcomer, previous.under);
         if previous.published_will && self.peers.has_peers() {
             self.withhold_connack(id);
@@ -102,6 +102,7 @@ impl Shard {
             self.send_queued(now, session);
             self.tell_presence(session, true);
         }
+        self.tell_of_arrival(now, id, connect.clean_start); // Behind CONNACK, which need not wait for what it causes.
     }
 
     /// Whether a connection waits for its CONNACK: what it has caused may not be on record yet.
@@ -236,8 +237,10 @@ impl Shard {
             origin,
             bounds: Arc::clone(bounds),
             window: 0,
+            receive_maximum: connect.receive_maximum,
             packet_bytes_max: usize::MAX,
             problem_information: false,
+            clean_start: connect.clean_start,
             aliases_out: None,
             expiry_was_zero: true,
         };
@@ -349,8 +352,10 @@ impl Shard {
             origin: arrival.origin,
             bounds: Arc::clone(bounds),
             window: connect.receive_maximum.min(bounds.inflight_max),
+            receive_maximum: connect.receive_maximum,
             packet_bytes_max: connect.maximum_packet_size.map_or(usize::MAX, |max| max as usize),
             problem_information: connect.request_problem_information,
+            clean_start: connect.clean_start,
             aliases_out: OutgoingAliases::new(aliases_max, &self.hasher),
             expiry_was_zero: connect.session_expiry_interval == 0,
         };
@@ -359,6 +364,7 @@ impl Shard {
         self.connects += 1;
         let owner = self.sessions.get_mut(session).expect("the Session was made for it");
         owner.connection = Some(id);
+        owner.since = now;
         owner.listener = arrival.origin.listener;
         owner.bounds = Arc::clone(bounds);
         owner.expiry = expiry;

@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: nothing here names a socket, a clock, a thread or a lock. The same calls give the same effects.
 
+mod announce;
 mod aside;
 mod authenticate;
 mod checkpoint;
@@ -14,9 +15,11 @@ mod connection;
 mod deliver;
 mod event;
 pub mod handshake;
+pub mod inspect;
 mod journal;
 mod limits;
 mod peer;
+mod presence;
 mod pressure;
 mod publish;
 mod read_back;
@@ -33,9 +36,10 @@ mod waiting;
 mod wills;
 
 pub use crate::session::ConnectionId;
+pub use announce::Announcement;
 pub use authenticate::{AuthenticationOutcome, AuthenticationRequest};
 pub use close::Closed;
-pub use connection::{Arrival, Enhanced, Origin, Reading};
+pub use connection::{Arrival, Enhanced, Origin, Pause, Reading};
 pub use event::Event;
 pub use limits::{first_packet_bytes_max, identities_of};
 pub use peer::PeerMessage;
@@ -52,7 +56,7 @@ use crate::session::queue::{Load, QueueLimits, Queues};
 use crate::session::{Session, Subscription};
 use crate::timer::{Moment, Wheel};
 use crate::topic::SubscriptionTrie;
-use connection::{Connections, Pause};
+use connection::Connections;
 use deliver::Templates;
 use peer::{Peers, SessionKey, Wait};
 use std::borrow::Cow;

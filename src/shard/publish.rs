@@ -161,7 +161,8 @@ impl Shard {
         if !self.may_publish(id, session, topic) {
             return Some(ReasonCode::NotAuthorized);
         }
-        if self.journal.is_failing() && self.needs_journal(session, topic, packet) {
+        let is_kept = self.kept_number(session).is_some();
+        if self.journal.is_failing() && self.needs_journal(is_kept, topic, packet.qos, packet.retain) {
             return Some(ReasonCode::QuotaExceeded);
         }
         let claims_text = self.config.features.validate_payload_format && packet.forwarded.payload_format_is_utf8();
@@ -217,15 +218,16 @@ impl Shard {
         self.route(now, &mut publishing, Some(session))
     }
 
-    /// Whether a publication cannot be carried out without writing to the journal. Asked only while that is not possible.
-    fn needs_journal(&self, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> bool {
-        if packet.retain {
+    /// Whether a publication cannot be carried out without writing to the journal. Asked only while that is not possible. `is_kept`: the
+    /// Session of whoever publishes is.
+    pub(super) fn needs_journal(&self, is_kept: bool, topic: TopicName<'_>, qos: QoS, is_recorded: bool) -> bool {
+        if is_recorded {
             return true;
         }
-        if packet.qos == QoS::AtMostOnce {
+        if qos == QoS::AtMostOnce {
             return false;
         }
-        let mut is_kept = packet.qos == QoS::ExactlyOnce && self.kept_number(session).is_some();
+        let mut is_kept = qos == QoS::ExactlyOnce && is_kept;
         self.subscriptions.for_each_match(topic, |subscribers, elsewhere| {
             is_kept |= !elsewhere.keepers.is_empty();
             is_kept |= subscribers.iter().any(|(_, options)| options.keeps && options.qos != QoS::AtMostOnce);
@@ -281,11 +283,12 @@ impl Shard {
 
     /// Appends a packet to a connection's output.
     pub(super) fn send(&mut self, id: ConnectionId, packet: &Packet<'_>) {
-        let Some(version) = self.connections.get(id).map(|connection| connection.version) else { return };
-        if let Some(output) = self.connections.output(id) {
-            codec::encode(packet, version, output);
-            self.stats.packets_sent[packet.kind()] += 1;
-        }
+        let stats = &mut self.stats;
+        self.connections.with_output(id, |connection| {
+            stats.packets_sent[packet.kind()] += 1;
+            connection.traffic.packets_out += 1;
+            codec::encode(packet, connection.version, connection.output.bytes());
+        });
     }
 
     /// Applies PUBACK. [MQTT-4.3.2-3]

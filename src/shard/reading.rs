@@ -85,6 +85,7 @@ impl Shard {
                 continue;
             }
             connection.last_packet = now;
+            connection.traffic.note_received(length, is_publish);
             let outcome = codec::decode(&rest[..length], connection.version).map_err(Fault::from).and_then(|packet| {
                 self.stats.packets_received[packet.kind()] += 1;
                 self.on_packet(now, id, &packet)

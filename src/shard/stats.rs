@@ -259,6 +259,10 @@ pub struct Stats {
     pub re_authentications_refused: u64,
     /// Connections closed since their credentials had ended.
     pub credentials_ended: u64,
+    /// Messages about clients that came or went. (`presence.enabled`)
+    pub presence_told: u64,
+    /// Clients not told of, since the topic would be too long.
+    pub presence_untold: u64,
     /// Wills.
     pub wills: WillStats,
 }

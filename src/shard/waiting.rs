@@ -2,7 +2,7 @@
 
 use super::deliver::{alias_for, fields, grant_of, receiver_mut};
 use super::journal::{Entity, Hold};
-use super::{DropReason, Shard};
+use super::Shard;
 use crate::codec::{self, PacketId, QoS};
 use crate::journal::record::Record;
 use crate::session::ConnectionId;
@@ -49,7 +49,7 @@ impl Shard {
             return self.record_done(session, place, Some(delivery.message.publication));
         }
         if !self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) {
-            self.stats.dropped[DropReason::TooLarge] += 1;
+            self.drop_too_large(session);
             return self.record_done(session, place, Some(delivery.message.publication));
         }
         let packet_id = receiver_mut(&mut self.sessions, session).outgoing.begin(place, delivery.clone());
@@ -66,6 +66,7 @@ impl Shard {
         self.stats.sent.note(delivery.qos, delivery.message.payload().len());
         self.stats.sent.again += u64::from(dup);
         self.connections.with_output(id, |connection| {
+            connection.traffic.note_sent_message();
             let alias = alias_for(connection, &delivery.message.outgoing(now), grant_of(delivery));
             let fields = fields(grant_of(delivery), Some(packet_id), dup, alias);
             codec::encode_publish(
@@ -99,7 +100,7 @@ impl Shard {
                 Some(delivery) => {
                     receiver_mut(&mut self.sessions, session).outgoing.abandon(packet_id);
                     self.record_done(session, place, Some(delivery.message.publication));
-                    self.stats.dropped[DropReason::TooLarge] += 1; // [MQTT-3.1.2-25]
+                    self.drop_too_large(session); // [MQTT-3.1.2-25]
                 }
             }
         }

@@ -218,7 +218,7 @@ impl Shard {
     }
 
     /// Whether a Session ends under an earlier transaction that is not complete: its will must not be gone if that never was.
-    fn is_between_transactions(&self, session: u32) -> bool {
+    pub(super) fn is_between_transactions(&self, session: u32) -> bool {
         let has_ended = self.sessions.get(session).is_some_and(|owner| owner.has_ended);
         has_ended && {
             let touched = Entity::Session(self.sessions.key(session));
@@ -338,7 +338,7 @@ impl Shard {
         *message = Arc::new(stamped);
     }
 
-    fn is_held(&self, session: u32) -> bool {
+    pub(super) fn is_held(&self, session: u32) -> bool {
         let Some(owner) = self.sessions.get(session) else { return false };
         self.wills.holds.iter().any(|hold| match hold {
             Hold::All => true,
