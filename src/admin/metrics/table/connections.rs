@@ -72,6 +72,15 @@ pub(super) const METRICS: &[Metric] = &[
     counter("willowmq_session_takeovers_total", "Sessions taken over by another Network Connection.", |shard, out| {
         out.put(shard.stats.takeovers)
     }),
+    counter(
+        "willowmq_presence_announcements_total",
+        "Clients that came or went while presence is enabled: told of, or not, since the topic would be too long.",
+        |shard, out| {
+            out.put_for(&["told"], shard.stats.presence_told);
+            out.put_for(&["untold"], shard.stats.presence_untold);
+        },
+    )
+    .by(&["outcome"]),
     gauge(
         "willowmq_subscriptions",
         "Subscriptions; a Shared Subscription counts once, whatever its members.",
