@@ -6,6 +6,7 @@ mod crash;
 mod simulation;
 mod stories_announce;
 mod stories_authentication;
+mod stories_counting;
 mod stories_limits;
 mod stories_presence;
 mod stories_pressure;
