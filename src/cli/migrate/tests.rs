@@ -249,6 +249,7 @@ fn bounds_beyond_ours_are_cut_to_them() {
     );
     let (draft, _) = migrated(&text);
     assert!(notes(&draft, Weight::Lost).iter().any(|note| note.contains("at least 64 MiB")));
+    assert_eq!(migrated(&format!("memory_limit {huge}\n")).1.memory_limit, MemoryLimit::Bytes(1 << 50));
 }
 
 #[test]
