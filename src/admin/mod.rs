@@ -6,6 +6,7 @@
 //! **Invariant**: nothing here touches a shard but through the desk.
 
 mod api;
+pub(crate) mod report;
 mod server;
 
 pub(crate) use server::Server;

@@ -7,7 +7,9 @@ mod acl;
 mod check;
 mod config;
 mod ctl;
+mod doctor;
 mod journal;
+mod migrate;
 mod passwd;
 mod run;
 mod settings;
@@ -76,8 +78,13 @@ enum Command {
     /// Run the broker; the same as no subcommand at all
     Run(run::Options),
     /// Say what is wrong with the configuration and the files that it names
+    ///
+    /// Nothing is listened on and nothing is changed. Exits with 0 where nothing is wrong, with 2 where a setting is, and otherwise
+    /// with the code that the start would have ended with.
     Check(check::Options),
     /// Print the settings: those in force, all that there are, or a file to begin with
+    ///
+    /// Without a flag: the settings in force, each with its meaning, as a file that can be used again.
     Config(config::Options),
     /// Look after a password file
     Passwd {
@@ -96,6 +103,13 @@ enum Command {
     /// Exits with 0 where it could be done, with 1 where not, with 2 where the command line or the configuration is wrong, with 3 where
     /// the broker cannot be reached, with 4 where it refuses, and with 5 where what was asked for is not there.
     Ctl(ctl::Options),
+    /// Look at this machine and the configuration: what is fine, what is not, and what to type
+    ///
+    /// Nothing is changed: a port is taken for a moment, and a file in the data directory written and removed. Best run as the user that
+    /// the broker runs as. Exits with 1 where something is wrong.
+    Doctor(doctor::Options),
+    /// Write our configuration from one of Mosquitto, and name what could not be carried over
+    Migrate(migrate::Options),
     /// Print what a shell needs to complete the command line
     Completions(shell::Completions),
     /// Print the manual page, or write those of all subcommands
@@ -122,7 +136,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn carry_out(arguments: Arguments) -> Outcome {
     let Arguments { command, file, overrides, check_config, print_config } = arguments;
-    let load = |inner: Overrides| settings::load(&file, inner.or(overrides));
+    let load = |inner: Overrides| settings::load(&file, inner.or(overrides.clone()));
     match command.unwrap_or_default() {
         Command::Run(options) if check_config || print_config => {
             let config = load(options.overrides)?;
@@ -131,7 +145,10 @@ fn carry_out(arguments: Arguments) -> Outcome {
             }
             if check_config { check::run(&config) } else { Ok(SUCCESS) }
         }
-        Command::Run(options) => run::run(load(options.overrides)?),
+        Command::Run(options) => {
+            let (file, overrides) = (file.clone(), options.overrides.or(overrides.clone()));
+            run::run(move || settings::load(&file, overrides.clone()))
+        }
         Command::Check(options) => check::run_and_say(&load(options.overrides)?),
         Command::Config(options) => options.run(load),
         Command::Passwd { action } => passwd::run(&action).map_err(Failure::usage),
@@ -141,6 +158,8 @@ fn carry_out(arguments: Arguments) -> Outcome {
             journal::run(&options.action, &load(overrides)?.data_dir)
         }
         Command::Ctl(options) => ctl::run(options, &file),
+        Command::Doctor(options) => doctor::run(&options, load(Overrides::default()), file.config.as_deref()),
+        Command::Migrate(options) => migrate::run(&options),
         Command::Completions(options) => options.run(Arguments::command()),
         Command::Man(options) => options.run(Arguments::command()),
     }
@@ -159,7 +178,8 @@ fn print(text: &str) -> Outcome {
 
 /// Says on standard error what an operator has to know.
 fn say(said: &str) {
-    eprintln!("willowmq: {said}");
+    // Where nobody listens there is nobody to tell.
+    let _ = writeln!(io::stderr(), "willowmq: {said}");
 }
 
 #[cfg(test)]

@@ -30,7 +30,10 @@ pub mod logging;
 mod memory;
 mod mesh;
 mod offload;
+mod plan;
+pub mod probe;
 mod reload;
+pub(crate) mod report;
 mod ring;
 mod safeguards;
 mod signals;
@@ -45,7 +48,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
+pub(crate) use admission::{GateFigures, TurnedAway};
+pub(crate) use authentication::Totals;
 pub use bind::Endpoint;
+pub(crate) use journal::JournalFigures;
+pub use reload::{Outcome, Reloader, Source};
+pub(crate) use report::ShardReport;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
@@ -59,18 +67,17 @@ use data::Data;
 use desk::Desk;
 use doors::Doors;
 use mesh::Mesh;
-use reload::Reloader;
+use plan::{InForce, Parts, Plan};
 use signals::Signals;
-use worker::Plan;
 
 /// How often it is looked whether a signal has come while the shards begin.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Runs the broker until a signal ends it.
+/// Runs the broker until a signal ends it. With SIGHUP it takes over what `source` says by then.
 ///
 /// # Errors
 /// Why it could not start.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config, source: Source) -> Result<(), StartError> {
     let begin = SystemTime::now();
     let mut signals = Signals::register()?;
     startup::check_system()?;
@@ -80,7 +87,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let rights = safeguards::rights(&config.security)?;
-    let entrances = safeguards::entrances(&config)?;
+    let slots = safeguards::slots(&config)?;
     let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
@@ -99,17 +106,21 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .map_err(|error| StartError::System { what: "cannot create the eventfds of the shards", error })?;
     let clock = Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before));
     let gate = Arc::new(Gate::new(connections_max, &config));
-    let plan = Arc::new(Plan {
-        entrances,
+    let plan = Arc::new(Plan::new(Parts {
         authentication: safeguards::authentication(&config, clock, data.as_ref().map(Data::secret), &gate, &mesh)?,
-        handshakes: Arc::new(safeguards::pool("handshake", config.security.handshake_threads, &config)?),
         gate,
         mesh: Arc::clone(&mesh),
         clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),
         rights,
-        config: Arc::new(config),
-    });
+        memory_limit,
+        in_force: InForce {
+            slots,
+            handshakes: Arc::new(safeguards::pool("handshake", config.security.handshake_threads, &config)?),
+            config: Arc::new(config),
+        },
+    }));
+    let config = plan.config();
 
     let (ready, readiness) = mpsc::channel();
     let mut threads = Vec::new();
@@ -126,19 +137,18 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if let Some(data) = &mut data {
         data.settle()?;
     }
-    let _files = doors.open(&plan.config)?;
+    let _files = doors.open(&config)?;
     let (memory_watch, stop) = mpsc::channel();
-    let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
-    let admin = Server::start(&plan.config.admin, Desk::new(Arc::clone(&plan)))?;
+    let watcher = memory::watch(Arc::clone(&plan), stop)?;
+    let admin = Server::start(&config.admin, Desk::new(Arc::clone(&plan)))?;
     mesh.open();
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
-    let interval = plan.config.security.reload_interval;
-    let reloader = Reloader::start(safeguards::watched(&plan), interval, begin)
+    let reloader = Reloader::start(Arc::clone(&plan), source, begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
-    let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
+    let reports = signals.serve(&plan, &reloader, threads)?;
     drop(admin);
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::admission::Gate;
+use super::asking::asks;
 use super::authentication::{Authentication, Means};
 use super::bind;
 use super::clock::Clock;
@@ -13,10 +14,10 @@ use super::errand::Errand;
 use super::memory;
 use super::mesh::Mesh;
 use super::offload::Offload;
+use super::plan::{Plan, Slot};
 use super::reload::Watched;
 use super::startup::{self, StartError};
 use super::transport::Entrance;
-use super::worker::Plan;
 use crate::config::{Config, Listener, RightsFormat, Security};
 use crate::security::Rights;
 use crate::shard::first_packet_bytes_max;
@@ -65,13 +66,16 @@ pub(super) fn rights(security: &Security) -> Result<Arc<Rights>, StartError> {
     rights.map(Arc::new).map_err(|problem| StartError::Rights { problem })
 }
 
-/// How the connections of each listener begin.
+/// A slot for each listener.
 ///
 /// # Errors
 /// What is wrong with a certificate, a key or a setting.
-pub(super) fn entrances(config: &Config) -> Result<Vec<Arc<Entrance>>, StartError> {
-    let listeners = config.listeners.iter().enumerate();
-    listeners.map(|(index, listener)| entrance(config, index, listener).map(Arc::new)).collect()
+pub(super) fn slots(config: &Config) -> Result<Vec<Slot>, StartError> {
+    let slot = |(index, listener): (usize, &Listener)| {
+        let entrance = Arc::new(entrance(config, index, listener)?);
+        Ok(Slot { is_open: true, entrance, asks: asks(listener, config) })
+    };
+    config.listeners.iter().enumerate().map(slot).collect()
 }
 
 fn entrance(config: &Config, index: usize, listener: &Listener) -> Result<Entrance, StartError> {
@@ -111,15 +115,16 @@ pub(super) fn pool(name: &str, threads: u32, config: &Config) -> Result<Offload,
 /// All that is read again when it changes.
 pub(super) fn watched(plan: &Plan) -> Vec<Watched> {
     let mut watched = Vec::new();
-    watched.extend(watched_rights(&plan.config.security, &plan.mesh));
+    let in_force = plan.in_force();
+    watched.extend(watched_rights(&in_force.config.security, &plan.mesh));
     let authentication = plan.authentication.clone();
     watched.push(Watched {
         name: "authenticators".to_owned(),
         files: authentication.files(),
         load: Box::new(move || authentication.reload()),
     });
-    for (index, entrance) in plan.entrances.iter().enumerate() {
-        let entrance = Arc::clone(entrance);
+    for (index, slot) in in_force.slots.iter().enumerate().filter(|(_, slot)| slot.is_open) {
+        let entrance = Arc::clone(&slot.entrance);
         watched.push(Watched {
             name: format!("certificates of listeners.{index}"),
             files: entrance.files(),

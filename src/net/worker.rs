@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use super::admission::Gate;
-use super::asking::asks;
 use super::authentication::{Authentication, Exchange};
 use super::clock::Clock;
 use super::connection::{Accepting, Connections, Io, Stage};
@@ -19,13 +18,12 @@ use super::link::Scratch;
 use super::listener::Listener;
 use super::logging::Seldom;
 use super::mesh::{Letter, Mesh, Port};
-use super::offload::Offload;
+use super::plan::{InForce, Plan};
+use super::report::Turns;
 use super::ring::{Completion, FileDone, Ring, Wait};
 use super::startup::StartError;
-use super::transport::Entrance;
 use super::unread::Unread;
 use crate::config::Config;
-use crate::security::Rights;
 use crate::shard::{ConnectionId, Event, Reading, Shard, ShardId, home_hasher};
 use crate::timer::{Moment, Wheel};
 
@@ -46,22 +44,6 @@ const LETTERS_MAX: usize = 1024;
 const LETTERS_WORK: u64 = 64 * 1024;
 /// Errands carried out in one turn.
 const ERRANDS_MAX: usize = 64;
-
-/// What all shards start from.
-pub(crate) struct Plan {
-    pub(crate) config: Arc<Config>,
-    pub(crate) mesh: Arc<Mesh>,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) clock: Clock,
-    pub(crate) seed: u64,
-    /// How the connections of each listener begin.
-    pub(crate) entrances: Vec<Arc<Entrance>>,
-    pub(crate) authentication: Authentication,
-    /// Threads for TLS handshakes.
-    pub(crate) handshakes: Arc<Offload>,
-    /// What clients may do, until the rights file changes.
-    pub(crate) rights: Arc<Rights>,
-}
 
 /// Where the thread spends the time until the next turn.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,6 +66,10 @@ pub(crate) struct Worker {
     pub(super) config: Arc<Config>,
     pub(super) gate: Arc<Gate>,
     pub(super) counters: Counters,
+    /// How long turns took.
+    pub(super) turns: Turns,
+    /// When the newest turn ended.
+    turn_ended: Moment,
     /// Connections that were sending something else when their output came.
     pub(super) late: Vec<ConnectionId>,
     /// Receives that ended by themselves and are to be armed again at the end of the turn.
@@ -99,13 +85,9 @@ pub(crate) struct Worker {
     pub(super) exhausted: Seldom,
     /// So is what strangers do.
     pub(super) complaints: Seldom,
-    /// How the connections of each listener begin.
-    pub(super) entrances: Vec<Arc<Entrance>>,
-    /// Whether somebody is asked who the clients of each listener are.
-    pub(super) asks: Vec<bool>,
+    /// What follows from the settings: the same as all shards have, but for a moment while they are told.
+    pub(super) in_force: Arc<InForce>,
     pub(super) authentication: Authentication,
-    /// Threads for TLS handshakes.
-    pub(super) handshakes: Arc<Offload>,
     /// Where clients stand that re-authenticate on an open connection.
     pub(super) exchanges: HashMap<ConnectionId, Box<Exchange>>,
     pub(super) port: Port,
@@ -141,7 +123,9 @@ impl Worker {
         beginning: Option<Beginning>,
         ready: Sender<Result<(), StartError>>,
     ) -> Result<Self, StartError> {
-        let Plan { config, mesh, gate, clock, seed, entrances, authentication, handshakes, rights } = plan;
+        let Plan { mesh, gate, clock, seed, authentication, rights, .. } = plan;
+        let in_force = plan.in_force();
+        let config = &in_force.config;
         let now = clock.now();
         let shards = mesh.shards();
         let port = Port::new(Arc::clone(mesh), id.index());
@@ -176,6 +160,8 @@ impl Worker {
             config: Arc::clone(config),
             gate: Arc::clone(gate),
             counters: Counters::default(),
+            turns: Turns::default(),
+            turn_ended: now,
             unarmed: Vec::new(),
             life: Life::Starting,
             journal,
@@ -183,10 +169,8 @@ impl Worker {
             is_moving,
             exhausted: Seldom::default(),
             complaints: Seldom::default(),
-            entrances: entrances.clone(),
-            asks: asks(config),
             authentication: authentication.clone(),
-            handshakes: Arc::clone(handshakes),
+            in_force,
             exchanges: HashMap::new(),
             late: Vec::new(),
             port,
@@ -205,6 +189,7 @@ impl Worker {
     /// One turn: hands over what has arrived, then carries out what follows from it.
     pub(crate) fn turn(&mut self) {
         let now = self.clock.now(); // A turn is one moment, but for what arrives: see `take_completions`.
+        let began = now;
         self.take_endings(now);
         let now = self.take_completions(now);
         self.take_admissions(now);
@@ -224,6 +209,8 @@ impl Worker {
             Life::Running => {}
             _ => self.advance_stop(now),
         }
+        self.turn_ended = self.clock.now();
+        self.turns.note(began, self.turn_ended);
     }
 
     /// Publishes a slice of the wills that are due, and sends what follows from it.
@@ -231,6 +218,7 @@ impl Worker {
         let now = self.clock.now();
         self.shard.publish_due_wills(now, self.config.wills.slice as usize);
         self.carry_out(now);
+        self.turns.note(now, self.clock.now());
         self.enter(Wait::No);
     }
 
@@ -277,11 +265,6 @@ impl Worker {
         self.port.mesh()
     }
 
-    /// What it has counted, for the last line of the log.
-    pub(crate) fn report(&self) -> (Counters, crate::shard::Stats) {
-        (self.counters.clone(), self.shard.stats().clone())
-    }
-
     /// Says at the door that this shard sleeps, unless there is something it can do now.
     fn can_sleep(&self) -> bool {
         if !self.port.park() {
@@ -305,13 +288,13 @@ impl Worker {
         self.shard.letters_aside() > 0 || self.port.peers().any(|peer| self.shard.has_messages(ShardId::new(peer)))
     }
 
-    /// Until the next deadline. The clock is read again: the turn itself has taken time.
+    /// Until the next deadline, from the end of the turn.
     fn time_to_sleep(&self) -> Wait {
         let of_journal = self.journal.as_ref().and_then(Journal::next_deadline);
         let deadlines = [self.shard.next_deadline(), self.io.deadlines.next_deadline(), of_journal];
         match deadlines.into_iter().flatten().min() {
             None => Wait::Forever,
-            Some(deadline) => match deadline.duration_since(self.clock.now()) {
+            Some(deadline) => match deadline.duration_since(self.turn_ended) {
                 time if time.is_zero() => Wait::No,
                 time => Wait::AtMost(time),
             },

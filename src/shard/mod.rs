@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: nothing here names a socket, a clock, a thread or a lock. The same calls give the same effects.
 
+mod announce;
 mod aside;
 mod authenticate;
 mod checkpoint;
@@ -14,9 +15,11 @@ mod connection;
 mod deliver;
 mod event;
 pub mod handshake;
+pub mod inspect;
 mod journal;
 mod limits;
 mod peer;
+mod presence;
 mod pressure;
 mod publish;
 mod read_back;
@@ -33,15 +36,16 @@ mod waiting;
 mod wills;
 
 pub use crate::session::ConnectionId;
+pub use announce::Announcement;
 pub use authenticate::{AuthenticationOutcome, AuthenticationRequest};
 pub use close::Closed;
-pub use connection::{Arrival, Enhanced, Origin, Reading};
+pub use connection::{Arrival, Enhanced, Origin, Pause, Reading};
 pub use event::Event;
 pub use limits::{first_packet_bytes_max, identities_of};
 pub use peer::PeerMessage;
 pub use pressure::Pressure;
 pub use read_back::Read;
-pub use stats::{Stats, WillStats};
+pub use stats::{ConnectRefusal, DropReason, PublishOutcome, Received, Sent, Stats, Storm, WillStats};
 pub use wills::{Hold, WillFate};
 
 use crate::codec::{DecodeError, Packet, QoS, ReasonCode};
@@ -52,7 +56,7 @@ use crate::session::queue::{Load, QueueLimits, Queues};
 use crate::session::{Session, Subscription};
 use crate::timer::{Moment, Wheel};
 use crate::topic::SubscriptionTrie;
-use connection::{Connections, Pause};
+use connection::Connections;
 use deliver::Templates;
 use peer::{Peers, SessionKey, Wait};
 use std::borrow::Cow;
@@ -569,14 +573,23 @@ impl Shard {
         &self.stats
     }
 
-    /// Gauges: open connections, Sessions, retained messages and wills that are due.
+    /// Gauges: how much there is of everything. It takes no longer however much that is.
     pub fn population(&self) -> Population {
         Population {
             connections: self.connections.len(),
             sessions: self.sessions.len(),
+            subscriptions: self.subscriptions.len(),
             retained: self.retained.len(),
+            retained_bytes: self.retained.bytes(),
+            queued: self.queues.load,
             due_wills: self.wills.due_len(),
+            held_wills: self.wills.held_len(),
+            storm: self.storm_now(),
             letters: self.peers.waiting() + self.letters_aside(),
+            timers: self.wheel.len(),
+            pressure: self.pressure,
+            live_bytes: if self.journal.is_on() { self.live_bytes() } else { 0 },
+            is_writing_checkpoint: self.is_writing_checkpoint(),
         }
     }
 
@@ -593,18 +606,36 @@ impl Shard {
 }
 
 /// How much of everything a shard holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Population {
     /// Network Connections.
     pub connections: usize,
     /// Sessions, with or without a connection.
     pub sessions: usize,
+    /// Subscriptions; all members of a Shared Subscription together are one, where it lives.
+    pub subscriptions: usize,
     /// Retained messages stored here.
     pub retained: usize,
+    /// Their bytes.
+    pub retained_bytes: usize,
+    /// What waits in the queues of all Sessions.
+    pub queued: Load,
     /// Wills that are due and not yet published.
     pub due_wills: usize,
+    /// Wills that are due and held back by an operator.
+    pub held_wills: usize,
+    /// The storm that is going on.
+    pub storm: Option<Storm>,
     /// Messages of this shard that wait for others, and of others that were put aside here.
     pub letters: usize,
+    /// Deadlines in the wheel.
+    pub timers: usize,
+    /// How short memory is, as far as this shard has heard.
+    pub pressure: Pressure,
+    /// Bytes that a checkpoint would write, about: what is alive in the journal.
+    pub live_bytes: u64,
+    /// Whether a checkpoint is under way.
+    pub is_writing_checkpoint: bool,
 }
 
 #[cfg(test)]

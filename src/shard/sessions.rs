@@ -77,6 +77,15 @@ impl Sessions {
         rest.iter().position(|slot| slot.session.is_some()).map(|at| index + at as u32)
     }
 
+    /// The Sessions in `count` slots from this one on, with their indices; whether no slot is behind those.
+    pub(super) fn slots(&self, from: u32, count: usize) -> (impl Iterator<Item = (u32, &Session)>, bool) {
+        let start = (from as usize).min(self.slots.len());
+        let end = start.saturating_add(count).min(self.slots.len());
+        let slots = self.slots[start..end].iter().zip(from..);
+        let sessions = slots.filter_map(|(slot, index)| Some((index, slot.session.as_deref()?)));
+        (sessions, end == self.slots.len())
+    }
+
     /// All Sessions, in the order of their slots.
     pub(super) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
         self.slots.iter().zip(0..).filter(|(slot, _)| slot.session.is_some()).map(|(_, index)| index)

@@ -2,7 +2,7 @@
 
 use super::deliver::{Grant, Publishing, Templates};
 use super::peer::{Member, PeerMessage, Wait};
-use super::{Shard, ShardId, Subscriber, SubscriberOptions};
+use super::{DropReason, Shard, ShardId, Subscriber, SubscriberOptions};
 use crate::codec::QoS;
 use crate::journal::record::Transaction;
 use crate::security::rights::Decisions;
@@ -231,7 +231,7 @@ impl Shard {
         let Some(group) = self.groups.get_mut(group) else { return };
         let may_receive = |joined: &mut Joined| joined.may_receive(&self.rights, &self.hasher, publishing.topic);
         let Some(chosen) = group.choose(publishing.qos, may_receive) else {
-            self.stats.dropped_no_member += 1;
+            self.stats.dropped[DropReason::NoMember] += 1;
             return;
         };
         let key = Arc::clone(&group.key);
@@ -301,7 +301,7 @@ impl Shard {
                 delivery.subscription_ids = SubscriptionIds::from(id);
                 self.send_to_member(now, chosen.member, delivery, under);
             }
-            None => self.stats.dropped_no_member += 1,
+            None => self.stats.dropped[DropReason::NoMember] += 1,
         }
     }
 }

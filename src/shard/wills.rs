@@ -4,7 +4,7 @@ use super::deliver::Publishing;
 use super::event::Event;
 use super::journal::{Entity, record_of};
 use super::peer::SessionKey;
-use super::{Shard, Timer};
+use super::{DropReason, Shard, Storm, Timer};
 use crate::codec::{self, Forwarded, ForwardedBuilder};
 use crate::config::{WillAcl, Wills as WillsConfig};
 use crate::journal::record::{Record, SessionNumber, Transaction, WillRecord};
@@ -48,6 +48,13 @@ struct StormWatch {
     lateness_max: Duration,
 }
 
+impl StormWatch {
+    fn so_far(&self) -> Storm {
+        let lasted = self.last.duration_since(self.since);
+        Storm { since: self.since, wills: self.wills, lasted, lateness_max: self.lateness_max }
+    }
+}
+
 /// The wills of a shard that are due, and what holds them back.
 #[derive(Debug, Default)]
 pub(super) struct Wills {
@@ -69,6 +76,11 @@ impl Wills {
     /// Wills that stand in the line.
     pub(super) fn due_len(&self) -> usize {
         self.due.len()
+    }
+
+    /// Wills that are due and held back; some of them may be gone by now, since their clients came back.
+    pub(super) fn held_len(&self) -> usize {
+        self.held.len()
     }
 
     /// Whether `wills.allow` admits a will on `topic`.
@@ -117,7 +129,7 @@ impl Shard {
         let WillState::Armed(will) = owner.will.take() else { return };
         self.stats.wills.armed_now -= 1;
         if fate == WillFate::Discard {
-            self.stats.wills.discarded[closing.cause as usize] += 1;
+            self.stats.wills.discarded[closing.cause] += 1;
             return self.record_will_gone(session, None);
         }
         // min(Will Delay Interval, Session Expiry Interval): the Session's end publishes its will. [MQTT-3.1.3-9]
@@ -206,7 +218,7 @@ impl Shard {
     }
 
     /// Whether a Session ends under an earlier transaction that is not complete: its will must not be gone if that never was.
-    fn is_between_transactions(&self, session: u32) -> bool {
+    pub(super) fn is_between_transactions(&self, session: u32) -> bool {
         let has_ended = self.sessions.get(session).is_some_and(|owner| owner.has_ended);
         has_ended && {
             let touched = Entity::Session(self.sessions.key(session));
@@ -259,14 +271,14 @@ impl Shard {
     fn keeps_will(&mut self, session: u32, message: &Message) -> bool {
         let topic = TopicName::parse(message.topic()).expect("a Message has a valid Topic Name");
         let is_kept = message.retain && self.admits_retained(session, topic, message.payload().is_empty());
-        self.stats.dropped_retained += u64::from(message.retain && !is_kept);
+        self.stats.dropped[DropReason::Retained] += u64::from(message.retain && !is_kept);
         is_kept
     }
 
     fn note_published(&mut self, now: Moment, due: Moment, cause: Cause) {
         let lateness = now.duration_since(due);
-        self.stats.wills.published[cause as usize] += 1;
-        self.stats.wills.note_lateness(u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX));
+        self.stats.wills.published[cause] += 1;
+        self.stats.wills.lateness.note_duration(lateness);
         let fresh = StormWatch { since: due, last: now, wills: 0, lateness_max: Duration::ZERO };
         let storm = self.wills.storm.get_or_insert(fresh);
         storm.last = now;
@@ -280,13 +292,25 @@ impl Shard {
             return;
         }
         if let Some(storm) = self.wills.storm.take() {
-            let lasted = storm.last.duration_since(storm.since);
-            let seconds = lasted.as_secs().max(1);
-            if storm.wills / seconds > u64::from(self.config.wills.storm_threshold_per_second) {
+            let storm = storm.so_far();
+            if self.is_storm(&storm) {
                 self.stats.wills.storms += 1;
-                self.events.push_back(storm_event(&storm, lasted));
+                self.stats.wills.storm_wills += storm.wills;
+                self.stats.wills.last_storm = Some(storm);
+                self.events.push_back(storm_event(&storm));
             }
         }
+    }
+
+    /// The storm that is going on, where there is one.
+    pub(super) fn storm_now(&self) -> Option<Storm> {
+        self.wills.storm.map(|storm| storm.so_far()).filter(|storm| self.is_storm(storm))
+    }
+
+    /// Whether a burst of wills is a storm: more than `wills.storm_threshold_per_second`.
+    fn is_storm(&self, burst: &Storm) -> bool {
+        let seconds = burst.lasted.as_secs().max(1);
+        burst.wills / seconds > u64::from(self.config.wills.storm_threshold_per_second)
     }
 
     /// Adds User Properties that tell of the closing, where `wills.stamp` names the topic.
@@ -314,7 +338,7 @@ impl Shard {
         *message = Arc::new(stamped);
     }
 
-    fn is_held(&self, session: u32) -> bool {
+    pub(super) fn is_held(&self, session: u32) -> bool {
         let Some(owner) = self.sessions.get(session) else { return false };
         self.wills.holds.iter().any(|hold| match hold {
             Hold::All => true,
@@ -348,7 +372,7 @@ impl Shard {
         let owner = owner_of(&mut self.sessions, session);
         match owner.will.take() {
             WillState::Due { closing, .. } => {
-                self.stats.wills.discarded[closing.cause as usize] += 1;
+                self.stats.wills.discarded[closing.cause] += 1;
                 self.record_will_gone(session, None);
             }
             other => owner.will = other,
@@ -377,8 +401,8 @@ pub(super) fn will_record(number: u64, will: &Will) -> WillRecord<'_> {
     }
 }
 
-fn storm_event(storm: &StormWatch, lasted: Duration) -> Event {
-    Event::Storm { wills: storm.wills, lasted, lateness_max: storm.lateness_max }
+fn storm_event(storm: &Storm) -> Event {
+    Event::Storm { wills: storm.wills, lasted: storm.lasted, lateness_max: storm.lateness_max }
 }
 
 fn owner_of(sessions: &mut super::sessions::Sessions, session: u32) -> &mut crate::session::Session {

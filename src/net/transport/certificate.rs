@@ -113,6 +113,12 @@ impl ServerNames {
         })
     }
 
+    /// From when until when it is valid.
+    pub(super) fn validity(&self) -> (SystemTime, SystemTime) {
+        let (from, until) = self.validity;
+        (SystemTime::UNIX_EPOCH + from, SystemTime::UNIX_EPOCH + until)
+    }
+
     /// Why clients will not accept it at this time, if so.
     pub(super) fn out_of_date(&self, now: SystemTime) -> Option<&'static str> {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

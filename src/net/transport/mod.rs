@@ -29,6 +29,7 @@ pub(crate) use error::{Broken, TransportError};
 pub(crate) use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::config::{Listener, ListenerKind};
+pub(crate) use tls::validity;
 use tls::{Acceptor, Tls};
 use websocket::{Gate, WebSocket};
 
@@ -153,6 +154,11 @@ impl Layers {
             self.certificate = Some(Arc::new(certificate));
         }
         result
+    }
+
+    /// Whether TLS is among them.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Whether the next bytes may ask for costly computation, which is not to be done on a shard: a TLS handshake is under way.

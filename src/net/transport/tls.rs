@@ -25,6 +25,20 @@ use crate::config::{ClientCertificates, Listener, TlsVersion};
 use files::{Files, Pair};
 use names::Certificates;
 
+/// From when until when the certificate of a server in a file (PEM) is valid: the first in it.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn validity(path: &Path) -> Result<(SystemTime, SystemTime), TransportError> {
+    let pem = std::fs::read(path).map_err(|error| TransportError::file(path, format!("cannot be read: {error}")))?;
+    let chain = files::certificates(path, &pem)?;
+    let leaf = chain.first().map(|leaf| ServerNames::read(leaf));
+    match leaf {
+        Some(Ok(names)) => Ok(names.validity()),
+        _ => Err(TransportError::file(path, "the certificate in it cannot be read")),
+    }
+}
+
 /// Sessions of TLS 1.2 clients without tickets that can be resumed. All others keep their sessions themselves, in tickets.
 const SESSIONS_MAX: usize = 4096;
 
