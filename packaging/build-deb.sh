@@ -45,11 +45,12 @@ fi
 stage=packaging/stage
 rm -rf "$stage"
 mkdir -p "$stage/man" "$stage/completions"
+strip --strip-all -o "$stage/willowmq" "$binary"
 # An environment of its own: a setting there would become one of the package.
 willowmq() { env -i PATH="$PATH" "$binary" "$@"; }
 willowmq config --sample --data-dir /var/lib/willowmq > "$stage/willowmq.toml"
 willowmq --config "$stage/willowmq.toml" check >&2
-willowmq man "$stage/man" >&2
+willowmq man --dir "$stage/man" >&2
 willowmq completions bash > "$stage/completions/willowmq.bash"
 willowmq completions zsh > "$stage/completions/_willowmq"
 willowmq completions fish > "$stage/completions/willowmq.fish"
@@ -58,4 +59,5 @@ output=${output:-$target/debian}
 mkdir -p "$output"
 fast=()
 [ "$folder" = release ] || fast=(--fast)
-cargo deb --package willowmq --profile "$profile" --no-build --locked --no-dbgsym --strip --output "$output/" "${version[@]}" "${fast[@]}"
+# What is staged is built already, so cargo-deb has nothing to do with profiles.
+cargo deb --package willowmq --no-build --locked --no-dbgsym --no-strip --output "$output/" "${version[@]}" "${fast[@]}"

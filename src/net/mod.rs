@@ -32,7 +32,7 @@ mod mesh;
 mod offload;
 mod plan;
 pub mod probe;
-mod reload;
+pub(crate) mod reload;
 pub(crate) mod report;
 mod ring;
 mod safeguards;
@@ -40,7 +40,7 @@ mod signals;
 mod sources;
 mod startup;
 mod totals;
-mod transport;
+pub(crate) mod transport;
 mod unread;
 mod worker;
 
@@ -57,7 +57,7 @@ pub(crate) use report::ShardReport;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
-use crate::admin::Server;
+use crate::admin::{Means, Server};
 use crate::config::{Config, Durability};
 use crate::shard::ShardId;
 use crate::timer::Moment;
@@ -88,6 +88,7 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let rights = safeguards::rights(&config.security)?;
     let slots = safeguards::slots(&config)?;
+    let access = safeguards::access(&config.admin)?;
     let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
@@ -113,6 +114,7 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
         clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),
         rights,
+        access,
         memory_limit,
         in_force: InForce {
             slots,
@@ -140,13 +142,19 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
     let _files = doors.open(&config)?;
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(Arc::clone(&plan), stop)?;
-    let admin = Server::start(&config.admin, Desk::new(Arc::clone(&plan)))?;
+    let reloader = Reloader::start(Arc::clone(&plan), source, begin)
+        .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
+    let admin = match &plan.access {
+        Some(access) => {
+            let means = Means { desk: Desk::new(Arc::clone(&plan)), access: Arc::clone(access) };
+            Server::start(&config.admin, means)?
+        }
+        None => None,
+    };
     mesh.open();
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
-    let reloader = Reloader::start(Arc::clone(&plan), source, begin)
-        .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&plan, &reloader, threads)?;
     drop(admin);

@@ -53,6 +53,11 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// What the HTTP server needs cannot be used: a certificate, a key, the tokens.
+    AdminFiles {
+        /// What is wrong, with the file.
+        problem: String,
+    },
     /// What a listener needs cannot be used: a setting, a certificate, a key.
     Listener {
         /// Its place among the listeners.
@@ -156,7 +161,7 @@ impl StartError {
                 _ => 11,
             },
             Self::MemoryLimitTooLow { .. } => 13,
-            Self::Rights { .. } | Self::Listener { .. } | Self::Authenticator { .. } => 2,
+            Self::Rights { .. } | Self::Listener { .. } | Self::Authenticator { .. } | Self::AdminFiles { .. } => 2,
             Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }
@@ -192,6 +197,7 @@ impl fmt::Display for StartError {
             Self::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
             Self::Admin { address, error } => write!(f, "cannot serve HTTP at admin.address {address}: {error}"),
             Self::Listener { listener, problem } => write!(f, "cannot use listeners.{listener}: {problem}"),
+            Self::AdminFiles { problem } => write!(f, "cannot serve HTTP: {problem}"),
             Self::Rights { problem } => write!(f, "cannot use the rights file: {problem}"),
             Self::KernelTooOld { release } => {
                 let (major, minor) = KERNEL_MIN;

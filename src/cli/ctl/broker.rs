@@ -71,8 +71,8 @@ pub(super) fn status(server: &Server, out: &mut Output) -> Outcome {
 }
 
 /// Says whether the broker is well.
-pub(super) fn health(server: &Server, out: &mut Output) -> Outcome {
-    let (status, answer) = server.ask_anyway("/health/ready")?;
+pub(super) fn health(server: &Server, out: &mut Output, live: bool) -> Outcome {
+    let (status, answer) = server.ask_anyway(if live { "/health/live" } else { "/health/ready" })?;
     out.describe(&answer)?;
     Ok(if status == StatusCode::OK { SUCCESS } else { FAILURE })
 }

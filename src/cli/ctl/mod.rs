@@ -44,7 +44,11 @@ enum Action {
     /// Keys: q quits, p pauses, s sorts the shards by another column, + and - change the interval.
     Top(top::Options),
     /// Say whether the broker is well; exits with 1 where it is not
-    Health,
+    Health {
+        /// Whether its shards are alive, even if clients should not come, as before the end of the start or in a drain
+        #[arg(long)]
+        live: bool,
+    },
     /// List the clients
     Clients(clients::Filter),
     /// Say everything about a client: session, connection, subscriptions, queue, will, traffic
@@ -123,7 +127,7 @@ pub(super) fn run(options: Options, file: &File) -> Outcome {
     match options.action {
         Action::Status => broker::status(&server, out),
         Action::Top(options) => top::run(&options, &server),
-        Action::Health => broker::health(&server, out),
+        Action::Health { live } => broker::health(&server, out, live),
         Action::Clients(filter) => filter.list(&server, out),
         Action::Client { id } => clients::show(&server, out, &id),
         Action::Kick { id, will } => clients::kick(&server, out, &id, will),

@@ -19,7 +19,7 @@ use willowmq::net::{self, probe};
 use super::{FAILURE, Failure, Outcome, SUCCESS, print};
 use checks::{disk, files, listeners, system};
 use facts::{Certificate, Clock, DataDirectory, Limits, Machine, NamedFile, Place};
-use finding::{Finding, Verdict};
+use finding::{Finding, Look, Verdict};
 
 /// How to say it.
 #[derive(Args)]
@@ -36,10 +36,20 @@ pub(super) fn run(options: &Options, config: Result<Config, Failure>, file: Opti
     let findings = findings(config, file);
     let text = match options.json {
         true => finding::json(&findings),
-        false => finding::text(&findings, std::io::stdout().is_terminal()),
+        false => finding::text(&findings, look()),
     };
     print(&text)?;
     Ok(if finding::worst(&findings) == Verdict::Wrong { FAILURE } else { SUCCESS })
+}
+
+/// As standard output is.
+fn look() -> Look {
+    let out = std::io::stdout();
+    let size = rustix::termios::tcgetwinsize(&out).ok().filter(|size| size.ws_col > 0);
+    Look {
+        colours: out.is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        columns: size.map_or(usize::MAX, |size| usize::from(size.ws_col)),
+    }
 }
 
 fn findings(config: Result<Config, Failure>, file: Option<&Path>) -> Vec<Finding> {

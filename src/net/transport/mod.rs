@@ -76,6 +76,11 @@ impl Entrance {
         self.tls.as_ref().map_or_else(Vec::new, Acceptor::files)
     }
 
+    /// What TLS is accepted with now, for those who do without [`Layers`].
+    pub(crate) fn tls_config(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.tls.as_ref().map(Acceptor::config)
+    }
+
     /// Whether a connection from `peer`, which is `None` for a Unix socket, may come in: where connections begin with a PROXY header,
     /// only known senders may say where they come from.
     pub(crate) fn trusts(&self, peer: Option<IpAddr>) -> bool {

@@ -93,8 +93,12 @@ impl Acceptor {
 
     /// Begins TLS on a new connection.
     pub(super) fn accept(&self) -> Tls {
-        let config = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner).config);
-        Tls::new(config)
+        Tls::new(self.config())
+    }
+
+    /// What new connections are accepted with.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner).config)
     }
 
     /// Takes the files as they are now, if they have changed and are good.
