@@ -160,17 +160,6 @@ fn too_long(field: &str) -> Problem {
     Problem::refused(format!("{field} has more than {VALUE_BYTES_MAX} bytes"))
 }
 
-/// A Topic Name that an operator may publish to.
-///
-/// # Errors
-/// It is none, or what the broker tells there of itself would soon take its place.
-pub(super) fn topic_to_publish<'a>(topic: &'a str) -> Result<TopicName<'a>, Problem> {
-    if topic.starts_with("$SYS/") {
-        return Err(Problem::refused("only the broker itself publishes below $SYS"));
-    }
-    topic_name("topic", topic)
-}
-
 /// A Topic Name.
 ///
 /// # Errors

@@ -11,12 +11,14 @@ mod health;
 mod holds;
 mod log;
 mod message;
+mod messages;
 mod overview;
 mod publish;
 mod reload;
 mod retained;
 mod storms;
 mod subscriptions;
+mod trace;
 mod version;
 mod wills;
 
@@ -73,6 +75,8 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(retained::list))
         .routes(routes!(retained::one, retained::put, retained::delete))
         .routes(routes!(publish::post))
+        .routes(routes!(messages::watch))
+        .routes(routes!(trace::trace))
 }
 
 /// The OpenAPI document, as it is sent.

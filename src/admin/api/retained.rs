@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::certain::certain;
-use super::message::{Carried, Retain, topic_name, topic_to_publish};
+use super::message::{Carried, Retain, topic_name};
 use super::publish;
 use crate::admin::extract::{self, Params};
 use crate::admin::page::{self, Cursor, Page, Slice};
@@ -211,7 +211,9 @@ pub(super) async fn delete(
     Shared(state): Shared<State>,
     Params(Of { topic }): Params<Of>,
 ) -> Result<StatusCode, Problem> {
-    topic_to_publish(&topic)?;
+    if topic_name("topic", &topic)?.is_reserved() {
+        return Err(Problem::refused("topics that begin with $ are the broker's own"));
+    }
     let (home, none) = (state.desk.home_of(&topic), none(&topic));
     let outcome = state.desk.ask(home, move |now, shard| shard.remove_retained(now, &topic)).await?;
     certain(&state, home, outcome, &none).await?;
