@@ -17,6 +17,7 @@ mod access;
 mod api;
 mod extract;
 mod guard;
+mod metrics;
 mod page;
 mod patience;
 mod problem;

@@ -50,7 +50,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
-pub(crate) use admission::{GateFigures, TurnedAway};
+pub(crate) use admission::GateFigures;
+#[cfg(test)]
+pub(crate) use admission::TurnedAway;
 pub(crate) use authentication::Totals;
 pub use bind::Endpoint;
 pub(crate) use journal::JournalFigures;

@@ -213,7 +213,7 @@ pub struct Stats {
     pub takeovers: u64,
     /// Connections that ended, by cause.
     pub closed: Tally<Cause>,
-    /// Packets received, and those of connections that were not let in left out.
+    /// Packets received from clients: what the shell reads of those that it does not let in is not among them.
     pub packets_received: Tally<PacketKind>,
     /// Packets sent but PUBLISH, which [`Self::sent`] has.
     pub packets_sent: Tally<PacketKind>,

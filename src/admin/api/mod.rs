@@ -12,6 +12,7 @@ mod holds;
 mod log;
 mod message;
 mod messages;
+mod metrics;
 mod overview;
 mod publish;
 mod reload;
@@ -55,6 +56,7 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
+        .routes(routes!(metrics::text))
         .routes(routes!(version::version))
         .routes(routes!(config::config))
         .routes(routes!(overview::overview))
