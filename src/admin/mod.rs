@@ -17,6 +17,7 @@ mod access;
 mod api;
 mod extract;
 mod guard;
+mod metrics;
 mod page;
 mod patience;
 mod problem;
@@ -35,7 +36,10 @@ use tokio::sync::Semaphore;
 pub(crate) use access::Access;
 pub(crate) use server::{Means, Server};
 
+use crate::net::Reloader;
 use crate::net::desk::Desk;
+use crate::net::drain::Drain;
+use crate::net::logging::Control;
 
 /// The target of log lines that tell who has changed what.
 const AUDIT: &str = "willowmq::audit";
@@ -49,6 +53,9 @@ pub(crate) struct Shared {
     /// Where shards are asked.
     desk: Desk,
     access: Arc<Access>,
+    reloader: Reloader,
+    drain: Drain,
+    log: Control,
     started: Instant,
     /// Places for answers that go on and on.
     streams: Arc<Semaphore>,

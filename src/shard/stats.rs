@@ -55,6 +55,8 @@ kinds! {
         Journal = "journal",
         /// The server is about to stop.
         Stopping = "stopping",
+        /// Clients are handed away before a stop.
+        Draining = "draining",
     }
 }
 
@@ -205,11 +207,13 @@ pub struct Stats {
     pub connects_accepted: u64,
     /// CONNECTs refused by the shard.
     pub connects_refused: Tally<ConnectRefusal>,
+    /// Clients handed away before a stop.
+    pub handed_away: u64,
     /// Sessions taken over by another CONNECT.
     pub takeovers: u64,
     /// Connections that ended, by cause.
     pub closed: Tally<Cause>,
-    /// Packets received, and those of connections that were not let in left out.
+    /// Packets received from clients: what the shell reads of those that it does not let in is not among them.
     pub packets_received: Tally<PacketKind>,
     /// Packets sent but PUBLISH, which [`Self::sent`] has.
     pub packets_sent: Tally<PacketKind>,

@@ -5,6 +5,8 @@ mod client;
 mod crash;
 mod simulation;
 mod stories_authentication;
+mod stories_counting;
+mod stories_drain;
 mod stories_limits;
 mod stories_pressure;
 mod stories_retained;
