@@ -307,7 +307,7 @@ pub(super) async fn list(
         is_connected: which.connected,
         has_will: which.has_will,
     };
-    let page = page::collect(desk, from, limit, move |shard, place, at_most| {
+    let page = page::collect(desk, from, limit, move |_, shard, place, at_most| {
         page::examine(place, at_most, |slot, slots| shard.clients(slot, slots, &filter)).map(Client::from)
     });
     page.await.map(Json)

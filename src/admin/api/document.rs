@@ -42,6 +42,8 @@ const OF_BODIES: [(&str, &str); 5] = [
         (name = "health", description = "Whether the broker is well. These need no token."),
         (name = "clients", description = "Who is there, and who has a session."),
         (name = "wills", description = "What is published when clients are gone."),
+        (name = "messages", description = "Messages, and who is sent them."),
+        (name = "operation", description = "What happens to the broker as a whole."),
         (name = "about", description = "What this broker is, and how it is set up."),
     ),
     components(schemas(Problem))

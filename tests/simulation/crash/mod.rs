@@ -5,6 +5,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod disk;
+mod drains;
 mod drawn;
 mod endings;
 mod exhaustive;
