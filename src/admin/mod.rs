@@ -44,7 +44,7 @@ use crate::net::drain::Drain;
 use crate::net::logging::Control;
 
 /// The target of log lines that tell who has changed what.
-const AUDIT: &str = "willowmq::audit";
+pub(crate) const AUDIT: &str = "willowmq::audit";
 
 /// What all requests share.
 #[derive(Clone)]
