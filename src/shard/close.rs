@@ -1,5 +1,6 @@
 //! The end of Network Connections and of Sessions.
 
+use super::inspect::TraceEvent;
 use super::journal::Entity;
 use super::peer::PeerMessage;
 use super::wills::WillFate;
@@ -114,7 +115,8 @@ impl Shard {
         let owner = self.sessions.get_mut(session).expect("a connection has a Session");
         owner.connection = None;
         owner.since = now;
-        let had_will = matches!(owner.will, WillState::Armed(_));
+        self.trace_session(now, session, || TraceEvent::Closed(cause));
+        let had_will = self.sessions.get(session).is_some_and(|owner| matches!(owner.will, WillState::Armed(_)));
         if cause == Cause::TakenOver {
             return; // What happens to Session and will depends on the new CONNECT.
         }
@@ -149,6 +151,7 @@ impl Shard {
     /// which it ends, if it needs one.
     pub(super) fn end_session(&mut self, now: Moment, session: u32) -> Option<Transaction> {
         self.withdraw_presence(now, session);
+        self.trace_session(now, session, || TraceEvent::SessionEnded);
         let owner = self.sessions.get_mut(session).expect("a Session ends once");
         let subscriptions = std::mem::take(&mut owner.subscriptions);
         let look_ups = std::mem::take(&mut owner.look_ups);

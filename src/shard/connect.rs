@@ -3,6 +3,7 @@
 use super::authenticate::Authentication;
 use super::connection::{Arrival, Connection, KeepAlive, Opening, OutgoingAliases};
 use super::event::Event;
+use super::inspect::{TraceEvent, WillChange};
 use super::peer::{Gate, Wait};
 use super::wills::WillFate;
 use super::{ConnectRefusal, Fault, Pressure, Shard, Timer};
@@ -56,6 +57,7 @@ impl Shard {
         let expiry = self.session_expiry(connect, &bounds);
         let newcomer = Newcomer { id, client_id, connect, arrival: &arrival, bounds, expiry };
         self.stats.packets_received[PacketKind::Connect] += 1;
+        self.trace_connect(now, &newcomer.client_id, connect);
         let refused = self.check_connect(now, &newcomer).err();
         if let Some((reason, why)) = refused.or_else(|| self.check_capacity(&newcomer)) {
             self.stats.connects_refused[why] += 1;
@@ -80,6 +82,9 @@ impl Shard {
             .resumed
             .unwrap_or_else(|| self.sessions.insert(Session::new(now, client_id, hash, Arc::clone(&newcomer.bounds))));
         self.attach(now, session, newcomer, previous.under);
+        let (origin, version) = (newcomer.arrival.origin, connect.version);
+        let opened = || TraceEvent::Opened { origin, version, is_resumed };
+        self.trace_connection(now, id, &newcomer.client_id, opened);
         if previous.published_will && self.peers.has_peers() {
             self.withhold_connack(id);
         }
@@ -245,6 +250,7 @@ impl Shard {
             expiry_was_zero: true,
         };
         self.connections.insert(Connection::new(now, opening));
+        self.trace_connection(now, id, &newcomer.client_id, || TraceEvent::Refused { origin, reason });
         // A 3.x client hears nothing but the codes that its version has. [v3.1.1 MQTT-3.2.2-6]
         let has_code = connect.version.has_reason_codes() || reason.connack_return_code_3x().is_some();
         let version = connect.version;
@@ -280,6 +286,7 @@ impl Shard {
                 self.stats.wills.pending_now -= 1;
                 self.stats.wills.discarded_by_return += 1;
                 self.record_will_gone(session, None);
+                self.trace_will(now, session, WillChange::Discarded);
             }
             other => old.will = other,
         }
@@ -388,6 +395,7 @@ impl Shard {
             self.sessions.get_mut(session).expect("as above").will = WillState::Armed(will);
             self.stats.wills.armed += 1;
             self.stats.wills.armed_now += 1;
+            self.trace_will(now, session, WillChange::Armed);
         }
         self.arm_keep_alive(now, id, keep_alive);
         self.limit_validity(now, id, arrival.valid_until);

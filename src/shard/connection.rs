@@ -1,7 +1,7 @@
 //! Network Connections as the shard sees them: protocol state of one connection, and the bytes that wait to be sent on it.
 
 use super::authenticate::Authentication;
-use super::inspect::Traffic;
+use super::inspect::ConnectionTraffic;
 use super::limits::PublishRate;
 use crate::codec::ProtocolVersion;
 use crate::security::Identity;
@@ -261,7 +261,9 @@ pub(super) struct Connection {
     /// The enhanced authentication it went through, if it did.
     pub(super) authentication: Option<Box<Authentication>>,
     pub(super) last_packet: Moment,
-    pub(super) traffic: Traffic,
+    pub(super) traffic: ConnectionTraffic,
+    /// What passes on it is written down for an operator.
+    pub(super) is_traced: bool,
     /// How many deliveries of QoS 1 and 2 may be in flight. [MQTT-3.3.4-9]
     pub(super) window: u16,
     /// The Receive Maximum of its client, which may be above that.
@@ -332,7 +334,8 @@ impl Connection {
             credentials_end: None,
             authentication: None,
             last_packet: now,
-            traffic: Traffic::default(),
+            traffic: ConnectionTraffic::default(),
+            is_traced: false,
             window,
             receive_maximum: opening.receive_maximum,
             packet_bytes_max,
@@ -561,6 +564,11 @@ impl Connections {
         if self.slot_mut(id).is_some_and(|connection| connection.is_closing && connection.output.pending() == 0) {
             self.slots[id.index as usize] = None;
         }
+    }
+
+    /// The protocol version of a connection that is traced, be it closing.
+    pub(super) fn traced(&mut self, id: ConnectionId) -> Option<ProtocolVersion> {
+        self.slot_mut(id).filter(|connection| connection.is_traced).map(|connection| connection.version)
     }
 
     /// Takes back a buffer; whether the connection is still open.

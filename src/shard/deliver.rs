@@ -136,6 +136,9 @@ impl Shard {
         if publishing.shared.is_none() {
             publishing.publication = self.next_publication();
         }
+        if self.taps.is_any_open() {
+            self.note_tapped(now, publishing, publisher);
+        }
         let sent = self.peers.sent();
         let (matched, elsewhere) = self.deliver_here(now, publishing, publisher, store);
         for peer in self.peers.others() {

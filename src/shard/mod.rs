@@ -15,6 +15,7 @@ mod connection;
 mod deliver;
 mod event;
 pub mod handshake;
+mod holds;
 pub mod inspect;
 mod journal;
 mod limits;
@@ -30,6 +31,7 @@ mod rights;
 mod sessions;
 mod shared;
 mod stats;
+mod storms;
 mod subscribe;
 mod turn;
 mod waiting;
@@ -41,12 +43,13 @@ pub use authenticate::{AuthenticationOutcome, AuthenticationRequest};
 pub use close::Closed;
 pub use connection::{Arrival, Enhanced, Origin, Pause, Reading};
 pub use event::Event;
+pub use holds::Hold;
 pub use limits::{first_packet_bytes_max, identities_of};
 pub use peer::PeerMessage;
 pub use pressure::Pressure;
 pub use read_back::Read;
 pub use stats::{ConnectRefusal, DropReason, PublishOutcome, Received, Sent, Stats, Storm, WillStats};
-pub use wills::{Hold, WillFate};
+pub use wills::WillFate;
 
 use crate::codec::{DecodeError, Packet, QoS, ReasonCode};
 use crate::config::{Config, QueueDrop};
@@ -246,6 +249,8 @@ pub struct Shard {
     reads: read_back::Reads,
     checkpoint: checkpoint::Checkpoints,
     restart: restore::Restart,
+    taps: inspect::Taps,
+    traces: inspect::Traces,
     /// Kept between publishes so that the hot path allocates nothing.
     matched: Vec<(Subscriber, SubscriberOptions)>,
     templates: Templates,
@@ -297,6 +302,8 @@ impl Shard {
             reads: read_back::Reads::default(),
             checkpoint: checkpoint::Checkpoints::default(),
             restart: restore::Restart::default(),
+            taps: inspect::Taps::default(),
+            traces: inspect::Traces::default(),
             matched: Vec::new(),
             templates: Templates::default(),
             config,
@@ -331,6 +338,7 @@ impl Shard {
     fn on_fault(&mut self, now: Moment, id: ConnectionId, fault: &Fault) {
         self.stats.protocol_errors += 1;
         self.tell_of(id, fault);
+        self.trace_fault(now, id, fault);
         self.disconnect_for(now, id, fault);
     }
 
@@ -473,6 +481,9 @@ impl Shard {
 
     /// Ends a turn: answers what the other shards are waiting for, and asks them what this turn needs to know.
     pub fn end_turn(&mut self, now: Moment) {
+        if self.traces.is_any_open() {
+            self.traces.note_time(now);
+        }
         self.disconnect_slow_readers(now);
         while let Some(ready) = self.peers.next_ready() {
             self.on_ready(ready);
@@ -504,7 +515,7 @@ impl Shard {
         if self.retained.has_jobs() || may_resume || may_apply || self.can_go_on_with_checkpoint() {
             return Some(Moment::ZERO);
         }
-        let deadlines = [self.wheel.next_deadline(), self.wills.storm_ends()];
+        let deadlines = [self.wheel.next_deadline(), self.storm_ends()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -537,7 +548,12 @@ impl Shard {
 
     /// Takes what a connection has to send; nothing while the previous output is in flight.
     pub fn take_output(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
-        self.connections.take_output(id)
+        let traced = if self.traces.is_any_open() { self.connections.traced(id) } else { None };
+        let output = self.connections.take_output(id);
+        if let (Some(version), Some(output)) = (traced, &output) {
+            self.trace_sent(id, version, output);
+        }
+        output
     }
 
     /// What [`Self::take_output`] gave has been written; the buffer comes back.
@@ -571,6 +587,11 @@ impl Shard {
     /// What was counted.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Whether the journal cannot be written, so that what needs to be kept is refused.
+    pub fn is_journal_failing(&self) -> bool {
+        self.journal.is_failing()
     }
 
     /// Gauges: how much there is of everything. It takes no longer however much that is.

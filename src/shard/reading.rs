@@ -86,7 +86,11 @@ impl Shard {
             }
             connection.last_packet = now;
             connection.traffic.note_received(length, is_publish);
-            let outcome = codec::decode(&rest[..length], connection.version).map_err(Fault::from).and_then(|packet| {
+            let version = connection.version;
+            if connection.is_traced {
+                self.trace_received(now, id, version, &rest[..length]);
+            }
+            let outcome = codec::decode(&rest[..length], version).map_err(Fault::from).and_then(|packet| {
                 self.stats.packets_received[packet.kind()] += 1;
                 self.on_packet(now, id, &packet)
             });

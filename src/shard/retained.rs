@@ -96,6 +96,22 @@ impl RetainedStore {
         (messages, cursor)
     }
 
+    /// Visits those that `filter` matches among `budget` topics from `cursor` on; where to go on.
+    pub(super) fn scan(
+        &self,
+        now: Moment,
+        filter: &TopicFilter,
+        cursor: Option<&Cursor>,
+        budget: usize,
+        mut visit: impl FnMut(&Message),
+    ) -> Option<Cursor> {
+        self.topics.scan(filter, cursor, budget, |_, stored| {
+            if !stored.message.is_expired(now) {
+                visit(&stored.message);
+            }
+        })
+    }
+
     /// The first retained messages behind `topic`, or of all. Some may be volatile.
     pub(super) fn after(&self, topic: Option<&str>, at_most: usize) -> Vec<Arc<Message>> {
         self.topics.after(topic).take(at_most).map(|stored| Arc::clone(&stored.message)).collect()

@@ -39,6 +39,21 @@ pub struct Joined {
 }
 
 impl Joined {
+    /// Who it is.
+    pub(super) fn client_id(&self) -> &Arc<str> {
+        &self.reader.client_id
+    }
+
+    /// What it wants.
+    pub(super) fn options(&self) -> &SubscriberOptions {
+        &self.options
+    }
+
+    /// Whether it has a Network Connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
     /// Whether it may be sent a message of a topic.
     fn may_receive(&mut self, rights: &Rights, hasher: &ahash::RandomState, topic: TopicName<'_>) -> bool {
         let Self { options, reader, may_receive, .. } = self;
@@ -89,6 +104,12 @@ pub(super) struct Groups {
 impl Groups {
     pub(super) fn is_empty(&self) -> bool {
         self.by_key.is_empty()
+    }
+
+    /// The name and the members of a group.
+    pub(super) fn get(&self, index: u32) -> Option<(&SharedKey, &[Joined])> {
+        let group = self.slots.get(index as usize)?.as_ref()?;
+        Some((&group.key, &group.members))
     }
 
     fn get_mut(&mut self, index: u32) -> Option<&mut Group> {

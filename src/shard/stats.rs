@@ -309,6 +309,8 @@ pub struct Storm {
     pub lasted: Duration,
     /// The largest lateness.
     pub lateness_max: Duration,
+    /// How many there were by cause of closing, in the order of [`Cause`].
+    pub causes: [u64; Cause::COUNT],
 }
 
 impl WillStats {

@@ -1,8 +1,8 @@
 //! Sends what waits for a client: first again what was in flight when it went, then what has queued up since.
 
+use super::Shard;
 use super::deliver::{alias_for, fields, grant_of, receiver_mut};
 use super::journal::{Entity, Hold};
-use super::Shard;
 use crate::codec::{self, PacketId, QoS};
 use crate::journal::record::Record;
 use crate::session::ConnectionId;

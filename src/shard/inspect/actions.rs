@@ -3,6 +3,7 @@
 //! Each of these is a step of its own in the journal. It is certain when the journal has it, which is a little later than the call: the
 //! [`Receipt`] tells. Until then a crash may undo it, and it is not to be reported as done.
 
+use super::WillChange;
 use crate::codec::ReasonCode;
 use crate::session::will::{Cause, Closing, WillState};
 use crate::shard::{Fault, Shard, WillFate};
@@ -19,11 +20,11 @@ pub enum Outcome {
     NotNow,
 }
 
-/// Names a point in the journal, and the transactions before it.
+/// Names a promise: as that of an acknowledgement, it is kept when every shard that has to store something for it has done so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    offset: u64,
-    transaction: u64,
+    /// The gate that opens then; `None` where nothing is written down.
+    gate: Option<u64>,
 }
 
 impl Shard {
@@ -49,20 +50,20 @@ impl Shard {
         }
         self.make_will_due(session, now);
         self.publish_will(now, session);
-        self.receipt()
+        Outcome::Done(self.receipt())
     }
 
     /// Discards a will, wherever it stands. An armed one leaves its client connected, without a will.
-    pub fn discard_will(&mut self, client_id: &str) -> Outcome {
+    pub fn discard_will(&mut self, now: Moment, client_id: &str) -> Outcome {
         let session = match self.session_with_will(client_id) {
             Ok(session) => session,
             Err(refused) => return refused,
         };
-        self.discard_will_of(session);
+        self.discard_will_of(now, session);
         if self.sessions.get(session).is_some_and(|owner| owner.has_ended) {
             self.remove_ended(session, None);
         }
-        self.receipt()
+        Outcome::Done(self.receipt())
     }
 
     /// Ends the Session of a client, and its Network Connection with 0x98 where it has one. Its will is due at once, or discarded.
@@ -83,15 +84,15 @@ impl Shard {
         let still_there = self.sessions.resolve(key).and_then(|session| self.sessions.get(session));
         if still_there.is_some_and(|owner| !owner.has_ended) {
             if will == WillFate::Discard {
-                self.discard_will_of(session);
+                self.discard_will_of(now, session);
             }
             self.end_session(now, session);
         }
-        self.receipt()
+        Outcome::Done(self.receipt())
     }
 
     /// Discards the will of a Session, where it has one.
-    fn discard_will_of(&mut self, session: u32) {
+    fn discard_will_of(&mut self, now: Moment, session: u32) {
         let owner = self.sessions.get_mut(session).expect("it was found just now");
         match owner.will.take() {
             WillState::None => return,
@@ -104,6 +105,7 @@ impl Shard {
         }
         self.stats.wills.discarded[Cause::Administrative] += 1;
         self.record_will_gone(session, None);
+        self.trace_will(now, session, WillChange::Discarded);
     }
 
     /// The Session of a client that has a will about which something can be done now.
@@ -120,14 +122,14 @@ impl Shard {
     }
 
     /// Ends the step of something that was done on an operator's word.
-    pub(super) fn receipt(&mut self) -> Outcome {
+    pub(super) fn receipt(&mut self) -> Receipt {
+        let gate = self.journal.must_promise().then(|| self.promise_to_operator());
         self.journal.end_step();
-        Outcome::Done(Receipt { offset: self.journal.offset(), transaction: self.peers.newest_stored() })
+        Receipt { gate }
     }
 
-    /// Whether what was done up to a receipt outlasts the process from now on. Without a journal it is so at once, as far as anything is.
+    /// Whether what a receipt is about outlasts the process from now on. Without a journal it is so at once, as far as anything is.
     pub fn is_certain(&self, receipt: Receipt) -> bool {
-        !self.journal.is_on()
-            || (self.journal.is_durable(receipt.offset) && self.journal.are_over(receipt.transaction, &[]))
+        receipt.gate.is_none_or(|gate| !self.peers.has_gate(gate))
     }
 }

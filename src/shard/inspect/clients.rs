@@ -1,6 +1,6 @@
 //! Clients: page by page, and one in detail.
 
-use super::{Page, Traffic, WillDetail, WillPhase};
+use super::{ConnectionTraffic, Page, WillDetail, WillPhase};
 use crate::codec::{ProtocolVersion, SubscriptionOptions};
 use crate::security::wildcard;
 use crate::session::bounds::Bounds;
@@ -118,7 +118,7 @@ pub struct ConnectionFacts {
     /// Why it is not read, where it is not.
     pub pauses: Vec<Pause>,
     /// What has passed on it.
-    pub traffic: Traffic,
+    pub traffic: ConnectionTraffic,
 }
 
 /// A Subscription of a client.
@@ -238,7 +238,7 @@ impl Shard {
             output_bytes: connection.output.pending(),
             unread_bytes: connection.unread.len(),
             pauses: connection.pauses.iter().collect(),
-            traffic: Traffic { bytes_out: connection.output.taken(), ..connection.traffic },
+            traffic: ConnectionTraffic { bytes_out: connection.output.taken(), ..connection.traffic },
         })
     }
 }

@@ -7,12 +7,26 @@
 
 mod actions;
 mod clients;
+mod packets;
+mod publish;
+mod retained;
+mod subscriptions;
+mod tap;
+mod trace;
 mod traffic;
 mod wills;
 
 pub use actions::{Outcome, Receipt};
 pub use clients::{ClientDetail, ClientFilter, ClientSummary, ConnectionFacts, QueueFacts, SubscriptionFacts};
-pub use traffic::Traffic;
+pub use packets::PacketFacts;
+pub use publish::{OperatorMessage, PublishRefusal, Published};
+pub use retained::RetainedSummary;
+pub use subscriptions::{SubscriptionFilter, SubscriptionSummary};
+pub(super) use tap::Taps;
+pub use tap::{Draught, TapId, Tapped};
+pub(super) use trace::Traces;
+pub use trace::{TraceEvent, TraceId, Traced, WillChange};
+pub use traffic::ConnectionTraffic;
 pub use wills::{WillDetail, WillFilter, WillPhase, WillSummary};
 
 /// Part of a list.

@@ -2,7 +2,7 @@
 
 /// Counts packets, messages and bytes of one connection. The bytes that were sent are counted by its output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
+pub struct ConnectionTraffic {
     /// Packets received, CONNECT not counted.
     pub packets_in: u64,
     /// PUBLISH packets received.
@@ -17,7 +17,7 @@ pub struct Traffic {
     pub bytes_out: u64,
 }
 
-impl Traffic {
+impl ConnectionTraffic {
     /// Counts a packet that was received.
     pub(in crate::shard) fn note_received(&mut self, bytes: usize, is_publish: bool) {
         self.packets_in += 1;

@@ -1,0 +1,20 @@
+//! What Prometheus reads.
+
+use axum::extract::State as Shared;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+
+use crate::admin::problem::Problem;
+use crate::admin::{State, metrics};
+
+/// All that the broker counts, as Prometheus reads it (text format 0.0.4).
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "about",
+    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain; version=0.0.4"))
+)]
+pub(super) async fn text(Shared(state): Shared<State>) -> Result<impl IntoResponse, Problem> {
+    let text = metrics::text(&state.desk).await?;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
+}
