@@ -25,6 +25,7 @@ pub(crate) mod report;
 mod serve;
 mod server;
 mod stream;
+mod sys;
 mod time;
 mod tokens;
 
@@ -35,6 +36,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use access::Access;
 pub(crate) use server::{Means, Server};
+pub(crate) use sys::Sys;
 
 use crate::net::desk::Desk;
 

@@ -1,4 +1,4 @@
-//! What Prometheus reads.
+//! `/metrics`: what Prometheus reads.
 
 use axum::extract::State as Shared;
 use axum::http::header::CONTENT_TYPE;
@@ -7,14 +7,14 @@ use axum::response::IntoResponse;
 use crate::admin::problem::Problem;
 use crate::admin::{State, metrics};
 
-/// All that the broker counts, as Prometheus reads it (text format 0.0.4).
+/// All metrics, in the text format of Prometheus.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "about",
-    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain; version=0.0.4"))
+    responses((status = 200, description = "The metrics, in the text format of Prometheus.", body = String, content_type = "text/plain"))
 )]
-pub(super) async fn text(Shared(state): Shared<State>) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn metrics(Shared(state): Shared<State>) -> Result<impl IntoResponse, Problem> {
     let text = metrics::text(&state.desk).await?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
 }
