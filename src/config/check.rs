@@ -438,7 +438,7 @@ mod tests {
                 "[presence]\nroot = 'a/+'\n",
                 "f:2: presence.root = 'a/+': this is no Topic Name: a Topic Name contains no wildcard",
             ),
-            ("[presence]\nroot = ''\n", "f:2: presence.root = '': this is no Topic Name: it is empty"),
+            ("[presence]\nroot = ''\n", "f:2: presence.root = '': this is empty"),
             ("[presence]\nroot = 'a/'\n", "f:2: presence.root = 'a/': it ends with a slash"),
         ]);
         assert!(load("[presence]\nroot = 'a/b'\n").is_ok());
