@@ -50,16 +50,19 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
-pub(crate) use admission::{GateFigures, TurnedAway};
+pub(crate) use admission::GateFigures;
+#[cfg(test)]
+pub(crate) use admission::TurnedAway;
 pub(crate) use authentication::Totals;
 pub use bind::Endpoint;
 pub(crate) use journal::JournalFigures;
+pub(crate) use memory::used as memory_used;
 pub use reload::{Outcome, Reloader, Source};
 pub(crate) use report::ShardReport;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
-use crate::admin::{Means, Server};
+use crate::admin::{Means, Server, Sys};
 use crate::config::{Config, Durability};
 use crate::shard::ShardId;
 use crate::timer::Moment;
@@ -158,6 +161,7 @@ pub fn run(config: Config, source: Source, log: logging::Control) -> Result<(), 
         None => None,
     };
     mesh.open();
+    let sys = Sys::start(Desk::new(Arc::clone(&plan)))?;
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
@@ -166,7 +170,7 @@ pub fn run(config: Config, source: Source, log: logging::Control) -> Result<(), 
         .map_err(|error| StartError::System { what: "cannot start the thread of the watchdog", error })?;
 
     let reports = signals.serve(&plan, &reloader, &log, &own_stop, threads)?;
-    drop(admin);
+    drop((admin, sys));
     drop((memory_watch, watchdog_stop));
     for thread in watchdog.into_iter().chain([watcher]) {
         thread.join().expect("a panic ends the process");

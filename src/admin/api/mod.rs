@@ -11,12 +11,15 @@ mod health;
 mod holds;
 mod log;
 mod message;
+mod messages;
+mod metrics;
 mod overview;
 mod publish;
 mod reload;
 mod retained;
 mod storms;
 mod subscriptions;
+mod trace;
 mod version;
 mod wills;
 
@@ -53,6 +56,7 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
+        .routes(routes!(metrics::text))
         .routes(routes!(version::version))
         .routes(routes!(config::config))
         .routes(routes!(overview::overview))
@@ -73,6 +77,8 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(retained::list))
         .routes(routes!(retained::one, retained::put, retained::delete))
         .routes(routes!(publish::post))
+        .routes(routes!(messages::watch))
+        .routes(routes!(trace::trace))
 }
 
 /// The OpenAPI document, as it is sent.
@@ -83,6 +89,7 @@ struct Document(Bytes);
 #[utoipa::path(
     get,
     path = "/openapi.json",
+    operation_id = "get_document",
     tag = "about",
     responses((status = 200, description = "The document (OpenAPI 3.1).", body = serde_json::Value))
 )]

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 /// The data directory within the folder of a broker.
 pub(crate) const DATA: &str = "data";
 
+/// In the line that tells where the HTTP server is.
+const LISTENS_FOR_HTTP: &str = "listening for HTTP";
 /// In the last line of the log.
 const LAST_LINE: &str = "WillowMQ has stopped";
 
@@ -99,9 +101,8 @@ impl Broker {
             command.env_remove("WILLOWMQ_ADMIN_ENABLED");
             command
         });
-        const LISTENS: &str = "listening for HTTP";
-        broker.await_log(LISTENS, PATIENCE);
-        broker.admin = broker.log().lines().filter(|line| line.contains(LISTENS)).find_map(address_in);
+        broker.await_log(LISTENS_FOR_HTTP, PATIENCE);
+        broker.admin = broker.log().lines().filter(|line| line.contains(LISTENS_FOR_HTTP)).find_map(address_in);
         broker
     }
 
