@@ -290,6 +290,7 @@ mod tests {
                 "a/#",
                 "10.0.0.0/8",
                 "128KiB",
+                "1KiB",
             ];
             let differs = |candidate: &&&str| {
                 let flags = vec![(key.clone(), (**candidate).to_owned())];
@@ -324,7 +325,7 @@ mod tests {
             from("[[listeners]]\naddress = \"127.0.0.1:1\"\n[[listeners]]\naddress = \"127.0.0.1:2\"\nbacklog = 7\n");
         let new = from(
             "[[listeners]]\naddress = \"127.0.0.1:2\"\nbacklog = 8\n[listeners.limits]\ninflight_max = 3\n\
-             [[listeners]]\nkind = \"unix\"\npath = \"/run/w\"\n",
+             [[listeners]]\nkind = \"unix\"\npath = \"/run/w\"\nanonymous = true\n",
         );
         let differences = difference(&old, &new);
         let expected = [

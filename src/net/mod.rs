@@ -42,8 +42,8 @@ mod transport;
 mod unread;
 mod worker;
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 pub use bind::Endpoint;
@@ -131,7 +131,7 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
     if let Some(data) = &mut data {
         data.settle()?;
     }
-    let _files = doors.open(&config)?;
+    let doors = Arc::new(Mutex::new(doors.open(&config)?));
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(Arc::clone(&plan), stop)?;
     let admin = Server::start(&config.admin, Desk::new(Arc::clone(&plan)))?;
@@ -139,11 +139,12 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
-    let reloader = Reloader::start(Arc::clone(&plan), source, begin)
+    let reloader = Reloader::start(Arc::clone(&plan), source, Arc::clone(&doors), begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&plan, &reloader, threads)?;
     drop(admin);
+    doors.lock().unwrap_or_else(PoisonError::into_inner).close_all();
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");
     totals::log(&reports, &plan);
