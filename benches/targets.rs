@@ -194,14 +194,14 @@ fn deliver() -> f64 {
     }
     core.finish_turn();
     let bytes = publish(&[b'x'; 100]);
-    let before = core.shard.stats().publishes_sent;
+    let before = core.shard.stats().sent.total().count;
     let per_publish = median(|| {
         per_call(20_000, |_| {
             core.shard.receive(core.now, publisher, black_box(&bytes));
             core.finish_turn();
         })
     });
-    let sent = core.shard.stats().publishes_sent - before;
+    let sent = core.shard.stats().sent.total().count - before;
     assert_eq!(sent, ROUNDS as u64 * 20_000 * u64::from(SUBSCRIBERS), "every subscriber was served");
     per_publish / f64::from(SUBSCRIBERS)
 }

@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod config;
+pub mod figures;
 pub mod journal;
 pub mod security;
 pub mod session;

@@ -66,6 +66,16 @@ impl ProtocolVersion {
         }
     }
 
+    /// The number of the standard, as people say it.
+    #[must_use]
+    pub const fn number(self) -> &'static str {
+        match self {
+            Self::V3_1 => "3.1",
+            Self::V3_1_1 => "3.1.1",
+            Self::V5 => "5.0",
+        }
+    }
+
     /// The level that follows the name in a CONNECT.
     #[must_use]
     pub const fn level(self) -> u8 {
@@ -79,10 +89,6 @@ impl ProtocolVersion {
 
 impl fmt::Display for ProtocolVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V3_1 => "3.1",
-            Self::V3_1_1 => "3.1.1",
-            Self::V5 => "5.0",
-        })
+        f.write_str(self.number())
     }
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use super::error::{ConfigError, Fault, Origin};
 use super::load::{Said, Saying};
 use super::section::{Place, Section};
-use super::{Authenticator, AuthenticatorKind, ClientCertificates, Config, Identities, Listener, ListenerKind};
+use super::{
+    Authenticator, AuthenticatorKind, ClientCertificates, Config, Identities, Listener, ListenerKind, Presence,
+};
+use crate::topic::TopicName;
 
 /// Algorithms of JSON Web Tokens, without the one that signs nothing.
 const ALGORITHMS: [&str; 12] =
@@ -35,7 +38,21 @@ pub(super) fn check(config: &Config, said: &Said) -> Result<(), ConfigError> {
             return Err(item.missing("users", "it says whom the entry is about"));
         }
     }
-    Ok(())
+    check_presence(&config.presence, said)
+}
+
+fn check_presence(presence: &Presence, said: &Said) -> Result<(), ConfigError> {
+    let key = "presence.root";
+    let refused = |reason: String| {
+        let (origin, value) = (Origin::Default, format!("{:?}", presence.root));
+        let saying = said.get(key).cloned().unwrap_or(Saying { origin, key: key.to_owned(), value });
+        Err(saying.refused(reason, "a Topic Name, such as \"$SYS/broker/presence\" or \"presence\""))
+    };
+    match TopicName::parse(&presence.root) {
+        Ok(_) if presence.root.ends_with('/') => refused("it ends with a slash, and another one follows".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => refused(format!("this is no Topic Name: {error}")),
+    }
 }
 
 /// One item of a list, for errors about it.

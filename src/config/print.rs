@@ -10,11 +10,23 @@ use super::section::{Group, Key, Place, Section};
 impl Config {
     /// The settings as a commented TOML document, which [`Config::load`] reads back to the same settings.
     pub fn to_toml(&self) -> String {
+        self.written(false)
+    }
+
+    /// As [`Config::to_toml`], with marks before all that is as it is by default: a file to begin with.
+    ///
+    /// A default that is not said can follow from other settings, and it should: whoever gives a listener an address that the world
+    /// can reach has not said that the world may come in.
+    pub fn to_sample(&self) -> String {
+        self.written(true)
+    }
+
+    fn written(&self, mark_defaults: bool) -> String {
         let defaults = Self::default().groups();
         let mut out = String::new();
         for group in self.groups() {
             let default = defaults.iter().find(|default| default.place == group.place);
-            write_group(&mut out, &group, default.expect("every section has its defaults"));
+            write_group(&mut out, &group, default.expect("every section has its defaults"), mark_defaults);
         }
         out
     }
@@ -27,7 +39,7 @@ impl Config {
     }
 }
 
-fn write_group(out: &mut String, group: &Group, defaults: &Group) {
+fn write_group(out: &mut String, group: &Group, defaults: &Group, mark_defaults: bool) {
     // An example is what would be said if it were not for the marks in front of it.
     let mark = if group.is_example { "# " } else { "" };
     for line in group.doc {
@@ -43,6 +55,7 @@ fn write_group(out: &mut String, group: &Group, defaults: &Group) {
         }
         let when = if needs_restart(&group.place.key(key.name)) { " A change needs a restart." } else { "" };
         let _ = writeln!(out, "# Allowed: {}. Default: {}.{when}", key.allowed, shown(default));
+        let mark = if mark_defaults && key.value == default.value { "# " } else { mark };
         let _ = match &key.value {
             Some(value) => writeln!(out, "{mark}{} = {value}", key.name),
             None => writeln!(out, "# {} =", key.name),
@@ -159,6 +172,21 @@ mod tests {
         guests.limits.packet_bytes_max = Some(1024);
         config.identities = vec![guests, Identities { users: vec!["*".into()], ..Identities::default() }];
         assert_eq!(parsed(&config.to_toml()), config);
+    }
+
+    #[test]
+    fn a_sample_says_only_what_is_not_the_default() {
+        let sample = Config::default().to_sample();
+        assert_eq!(parsed(&sample), Config::default());
+        let said: Vec<_> = sample.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).collect();
+        assert_eq!(said, [""; 0]);
+        assert!(sample.contains("\n# anonymous = true\n") && sample.contains("\n[[listeners]]\n"), "{sample}");
+        let config = Config { data_dir: "/var/lib/willowmq".into(), ..Config::default() };
+        assert!(config.to_sample().contains("\ndata_dir = \"/var/lib/willowmq\"\n"));
+        assert_eq!(parsed(&config.to_sample()), config);
+        // What the listener's address asks for is settled anew.
+        let outside = sample.replace("# address = \"127.0.0.1:1883\"", "address = \"0.0.0.0:1883\"");
+        assert!(!parsed(&outside).listeners[0].anonymous);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use super::sources::{Objection, Source, SourceLimits, Sources};
 use crate::config::{Config, Identities, Listener};
+use crate::figures::{Tally, kinds};
 use crate::shard::{Pressure, identities_of};
 use crate::timer::{Bucket, Moment};
 
@@ -121,6 +122,41 @@ pub(crate) struct GateCounters {
     pub(crate) memory: AtomicU64,
     /// The most memory that was seen in use, in bytes.
     pub(crate) memory_peak_bytes: AtomicU64,
+}
+
+kinds! {
+    /// Why the gate let somebody not in.
+    pub(crate) enum TurnedAway {
+        /// The address is banned.
+        Banned = "banned",
+        /// The address had too many connections.
+        SourceConnections = "source-connections",
+        /// The address opened connections too fast.
+        SourceRate = "source-rate",
+        /// The user had too many connections.
+        IdentityConnections = "identity-connections",
+        /// Memory is short.
+        Memory = "memory",
+    }
+}
+
+/// A copy of what the gate has counted.
+#[derive(Debug, Clone)]
+pub(crate) struct GateFigures {
+    /// Connections that are in, those of clients that are not known yet included.
+    pub(crate) connections: usize,
+    /// How many there may be.
+    pub(crate) connections_max: usize,
+    /// Connections that were turned away, by reason.
+    pub(crate) turned_away: Tally<TurnedAway>,
+    /// Times that accepting paused because a listener had taken in connections too fast.
+    pub(crate) listener_pauses: u64,
+    /// Failed authentications.
+    pub(crate) failures: u64,
+    /// Bans of addresses.
+    pub(crate) bans: u64,
+    /// The most memory that was seen in use, in bytes.
+    pub(crate) memory_peak_bytes: u64,
 }
 
 impl Gate {
@@ -289,6 +325,37 @@ impl Gate {
     /// What it has counted.
     pub(crate) fn counters(&self) -> &GateCounters {
         &self.counters
+    }
+
+    /// A copy of what it has counted, and how many are in.
+    pub(crate) fn figures(&self) -> GateFigures {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let GateCounters {
+            banned,
+            source_connections,
+            source_rate,
+            listener_pauses,
+            identity_connections,
+            failures,
+            bans,
+            memory,
+            memory_peak_bytes,
+        } = &self.counters;
+        let mut turned_away = Tally::default();
+        turned_away[TurnedAway::Banned] = read(banned);
+        turned_away[TurnedAway::SourceConnections] = read(source_connections);
+        turned_away[TurnedAway::SourceRate] = read(source_rate);
+        turned_away[TurnedAway::IdentityConnections] = read(identity_connections);
+        turned_away[TurnedAway::Memory] = read(memory);
+        GateFigures {
+            connections: self.all.now.load(Ordering::Relaxed),
+            connections_max: self.all.max.load(Ordering::Relaxed),
+            turned_away,
+            listener_pauses: read(listener_pauses),
+            failures: read(failures),
+            bans: read(bans),
+            memory_peak_bytes: read(memory_peak_bytes),
+        }
     }
 }
 

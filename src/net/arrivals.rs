@@ -191,6 +191,7 @@ impl Worker {
 
     fn on_bytes(&mut self, now: Moment, slot: u32, chunk: &Chunk) {
         let bytes = self.io.ring.bytes(chunk);
+        self.counters.bytes_received += bytes.len() as u64;
         let connection = self.connections.at(slot);
         match (&mut connection.stage, &mut connection.link) {
             (Stage::Open, None) => self.shard.receive(now, connection.id, bytes),
@@ -255,6 +256,7 @@ impl Worker {
     }
 
     fn on_sent(&mut self, now: Moment, slot: u32, buffer: Vec<u8>, result: Result<(), Errno>) {
+        self.counters.bytes_sent += result.map_or(0, |()| buffer.len() as u64);
         let connection = self.connections.at(slot);
         let sending = std::mem::replace(&mut connection.sending, Sending::Nothing);
         let id = connection.id;

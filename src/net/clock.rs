@@ -26,6 +26,11 @@ impl Clock {
     pub(crate) fn now(self) -> Moment {
         self.at_start + self.start.elapsed()
     }
+
+    /// How long ago it was started.
+    pub(crate) fn since_start(self) -> std::time::Duration {
+        self.start.elapsed()
+    }
 }
 
 #[cfg(test)]

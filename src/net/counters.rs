@@ -33,6 +33,12 @@ pub(crate) struct Counters {
     pub(crate) write_timeouts: u64,
     /// Receives that found no free buffer and were armed again.
     pub(crate) buffer_shortages: u64,
+    /// TLS handshakes completed.
+    pub(crate) tls_handshakes: u64,
+    /// Bytes received on sockets, with all that lies below MQTT.
+    pub(crate) bytes_received: u64,
+    /// Bytes sent on sockets, with all that lies below MQTT.
+    pub(crate) bytes_sent: u64,
 }
 
 impl Counters {
@@ -52,6 +58,9 @@ impl Counters {
         self.authentications_refused += other.authentications_refused;
         self.write_timeouts += other.write_timeouts;
         self.buffer_shortages += other.buffer_shortages;
+        self.tls_handshakes += other.tls_handshakes;
+        self.bytes_received += other.bytes_received;
+        self.bytes_sent += other.bytes_sent;
     }
 }
 

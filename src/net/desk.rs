@@ -51,6 +51,11 @@ impl Desk {
         &self.plan
     }
 
+    /// The time, as the shards count it.
+    pub(crate) fn now(&self) -> Moment {
+        self.plan.clock.now()
+    }
+
     /// Number of shards.
     pub(crate) fn shards(&self) -> usize {
         self.plan.mesh.shards()

@@ -209,6 +209,7 @@ impl Worker {
         if !is_complete {
             return false;
         }
+        self.counters.tls_handshakes += u64::from(layers.has_tls());
         handshake.progress = Progress::Connect;
         self.io.restart(&mut handshake.deadline, now + self.config.limits.connect_timeout, connection.id);
         // A proxy that speaks for itself, to see whether we are there, says no address.

@@ -10,20 +10,17 @@ use std::task::{Poll, Waker};
 
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares, executor, spawn_local_into};
 
-use super::counters::Counters;
 use super::journal::Beginning;
 use super::plan::Plan;
+use super::report::ShardReport;
 use super::startup::StartError;
 use super::worker::{Rest, Worker};
-use crate::shard::{ShardId, Stats};
+use crate::shard::ShardId;
 
 /// The shares of the network; `wills.share` counts against it.
 const NETWORK_SHARES: usize = 1000;
 /// Memory that glommio registers for file I/O, of which there is none: the journal's goes through the shard's own ring.
 const IO_MEMORY: usize = 64 * 1024;
-
-/// What a shard has counted when it ends.
-pub(crate) type Report = (Counters, Stats);
 
 /// Starts the shard `id` on `cpu`; it says on `ready` when it could accept connections, or why it cannot.
 ///
@@ -36,7 +33,7 @@ pub(crate) fn start(
     sockets: Vec<OwnedFd>,
     beginning: Option<Beginning>,
     ready: Sender<Result<(), StartError>>,
-) -> Result<ExecutorJoinHandle<Option<Report>>, StartError> {
+) -> Result<ExecutorJoinHandle<Option<ShardReport>>, StartError> {
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(&format!("shard-{}", id.index()))
         .io_memory(IO_MEMORY)
@@ -59,7 +56,7 @@ pub(crate) fn start(
             spawn_local_into(drive(Rc::clone(&worker), bell), network_queue)
                 .expect("the queue was created above")
                 .await;
-            let report = worker.borrow().report();
+            let report = ShardReport::of(&worker.borrow(), plan.clock.now());
             Some(report)
         })
         .map_err(|error| StartError::Executor { shard: id.index(), message: error.to_string() })

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::ring::{FileDone, Opening, Ring, SharedFile};
 use super::startup::StartError;
 use crate::config::{Config, Durability};
+use crate::figures::Histogram;
 use crate::journal::directory::{DirectoryError, DirectoryProblem};
 use crate::journal::log::{Command, Completed, Existing, Failure, Log, Mode, Options};
 use crate::journal::recovery::Recovered;
@@ -69,6 +70,39 @@ pub(crate) struct Journal {
     /// What the shard was last told.
     durable: u64,
     failing_since: Option<Moment>,
+    counters: JournalCounters,
+    /// When the command under way began.
+    began: Moment,
+}
+
+/// What the journal of one shard has counted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JournalCounters {
+    /// Bytes of each write to the disk: what had come together while the one before was under way.
+    pub(crate) batches: Histogram<64, 22>,
+    /// How long writes and syncs took, as the shard sees it, in microseconds.
+    pub(crate) latencies: Histogram<32, 20>,
+    /// Commands that failed.
+    pub(crate) failures: u64,
+    /// Segments begun.
+    pub(crate) segments_begun: u64,
+    /// Reads of messages that failed, and were tried again.
+    pub(crate) read_failures: u64,
+}
+
+/// A copy of what the journal of one shard has counted, and how it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct JournalFigures {
+    /// What it has counted.
+    pub(crate) counters: JournalCounters,
+    /// Bytes that were written down and are not durable yet.
+    pub(crate) backlog_bytes: usize,
+    /// Bytes of all segments.
+    pub(crate) disk_bytes: u64,
+    /// Segments.
+    pub(crate) segments: usize,
+    /// The disk refuses to store.
+    pub(crate) is_failing: bool,
 }
 
 /// The command under way.
@@ -159,7 +193,20 @@ impl Journal {
             reads: (0..settings.reads_max).map(|_| None).collect(),
             early: VecDeque::new(),
             failing_since: None,
+            counters: JournalCounters::default(),
+            began: Moment::ZERO,
         })
+    }
+
+    /// A copy of what it has counted, and how it stands.
+    pub(crate) fn figures(&self) -> JournalFigures {
+        JournalFigures {
+            counters: self.counters.clone(),
+            backlog_bytes: self.log.backlog(),
+            disk_bytes: self.log.bytes_on_disk(),
+            segments: self.log.segments(),
+            is_failing: self.failing_since.is_some(),
+        }
     }
 
     /// Takes over what the shard wrote in this turn, and begins what follows from it.
@@ -240,12 +287,14 @@ impl Journal {
     fn begin_command(&mut self, now: Moment, ring: &mut Ring) {
         let Some(command) = self.log.next_command(now) else { return };
         assert!(self.command.is_none(), "one command at a time");
+        self.began = now;
         self.command = Some(match command {
             Command::Create { segment, header, preallocate } => {
                 ring.open_file(COMMAND, &self.folder, name_of(segment), Opening::New);
                 Step::Creating { segment, file: None, stage: Creation::Opening { header, preallocate } }
             }
             Command::Write { segment, at, bytes, sync } => {
+                self.counters.batches.note(bytes.len() as u64);
                 ring.write_file(COMMAND, self.written(segment), at, bytes, sync);
                 Step::Writing { segment, sync }
             }
@@ -290,7 +339,23 @@ impl Journal {
             }
             (_, done) => unreachable!("{done:?} does not belong to the command under way"),
         };
+        self.count(now, &completed);
         self.log.on_completed(now, completed);
+    }
+
+    fn count(&mut self, now: Moment, completed: &Completed) {
+        let result = match completed {
+            Completed::Created(result) => {
+                self.counters.segments_begun += u64::from(result.is_ok());
+                result
+            }
+            Completed::Written(result, _) | Completed::Synced(result) => {
+                self.counters.latencies.note_duration(now.duration_since(self.began));
+                result
+            }
+            Completed::Removed(result) => result,
+        };
+        self.counters.failures += u64::from(result.is_err());
     }
 
     /// One stage of a segment's creation is over; `None` while it goes on with the next.
@@ -428,6 +493,7 @@ impl Journal {
         };
         let path = self.path.join(segment.file());
         let error = io::Error::from(errno);
+        self.counters.read_failures += 1;
         tracing::warn!(shard = self.shard, at, length, "cannot read {}: {error}; trying again", path.display());
         shard.on_read(now, read.token, None);
     }

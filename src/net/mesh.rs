@@ -204,6 +204,16 @@ impl Port {
         self.mesh.doors[self.shard].errands.pop()
     }
 
+    /// Letters of all peers that were not taken yet.
+    pub(crate) fn letters_waiting(&self) -> usize {
+        self.peers().map(|peer| self.mesh.lane(peer, self.shard).letters.len()).sum()
+    }
+
+    /// Errands that were not taken yet.
+    pub(crate) fn errands_waiting(&self) -> usize {
+        self.mesh.doors[self.shard].errands.len()
+    }
+
     /// Called after taking letters of `peer`: wakes it where it waited for room.
     pub(crate) fn made_room(&mut self, peer: usize) {
         let lane = self.mesh.lane(peer, self.shard);

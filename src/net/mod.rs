@@ -31,14 +31,16 @@ mod memory;
 mod mesh;
 mod offload;
 mod plan;
-mod reload;
+pub mod probe;
+pub(crate) mod reload;
+pub(crate) mod report;
 mod ring;
 mod safeguards;
 mod signals;
 mod sources;
 mod startup;
 mod totals;
-mod transport;
+pub(crate) mod transport;
 mod unread;
 mod worker;
 
@@ -46,12 +48,16 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+pub(crate) use admission::{GateFigures, TurnedAway};
+pub(crate) use authentication::Totals;
 pub use bind::Endpoint;
+pub(crate) use journal::JournalFigures;
 pub use reload::{Outcome, Reloader, Source};
+pub(crate) use report::ShardReport;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
-use crate::admin::Server;
+use crate::admin::{Means, Server};
 use crate::config::{Config, Durability};
 use crate::shard::ShardId;
 use crate::timer::Moment;
@@ -82,6 +88,7 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let rights = safeguards::rights(&config.security)?;
     let slots = safeguards::slots(&config)?;
+    let access = safeguards::access(&config.admin)?;
     let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
@@ -107,6 +114,7 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
         clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),
         rights,
+        access,
         memory_limit,
         in_force: InForce {
             slots,
@@ -134,13 +142,19 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
     let doors = Arc::new(Mutex::new(doors.open(&config)?));
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(Arc::clone(&plan), stop)?;
-    let admin = Server::start(&config.admin, Desk::new(Arc::clone(&plan)))?;
+    let reloader = Reloader::start(Arc::clone(&plan), source, Arc::clone(&doors), begin)
+        .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
+    let admin = match &plan.access {
+        Some(access) => {
+            let means = Means { desk: Desk::new(Arc::clone(&plan)), access: Arc::clone(access) };
+            Server::start(&config.admin, means)?
+        }
+        None => None,
+    };
     mesh.open();
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
-    let reloader = Reloader::start(Arc::clone(&plan), source, Arc::clone(&doors), begin)
-        .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
     let reports = signals.serve(&plan, &reloader, threads)?;
     drop(admin);

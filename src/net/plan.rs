@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::mesh::Mesh;
 use super::offload::Offload;
 use super::transport::Entrance;
+use crate::admin::Access;
 use crate::config::Config;
 use crate::security::Rights;
 
@@ -21,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) authentication: Authentication,
     /// What clients may do at the start, until the rights file changes.
     pub(crate) rights: Arc<Rights>,
+    /// Who may use the HTTP server; `None` where there is none.
+    pub(crate) access: Option<Arc<Access>>,
     /// Memory that the broker may use, in bytes.
     pub(crate) memory_limit: AtomicU64,
     in_force: RwLock<Arc<InForce>>,
@@ -56,6 +59,7 @@ pub(crate) struct Parts {
     pub(crate) seed: u64,
     pub(crate) authentication: Authentication,
     pub(crate) rights: Arc<Rights>,
+    pub(crate) access: Option<Arc<Access>>,
     pub(crate) memory_limit: u64,
     pub(crate) in_force: InForce,
 }
@@ -63,7 +67,7 @@ pub(crate) struct Parts {
 impl Plan {
     /// The plan for a broker that begins.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { mesh, gate, clock, seed, authentication, rights, memory_limit, in_force } = parts;
+        let Parts { mesh, gate, clock, seed, authentication, rights, access, memory_limit, in_force } = parts;
         Self {
             mesh,
             gate,
@@ -71,6 +75,7 @@ impl Plan {
             seed,
             authentication,
             rights,
+            access,
             memory_limit: AtomicU64::new(memory_limit),
             in_force: RwLock::new(Arc::new(in_force)),
         }

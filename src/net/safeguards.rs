@@ -18,7 +18,8 @@ use super::plan::{Plan, Slot};
 use super::reload::Watched;
 use super::startup::{self, StartError};
 use super::transport::Entrance;
-use crate::config::{Config, Listener, RightsFormat, Security};
+use crate::admin::Access;
+use crate::config::{Admin, Config, Listener, RightsFormat, Security};
 use crate::security::Rights;
 use crate::shard::first_packet_bytes_max;
 use crate::timer::Moment;
@@ -53,6 +54,7 @@ pub fn check(config: &Config) -> Vec<StartError> {
         Authentication::new(config, Means { clock, checks, gate, secret: None, deliver: nobody_waits })
     });
     errors.extend(authentication.err());
+    errors.extend(access(&config.admin).err());
     errors
 }
 
@@ -64,6 +66,15 @@ pub(super) fn rights(security: &Security) -> Result<Arc<Rights>, StartError> {
     let Some(file) = &security.rights_file else { return Ok(Arc::default()) };
     let rights = read_rights(file, security.rights_format);
     rights.map(Arc::new).map_err(|problem| StartError::Rights { problem })
+}
+
+/// Who may use the HTTP server; `None` where there is none.
+///
+/// # Errors
+/// What is wrong with a certificate, a key or a token.
+pub(super) fn access(admin: &Admin) -> Result<Option<Arc<Access>>, StartError> {
+    let access = admin.enabled.then(|| Access::new(admin)).transpose();
+    access.map(|access| access.map(Arc::new)).map_err(|problem| StartError::AdminFiles { problem })
 }
 
 /// A slot for each listener.
@@ -138,6 +149,7 @@ pub(super) fn watched(plan: &Plan) -> Vec<Watched> {
             load: Box::new(move || entrance.reload()),
         });
     }
+    watched.extend(plan.access.iter().flat_map(|access| access.watched()));
     watched.retain(|watched| !watched.files.is_empty());
     watched
 }

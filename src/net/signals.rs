@@ -10,9 +10,9 @@ use glommio::ExecutorJoinHandle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::bind::notify;
-use super::executor::Report;
 use super::plan::Plan;
 use super::reload::Reloader;
+use super::report::ShardReport;
 use super::startup::StartError;
 
 /// The shards keep to `shutdown_timeout` themselves; one that hangs is given so much more.
@@ -55,8 +55,9 @@ impl Signals {
         mut self,
         plan: &Plan,
         reloader: &Reloader,
-        threads: Vec<ExecutorJoinHandle<Option<Report>>>,
-    ) -> Result<Vec<Report>, StartError> {
+
+        threads: Vec<ExecutorJoinHandle<Option<ShardReport>>>,
+    ) -> Result<Vec<ShardReport>, StartError> {
         let handle = self.0.handle();
         let (stopping, stop) = channel::<()>();
         // Joining blocks, and so do signals: one of the two needs a thread of its own.

@@ -5,14 +5,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counters::Counters;
-use super::executor::Report;
 use super::plan::Plan;
-use crate::shard::Stats;
+use super::report::ShardReport;
+use crate::shard::{ConnectRefusal, DropReason, PublishOutcome, Stats};
 
 /// Logs what the shards have counted, and what `plan` has for all of them.
-pub(super) fn log(reports: &[Report], plan: &Plan) {
+pub(super) fn log(reports: &[ShardReport], plan: &Plan) {
     let mut counters = Counters::default();
-    reports.iter().for_each(|(of_shard, _)| counters.add(of_shard));
+    reports.iter().for_each(|report| counters.add(&report.counters));
     log_the_way_in(&counters, plan);
     log_bounds(reports, &counters);
     let sum = |of: fn(&Stats) -> u64| sum(reports, of);
@@ -20,12 +20,12 @@ pub(super) fn log(reports: &[Report], plan: &Plan) {
         accepted = counters.accepted,
         handed_over = counters.handed_over,
         connects = sum(|stats| stats.connects_accepted),
-        connects_refused = sum(|stats| stats.connects_refused),
+        connects_refused = sum(|stats| stats.connects_refused.total()),
         takeovers = sum(|stats| stats.takeovers),
-        publishes_received = sum(|stats| stats.publishes_received),
-        publishes_sent = sum(|stats| stats.publishes_sent),
+        publishes_received = sum(|stats| stats.received.total().count),
+        publishes_sent = sum(|stats| stats.sent.total().count),
         protocol_errors = sum(|stats| stats.protocol_errors),
-        dropped = sum(|stats| stats.dropped_output_full + stats.dropped_queue_full),
+        dropped = sum(|stats| stats.dropped.total()),
         read_back = sum(|stats| stats.read_back),
         checkpoints = sum(|stats| stats.checkpoints),
         wills_armed = sum(|stats| stats.wills.armed),
@@ -70,26 +70,26 @@ fn log_the_way_in(counters: &Counters, plan: &Plan) {
 }
 
 /// What came up against a bound, or was not allowed.
-fn log_bounds(reports: &[Report], counters: &Counters) {
+fn log_bounds(reports: &[ShardReport], counters: &Counters) {
     let sum = |of: fn(&Stats) -> u64| sum(reports, of);
     tracing::info!(
-        connects_refused_other_user = sum(|stats| stats.connects_refused_other_user),
-        connects_refused_sessions_max = sum(|stats| stats.connects_refused_sessions_max),
-        connects_refused_memory = sum(|stats| stats.connects_refused_memory),
+        connects_refused_other_user = sum(|stats| stats.connects_refused[ConnectRefusal::OtherUser]),
+        connects_refused_sessions_max = sum(|stats| stats.connects_refused[ConnectRefusal::SessionsMax]),
+        connects_refused_memory = sum(|stats| stats.connects_refused[ConnectRefusal::Memory]),
         refused_by_journal = sum(|stats| stats.refused_by_journal),
         publishes_refused_retained = sum(|stats| stats.publishes_refused_retained),
         subscriptions_refused = sum(|stats| stats.subscriptions_refused),
         filters_refused = sum(|stats| stats.filters_refused),
-        dropped_output_full = sum(|stats| stats.dropped_output_full),
-        dropped_wills_output_full = sum(|stats| stats.dropped_wills_output_full),
-        dropped_queue_full = sum(|stats| stats.dropped_queue_full),
-        dropped_memory = sum(|stats| stats.dropped_memory),
-        dropped_expired = sum(|stats| stats.dropped_expired),
-        dropped_too_old = sum(|stats| stats.dropped_too_old),
-        dropped_too_large = sum(|stats| stats.dropped_too_large),
-        dropped_no_member = sum(|stats| stats.dropped_no_member),
-        dropped_retained = sum(|stats| stats.dropped_retained),
-        dropped_unreadable = sum(|stats| stats.dropped_unreadable),
+        dropped_output_full = sum(|stats| stats.dropped[DropReason::OutputFull]),
+        dropped_wills_output_full = sum(|stats| stats.dropped[DropReason::WillOutputFull]),
+        dropped_queue_full = sum(|stats| stats.dropped[DropReason::QueueFull]),
+        dropped_memory = sum(|stats| stats.dropped[DropReason::Memory]),
+        dropped_expired = sum(|stats| stats.dropped[DropReason::Expired]),
+        dropped_too_old = sum(|stats| stats.dropped[DropReason::TooOld]),
+        dropped_too_large = sum(|stats| stats.dropped[DropReason::TooLarge]),
+        dropped_no_member = sum(|stats| stats.dropped[DropReason::NoMember]),
+        dropped_retained = sum(|stats| stats.dropped[DropReason::Retained]),
+        dropped_unreadable = sum(|stats| stats.dropped[DropReason::Unreadable]),
         pauses = sum(|stats| stats.pauses),
         letters_put_aside = sum(|stats| stats.letters_put_aside),
         yields = sum(|stats| stats.yields),
@@ -103,7 +103,7 @@ fn log_bounds(reports: &[Report], counters: &Counters) {
         "bounds"
     );
     tracing::info!(
-        publishes_denied = sum(|stats| stats.publishes_denied),
+        publishes_denied = sum(|stats| stats.received.with(PublishOutcome::Denied)),
         subscriptions_denied = sum(|stats| stats.subscriptions_denied),
         deliveries_denied = sum(|stats| stats.deliveries_denied),
         wills_refused = sum(|stats| stats.wills.refused),
@@ -115,6 +115,6 @@ fn log_bounds(reports: &[Report], counters: &Counters) {
     );
 }
 
-fn sum(reports: &[Report], of: fn(&Stats) -> u64) -> u64 {
-    reports.iter().map(|(_, stats)| of(stats)).sum()
+fn sum(reports: &[ShardReport], of: fn(&Stats) -> u64) -> u64 {
+    reports.iter().map(|report| of(&report.stats)).sum()
 }

@@ -19,6 +19,7 @@ use super::listener::Listener;
 use super::logging::Seldom;
 use super::mesh::{Letter, Mesh, Port};
 use super::plan::{InForce, Plan};
+use super::report::Turns;
 use super::ring::{Completion, FileDone, Ring, Wait};
 use super::startup::StartError;
 use super::unread::Unread;
@@ -66,6 +67,10 @@ pub(crate) struct Worker {
     pub(super) config: Arc<Config>,
     pub(super) gate: Arc<Gate>,
     pub(super) counters: Counters,
+    /// How long turns took.
+    pub(super) turns: Turns,
+    /// When the newest turn ended.
+    turn_ended: Moment,
     /// Connections that were sending something else when their output came.
     pub(super) late: Vec<ConnectionId>,
     /// Receives that ended by themselves and are to be armed again at the end of the turn.
@@ -157,6 +162,8 @@ impl Worker {
             config: Arc::clone(config),
             gate: Arc::clone(gate),
             counters: Counters::default(),
+            turns: Turns::default(),
+            turn_ended: now,
             unarmed: Vec::new(),
             life: Life::Starting,
             journal,
@@ -184,6 +191,7 @@ impl Worker {
     /// One turn: hands over what has arrived, then carries out what follows from it.
     pub(crate) fn turn(&mut self) {
         let now = self.clock.now(); // A turn is one moment, but for what arrives: see `take_completions`.
+        let began = now;
         self.take_endings(now);
         let now = self.take_completions(now);
         self.take_admissions(now);
@@ -203,6 +211,8 @@ impl Worker {
             Life::Running => {}
             _ => self.advance_stop(now),
         }
+        self.turn_ended = self.clock.now();
+        self.turns.note(began, self.turn_ended);
     }
 
     /// Publishes a slice of the wills that are due, and sends what follows from it.
@@ -210,6 +220,7 @@ impl Worker {
         let now = self.clock.now();
         self.shard.publish_due_wills(now, self.config.wills.slice as usize);
         self.carry_out(now);
+        self.turns.note(now, self.clock.now());
         self.enter(Wait::No);
     }
 
@@ -256,11 +267,6 @@ impl Worker {
         self.port.mesh()
     }
 
-    /// What it has counted, for the last line of the log.
-    pub(crate) fn report(&self) -> (Counters, crate::shard::Stats) {
-        (self.counters.clone(), self.shard.stats().clone())
-    }
-
     /// Says at the door that this shard sleeps, unless there is something it can do now.
     fn can_sleep(&self) -> bool {
         if !self.port.park() {
@@ -284,13 +290,13 @@ impl Worker {
         self.shard.letters_aside() > 0 || self.port.peers().any(|peer| self.shard.has_messages(ShardId::new(peer)))
     }
 
-    /// Until the next deadline. The clock is read again: the turn itself has taken time.
+    /// Until the next deadline, from the end of the turn.
     fn time_to_sleep(&self) -> Wait {
         let of_journal = self.journal.as_ref().and_then(Journal::next_deadline);
         let deadlines = [self.shard.next_deadline(), self.io.deadlines.next_deadline(), of_journal];
         match deadlines.into_iter().flatten().min() {
             None => Wait::Forever,
-            Some(deadline) => match deadline.duration_since(self.clock.now()) {
+            Some(deadline) => match deadline.duration_since(self.turn_ended) {
                 time if time.is_zero() => Wait::No,
                 time => Wait::AtMost(time),
             },

@@ -21,6 +21,8 @@ pub enum Kind {
     Ordinary,
     /// A Will Message.
     Will,
+    /// Published by the broker about itself. As a retained message it is in memory alone, and not counted with those of clients.
+    Volatile,
 }
 
 /// An Application Message, shared by all that wait to receive it.

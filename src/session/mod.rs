@@ -82,6 +82,12 @@ pub struct Session {
     pub client_id: Arc<str>,
     /// Its Network Connection, if it has one.
     pub connection: Option<ConnectionId>,
+    /// When it began; where it was found in the journal, when its Network Connection closed.
+    pub created: Moment,
+    /// Since when it has its Network Connection, or has none.
+    pub since: Moment,
+    /// Deliveries to it that were dropped since it began, for whatever reason.
+    pub dropped: u32,
     /// Its number in the journal, where anything of it is there: the Session itself, or only its will.
     pub number: Option<u64>,
     /// It outlives its connection, and so all that it holds is in the journal.
@@ -125,11 +131,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// A new Session, without connection, will or subscriptions.
-    pub fn new(client_id: Arc<str>, client_hash: u64, bounds: Arc<Bounds>) -> Self {
+    /// A Session that begins now, without connection, will or subscriptions.
+    pub fn new(now: Moment, client_id: Arc<str>, client_hash: u64, bounds: Arc<Bounds>) -> Self {
         Self {
             client_id,
             connection: None,
+            created: now,
+            since: now,
+            dropped: 0,
             number: None,
             is_kept: false,
             proven_from: 0,

@@ -182,7 +182,7 @@ impl OutgoingDeliveries {
 
     /// Queues a delivery behind those that wait already; its place.
     pub fn enqueue(&mut self, now: Moment, arrival: Arrival, queues: &mut Queues) -> Result<Place, QueueFull> {
-        if arrival.delivery.message.kind == Kind::Ordinary && !arrival.is_admitted {
+        if arrival.delivery.message.kind != Kind::Will && !arrival.is_admitted {
             self.queue.make_room(now, arrival.delivery.message.size(), arrival.queue_max, queues)?;
         }
         let place = self.give_place();

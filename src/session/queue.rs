@@ -204,7 +204,7 @@ impl Waiting {
     }
 
     fn is_counted(&self) -> bool {
-        self.body.kind() == Kind::Ordinary
+        self.body.kind() != Kind::Will
     }
 
     fn lost(&self, now: Moment, limits: &QueueLimits) -> Option<Lost> {
@@ -247,6 +247,16 @@ impl Queue {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.line.is_empty()
+    }
+
+    /// What counts towards its bounds, which wills do not.
+    pub fn load(&self) -> Load {
+        self.load
+    }
+
+    /// Since when the first of them has waited.
+    pub fn oldest(&self) -> Option<Moment> {
+        self.line.front().map(|waiting| waiting.queued)
     }
 
     /// Bytes of its messages that are in memory.

@@ -73,6 +73,11 @@ impl Authentication {
     pub(super) fn new(method: Box<str>) -> Box<Self> {
         Box::new(Self { method, exchange: Exchange::Idle })
     }
+
+    /// Its Authentication Method.
+    pub(super) fn method(&self) -> &str {
+        &self.method
+    }
 }
 
 impl Shard {
@@ -178,6 +183,7 @@ impl Shard {
             let output = connection.output.bytes();
             let start = output.len();
             codec::encode(&Packet::Auth(packet), version, output);
+            self.stats.packets_sent[PacketKind::Auth] += 1;
             is_too_large = output.len() - start > connection.packet_bytes_max;
             if is_too_large {
                 connection.output.bytes().truncate(start);

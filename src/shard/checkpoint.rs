@@ -11,7 +11,7 @@ use super::read_back::READ_AGAIN;
 use super::wills::will_record;
 use super::{Shard, Timer};
 use crate::journal::record::{QueuedRecord, Record, SessionNumber, Transaction};
-use crate::session::message::Publication;
+use crate::session::message::{Kind, Publication};
 use crate::session::outgoing::{InFlight, Sending};
 use crate::session::queue::{Body, Place, Waiting};
 use crate::session::will::WillState;
@@ -100,7 +100,7 @@ impl Shard {
     }
 
     /// Bytes that a checkpoint would take, about.
-    fn live_bytes(&self) -> u64 {
+    pub(super) fn live_bytes(&self) -> u64 {
         let (message_bytes, messages) = self.journal.message_load();
         message_bytes
             + messages as u64 * DELIVERY_BYTES
@@ -313,7 +313,7 @@ impl Shard {
         let messages = self.retained.after(after.as_deref(), TOPICS);
         let Some(last) = messages.last() else { return Stage::PutOff };
         let after = Some(last.topic().into());
-        for message in &messages {
+        for message in messages.iter().filter(|message| message.kind != Kind::Volatile) {
             let topic = Entity::Topic(message.topic().into());
             if self.journal.is_unsettled(&topic) {
                 checkpoint.put_off.push_back(topic);
@@ -342,7 +342,7 @@ impl Shard {
                 Stage::Queue { next: None, key, place: Place::default(), last }
             }
             Entity::Topic(topic) => {
-                if let Some(message) = self.retained.get(&topic) {
+                if let Some(message) = self.retained.get(&topic).filter(|message| message.kind != Kind::Volatile) {
                     self.journal.write_message(&message);
                     self.journal.append(&Record::Retained(message.publication));
                 }

@@ -1,10 +1,11 @@
 //! The end of Network Connections and of Sessions.
 
+use super::inspect::TraceEvent;
 use super::journal::Entity;
 use super::peer::PeerMessage;
 use super::wills::WillFate;
-use super::{Fault, Shard, Timer};
-use crate::codec::{self, Disconnect, Packet, ReasonCode};
+use super::{DropReason, Fault, Shard, Timer};
+use crate::codec::{self, Disconnect, Packet, PacketKind, ReasonCode};
 use crate::config::OnShutdown;
 use crate::journal::record::{Facts, Record, SessionNumber, SessionRecord, Transaction};
 use crate::session::outgoing::{InFlight, Sending};
@@ -33,7 +34,7 @@ impl Shard {
                 Closed::Fin => Cause::Closed,
                 Closed::Reset | Closed::Error => Cause::TransportError,
             };
-            self.end_connection(now, id, cause, WillFate::Publish);
+            self.end_connection(now, id, cause, WillFate::Publish, None);
         }
         self.connections.remove(id);
         self.journal.end_step();
@@ -60,7 +61,7 @@ impl Shard {
             ReasonCode::Success => (Cause::Disconnect, WillFate::Discard), // [MQTT-3.14.4-3]
             _ => (Cause::DisconnectWithWill, WillFate::Publish),
         };
-        self.end_connection(now, id, cause, fate);
+        self.end_connection(now, id, cause, fate, Some(packet.reason));
         self.connections.close(id, |_| {});
         Ok(())
     }
@@ -80,17 +81,25 @@ impl Shard {
         self.finish_reading(now, id);
         let Some(connection) = self.connections.get(id) else { return };
         let (version, bytes_max) = (connection.version, connection.packet_bytes_max);
-        self.end_connection(now, id, cause, fate);
+        self.end_connection(now, id, cause, fate, Some(fault.reason));
         self.connections.close(id, |output| {
             if version.has_reason_codes() {
                 append_disconnect(fault, bytes_max, output);
             }
         });
+        self.stats.packets_sent[PacketKind::Disconnect] += u64::from(version.has_reason_codes());
     }
 
     /// Takes the connection from its Session and applies what follows for will and expiry. The connection itself stays open
-    /// to be closed or removed by the caller.
-    pub(super) fn end_connection(&mut self, now: Moment, id: ConnectionId, cause: Cause, fate: WillFate) {
+    /// to be closed or removed by the caller. `reason` is that of the DISCONNECT, whoever sends one.
+    pub(super) fn end_connection(
+        &mut self,
+        now: Moment,
+        id: ConnectionId,
+        cause: Cause,
+        fate: WillFate,
+        reason: Option<ReasonCode>,
+    ) {
         let connection = self.connections.get(id).expect("only an open connection ends");
         let session = connection.session;
         let closing = Closing { cause, at: now, last_packet: connection.last_packet, is_recovered: false };
@@ -102,8 +111,12 @@ impl Shard {
         }
         self.waiting_publishers.remove(&id);
         self.hung_up.remove(&id);
-        self.stats.closed[cause as usize] += 1;
-        self.sessions.get_mut(session).expect("a connection has a Session").connection = None;
+        self.stats.closed[cause] += 1;
+        let owner = self.sessions.get_mut(session).expect("a connection has a Session");
+        owner.connection = None;
+        owner.since = now;
+        self.trace_session(now, session, || TraceEvent::Closed(cause));
+        let had_will = self.sessions.get(session).is_some_and(|owner| matches!(owner.will, WillState::Armed(_)));
         if cause == Cause::TakenOver {
             return; // What happens to Session and will depends on the new CONNECT.
         }
@@ -112,6 +125,7 @@ impl Shard {
             self.on_will_closing(now, session, closing, fate);
         }
         self.tell_presence(session, false);
+        self.tell_of_departure(now, id, cause, reason, had_will);
         self.go_on_looking_up(session);
         let owner = self.sessions.get(session).expect("a connection has a Session");
         // One that ends now says so itself, and perhaps under a transaction.
@@ -136,6 +150,8 @@ impl Shard {
     /// Ends a Session: its subscriptions go, what it held of Shared Subscriptions returns, and its will is due now. The transaction under
     /// which it ends, if it needs one.
     pub(super) fn end_session(&mut self, now: Moment, session: u32) -> Option<Transaction> {
+        self.withdraw_presence(now, session);
+        self.trace_session(now, session, || TraceEvent::SessionEnded);
         let owner = self.sessions.get_mut(session).expect("a Session ends once");
         let subscriptions = std::mem::take(&mut owner.subscriptions);
         let look_ups = std::mem::take(&mut owner.look_ups);
@@ -192,7 +208,7 @@ impl Shard {
             if waiting.shared.is_some() {
                 match waiting.into_delivery() {
                     Some(delivery) => self.return_delivery(now, delivery, None, under),
-                    None => self.stats.dropped_no_member += 1, // Found in the journal beyond the memory there is for queues.
+                    None => self.stats.dropped[DropReason::NoMember] += 1, // Found in the journal beyond the memory there is for queues.
                 }
             }
             if is_kept {

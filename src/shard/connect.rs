@@ -3,10 +3,11 @@
 use super::authenticate::Authentication;
 use super::connection::{Arrival, Connection, KeepAlive, Opening, OutgoingAliases};
 use super::event::Event;
+use super::inspect::{TraceEvent, WillChange};
 use super::peer::{Gate, Wait};
 use super::wills::WillFate;
-use super::{Fault, Pressure, Shard, Timer};
-use crate::codec::{self, Connack, Connect, Packet, ProtocolVersion, QoS, ReasonCode};
+use super::{ConnectRefusal, Fault, Pressure, Shard, Timer};
+use crate::codec::{self, Connack, Connect, Packet, PacketKind, ProtocolVersion, QoS, ReasonCode};
 use crate::journal::record::Transaction;
 use crate::security::Identity;
 use crate::session::bounds::Bounds;
@@ -28,6 +29,9 @@ struct Previous {
     /// The transaction under which it was published: without it the new connection never was, either.
     under: Option<Transaction>,
 }
+
+/// What a client that is not let in is told, and how that is counted.
+type Refused = (ReasonCode, ConnectRefusal);
 
 /// Who is about to be let in.
 struct Newcomer<'a> {
@@ -52,8 +56,11 @@ impl Shard {
         let bounds = self.bounds.of(arrival.origin.listener, arrival.identity.username.as_deref());
         let expiry = self.session_expiry(connect, &bounds);
         let newcomer = Newcomer { id, client_id, connect, arrival: &arrival, bounds, expiry };
+        self.stats.packets_received[PacketKind::Connect] += 1;
+        self.trace_connect(now, &newcomer.client_id, connect);
         let refused = self.check_connect(now, &newcomer).err();
-        if let Some(reason) = refused.or_else(|| self.check_capacity(&newcomer)) {
+        if let Some((reason, why)) = refused.or_else(|| self.check_capacity(&newcomer)) {
+            self.stats.connects_refused[why] += 1;
             return self.refuse(now, &newcomer, reason);
         }
         self.admit(now, &newcomer);
@@ -73,8 +80,11 @@ impl Shard {
         let is_resumed = previous.resumed.is_some();
         let session = previous
             .resumed
-            .unwrap_or_else(|| self.sessions.insert(Session::new(client_id, hash, Arc::clone(&newcomer.bounds))));
+            .unwrap_or_else(|| self.sessions.insert(Session::new(now, client_id, hash, Arc::clone(&newcomer.bounds))));
         self.attach(now, session, newcomer, previous.under);
+        let (origin, version) = (newcomer.arrival.origin, connect.version);
+        let opened = || TraceEvent::Opened { origin, version, is_resumed };
+        self.trace_connection(now, id, &newcomer.client_id, opened);
         if previous.published_will && self.peers.has_peers() {
             self.withhold_connack(id);
         }
@@ -97,6 +107,7 @@ impl Shard {
             self.send_queued(now, session);
             self.tell_presence(session, true);
         }
+        self.tell_of_arrival(now, id, connect.clean_start); // Behind CONNACK, which need not wait for what it causes.
     }
 
     /// Whether a connection waits for its CONNACK: what it has caused may not be on record yet.
@@ -114,20 +125,20 @@ impl Shard {
         }
     }
 
-    fn check_connect(&mut self, now: Moment, newcomer: &Newcomer<'_>) -> Result<(), ReasonCode> {
+    fn check_connect(&mut self, now: Moment, newcomer: &Newcomer<'_>) -> Result<(), Refused> {
         let Newcomer { client_id, connect, arrival, .. } = newcomer;
         if connect.authentication_method.is_some() && arrival.enhanced.is_none() {
-            return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
+            return Err((ReasonCode::BadAuthenticationMethod, ConnectRefusal::AuthenticationMethod)); // [MQTT-4.12.0-1]
         }
-        self.check_client_id(client_id, connect)?;
+        self.check_client_id(client_id, connect).map_err(|reason| (reason, ConnectRefusal::ClientId))?;
         if self.belongs_to_another(now, client_id, &arrival.identity) {
-            self.stats.connects_refused_other_user += 1;
-            return Err(ReasonCode::ClientIdentifierNotValid);
+            return Err((ReasonCode::ClientIdentifierNotValid, ConnectRefusal::OtherUser));
         }
-        match &connect.will {
-            Some(will) => self.check_will(newcomer, will),
-            None => Ok(()),
-        }
+        let Some(will) = &connect.will else { return Ok(()) };
+        self.check_will(newcomer, will).map_err(|reason| match reason {
+            ReasonCode::NotAuthorized => (reason, ConnectRefusal::WillDenied),
+            _ => (reason, ConnectRefusal::Will),
+        })
     }
 
     /// Whether the Client Identifier names a Session of another user. Who has proven a User Name cannot be robbed of its messages, and its
@@ -188,16 +199,15 @@ impl Shard {
         Ok(())
     }
 
-    fn check_capacity(&mut self, newcomer: &Newcomer<'_>) -> Option<ReasonCode> {
+    fn check_capacity(&mut self, newcomer: &Newcomer<'_>) -> Option<Refused> {
         let Newcomer { client_id, connect, .. } = newcomer;
         if self.stop.is_asked {
-            return Some(ReasonCode::ServerUnavailable);
+            return Some((ReasonCode::ServerUnavailable, ConnectRefusal::Stopping));
         }
         let known = self.sessions.find(client_id).and_then(|index| self.sessions.get(index));
         // What waits for a client may be what fills the memory, and only the client itself can take it.
         if self.pressure >= Pressure::RefuseConnections && known.is_none() {
-            self.stats.connects_refused_memory += 1;
-            return Some(ReasonCode::ServerBusy);
+            return Some((ReasonCode::ServerBusy, ConnectRefusal::Memory));
         }
         let sessions_max = (self.config.sessions.sessions_max as usize).div_ceil(self.peers.shards());
         let is_full = self.sessions.len() >= sessions_max && known.is_none();
@@ -207,15 +217,17 @@ impl Shard {
         let needs_journal = is_kept || connect.will.is_some() || newcomer.expiry != SessionExpiry::WITH_CONNECTION;
         let is_refused = self.journal.is_failing() && needs_journal && !only_returns;
         self.stats.refused_by_journal += u64::from(is_refused);
-        self.stats.connects_refused_sessions_max += u64::from(is_full);
-        (is_full || is_refused).then_some(ReasonCode::QuotaExceeded)
+        match (is_full, is_refused) {
+            (true, _) => Some((ReasonCode::QuotaExceeded, ConnectRefusal::SessionsMax)),
+            (false, true) => Some((ReasonCode::QuotaExceeded, ConnectRefusal::Journal)),
+            (false, false) => None,
+        }
     }
 
     /// Answers a CONNECT with its refusal. Nothing is armed, and an existing Session is left alone. [MQTT-3.2.2-6]
     fn refuse(&mut self, now: Moment, newcomer: &Newcomer<'_>, reason: ReasonCode) {
         let Newcomer { id, client_id, connect, arrival, bounds, .. } = newcomer;
         let (id, origin) = (*id, arrival.origin);
-        self.stats.connects_refused += 1;
         // That the disk fails, or memory is short, is logged elsewhere, and a fleet that returns meanwhile must not fill the log.
         let is_known =
             (self.journal.is_failing() && reason == ReasonCode::QuotaExceeded) || reason == ReasonCode::ServerBusy;
@@ -230,12 +242,15 @@ impl Shard {
             origin,
             bounds: Arc::clone(bounds),
             window: 0,
+            receive_maximum: connect.receive_maximum,
             packet_bytes_max: usize::MAX,
             problem_information: false,
+            clean_start: connect.clean_start,
             aliases_out: None,
             expiry_was_zero: true,
         };
         self.connections.insert(Connection::new(now, opening));
+        self.trace_connection(now, id, &newcomer.client_id, || TraceEvent::Refused { origin, reason });
         // A 3.x client hears nothing but the codes that its version has. [v3.1.1 MQTT-3.2.2-6]
         let has_code = connect.version.has_reason_codes() || reason.connack_return_code_3x().is_some();
         let version = connect.version;
@@ -244,6 +259,7 @@ impl Shard {
                 codec::encode(&Packet::Connack(Box::new(Connack::new(false, reason))), version, output);
             }
         });
+        self.stats.packets_sent[PacketKind::Connack] += u64::from(has_code);
     }
 
     /// Ends the client's older Network Connection [MQTT-3.1.4-3], and settles its Session and will as WILLS.md, *Coming back*,
@@ -270,6 +286,7 @@ impl Shard {
                 self.stats.wills.pending_now -= 1;
                 self.stats.wills.discarded_by_return += 1;
                 self.record_will_gone(session, None);
+                self.trace_will(now, session, WillChange::Discarded);
             }
             other => old.will = other,
         }
@@ -342,8 +359,10 @@ impl Shard {
             origin: arrival.origin,
             bounds: Arc::clone(bounds),
             window: connect.receive_maximum.min(bounds.inflight_max),
+            receive_maximum: connect.receive_maximum,
             packet_bytes_max: connect.maximum_packet_size.map_or(usize::MAX, |max| max as usize),
             problem_information: connect.request_problem_information,
+            clean_start: connect.clean_start,
             aliases_out: OutgoingAliases::new(aliases_max, &self.hasher),
             expiry_was_zero: connect.session_expiry_interval == 0,
         };
@@ -352,6 +371,7 @@ impl Shard {
         self.connects += 1;
         let owner = self.sessions.get_mut(session).expect("the Session was made for it");
         owner.connection = Some(id);
+        owner.since = now;
         owner.listener = arrival.origin.listener;
         owner.bounds = Arc::clone(bounds);
         owner.expiry = expiry;
@@ -375,6 +395,7 @@ impl Shard {
             self.sessions.get_mut(session).expect("as above").will = WillState::Armed(will);
             self.stats.wills.armed += 1;
             self.stats.wills.armed_now += 1;
+            self.trace_will(now, session, WillChange::Armed);
         }
         self.arm_keep_alive(now, id, keep_alive);
         self.limit_validity(now, id, arrival.valid_until);

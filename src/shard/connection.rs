@@ -1,6 +1,7 @@
 //! Network Connections as the shard sees them: protocol state of one connection, and the bytes that wait to be sent on it.
 
 use super::authenticate::Authentication;
+use super::inspect::ConnectionTraffic;
 use super::limits::PublishRate;
 use crate::codec::ProtocolVersion;
 use crate::security::Identity;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 /// Why a connection is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pause {
+pub enum Pause {
     /// Another shard, or the disk, cannot keep up with what it publishes.
     Congestion = 1,
     /// It does not read what it is sent.
@@ -27,6 +28,21 @@ pub(super) enum Pause {
     Memory = 8,
     /// What it sent was enough work for one turn: it goes on in the next.
     Turn = 16,
+}
+
+impl Pause {
+    const ALL: [Self; 5] = [Self::Congestion, Self::Choked, Self::Rate, Self::Memory, Self::Turn];
+
+    /// The name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Congestion => "congestion",
+            Self::Choked => "choked",
+            Self::Rate => "rate",
+            Self::Memory => "memory",
+            Self::Turn => "turn",
+        }
+    }
 }
 
 /// The reasons for which a connection is not read.
@@ -44,6 +60,11 @@ impl Pauses {
         self.0 & why as u8 != 0
     }
 
+    /// Which they are.
+    pub(super) fn iter(self) -> impl Iterator<Item = Pause> {
+        Pause::ALL.into_iter().filter(move |why| self.has(*why))
+    }
+
     fn add(&mut self, why: Pause) -> bool {
         let is_new = !self.has(why);
         self.0 |= why as u8;
@@ -58,7 +79,7 @@ impl Pauses {
 }
 
 /// Where a connection comes from.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Origin {
     /// Index of the listener that accepted it.
     pub listener: u16,
@@ -120,6 +141,11 @@ impl Output {
     /// Where packets are appended to.
     pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
+    }
+
+    /// Bytes that were handed over to be sent so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Bytes that have not reached the peer's transport.
@@ -235,11 +261,18 @@ pub(super) struct Connection {
     /// The enhanced authentication it went through, if it did.
     pub(super) authentication: Option<Box<Authentication>>,
     pub(super) last_packet: Moment,
+    pub(super) traffic: ConnectionTraffic,
+    /// What passes on it is written down for an operator.
+    pub(super) is_traced: bool,
     /// How many deliveries of QoS 1 and 2 may be in flight. [MQTT-3.3.4-9]
     pub(super) window: u16,
+    /// The Receive Maximum of its client, which may be above that.
+    pub(super) receive_maximum: u16,
     /// The largest packet the client takes. [MQTT-3.1.2-24]
     pub(super) packet_bytes_max: usize,
     pub(super) problem_information: bool,
+    /// Its CONNECT asked for a new Session.
+    pub(super) clean_start: bool,
     /// Which topics its client may publish to, as far as it was asked.
     pub(super) may_publish: Option<Box<Decisions>>,
     pub(super) aliases_in: Vec<Option<Arc<str>>>,
@@ -276,8 +309,10 @@ pub(super) struct Opening {
     pub(super) origin: Origin,
     pub(super) bounds: Arc<Bounds>,
     pub(super) window: u16,
+    pub(super) receive_maximum: u16,
     pub(super) packet_bytes_max: usize,
     pub(super) problem_information: bool,
+    pub(super) clean_start: bool,
     pub(super) aliases_out: Option<Box<OutgoingAliases>>,
     pub(super) expiry_was_zero: bool,
 }
@@ -299,9 +334,13 @@ impl Connection {
             credentials_end: None,
             authentication: None,
             last_packet: now,
+            traffic: ConnectionTraffic::default(),
+            is_traced: false,
             window,
+            receive_maximum: opening.receive_maximum,
             packet_bytes_max,
             problem_information,
+            clean_start: opening.clean_start,
             may_publish: None,
             aliases_in: Vec::new(),
             aliases_out: opening.aliases_out,
@@ -385,16 +424,7 @@ impl Connections {
         self.slots.iter().flatten().filter(|connection| !connection.is_closing).map(|open| open.id).collect()
     }
 
-    /// The output of an open connection, marked as having something to send.
-    pub(super) fn output(&mut self, id: ConnectionId) -> Option<&mut Vec<u8>> {
-        let connection = self.slots.get_mut(id.index as usize)?.as_deref_mut()?;
-        if connection.id != id || connection.is_closing {
-            return None;
-        }
-        Some(Self::writable(connection, &mut self.dirty, &mut self.pool))
-    }
-
-    /// An open connection together with its output, for encoders that need both.
+    /// An open connection for somebody who appends to its output, which is marked as having something to send.
     pub(super) fn with_output(&mut self, id: ConnectionId, write: impl FnOnce(&mut Connection)) {
         if let Some(connection) = self.slots.get_mut(id.index as usize).and_then(Option::as_deref_mut)
             && connection.id == id
@@ -534,6 +564,11 @@ impl Connections {
         if self.slot_mut(id).is_some_and(|connection| connection.is_closing && connection.output.pending() == 0) {
             self.slots[id.index as usize] = None;
         }
+    }
+
+    /// The protocol version of a connection that is traced, be it closing.
+    pub(super) fn traced(&mut self, id: ConnectionId) -> Option<ProtocolVersion> {
+        self.slot_mut(id).filter(|connection| connection.is_traced).map(|connection| connection.version)
     }
 
     /// Takes back a buffer; whether the connection is still open.

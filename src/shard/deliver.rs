@@ -2,7 +2,7 @@
 
 use super::journal::Entity;
 use super::peer::{Member, PeerMessage, SessionKey};
-use super::{Pressure, Shard, ShardId, Subscriber, SubscriberOptions};
+use super::{DropReason, Pressure, Shard, ShardId, Subscriber, SubscriberOptions};
 use crate::codec::{self, Delivery as PacketFields, Outgoing, PacketId, PublishTemplate, QoS};
 use crate::journal::record::{QueuedRecord, Record, SessionNumber, Transaction};
 use crate::session::ConnectionId;
@@ -121,18 +121,33 @@ pub(super) struct Routed {
 impl Shard {
     /// Routes a publication: to the subscribers here, to the other shards that have any, and to its retained store.
     pub(super) fn route(&mut self, now: Moment, publishing: &mut Publishing<'_>, publisher: Option<u32>) -> Routed {
+        let store = publishing.retain.then(|| self.retained_home(publishing.outgoing.topic));
+        self.route_to_store(now, publishing, publisher, store)
+    }
+
+    /// The same, with the shard that is to keep it as the retained message of its topic, if any is.
+    pub(super) fn route_to_store(
+        &mut self,
+        now: Moment,
+        publishing: &mut Publishing<'_>,
+        publisher: Option<u32>,
+        store: Option<ShardId>,
+    ) -> Routed {
         if publishing.shared.is_none() {
             publishing.publication = self.next_publication();
         }
+        if self.taps.is_any_open() {
+            self.note_tapped(now, publishing, publisher);
+        }
         let sent = self.peers.sent();
-        let store = publishing.retain.then(|| self.retained_home(publishing.outgoing.topic));
         let (matched, elsewhere) = self.deliver_here(now, publishing, publisher, store);
         for peer in self.peers.others() {
             let deliver = elsewhere.peers.contains(peer.index());
             let store = store == Some(peer);
             if deliver || store {
                 let under = publishing.under;
-                if store || under.is_some() || elsewhere.keepers.contains(peer.index()) {
+                let is_recorded = store && publishing.kind != Kind::Volatile;
+                if is_recorded || under.is_some() || elsewhere.keepers.contains(peer.index()) {
                     self.note_part(under, peer);
                 }
                 self.peers.send(peer, PeerMessage::Publish { message: publishing.share(), deliver, store, under });
@@ -264,8 +279,9 @@ impl Shard {
         templates: &mut Templates,
     ) {
         if grant.qos == QoS::AtMostOnce {
-            if self.pressure >= Pressure::ShedQos0 && publishing.kind == Kind::Ordinary {
-                self.stats.dropped_memory += 1;
+            if self.pressure >= Pressure::ShedQos0 && publishing.kind != Kind::Will {
+                self.stats.dropped[DropReason::Memory] += 1;
+                self.note_dropped(session);
             } else if let Some(id) = self.sessions.get(session).and_then(|receiver| receiver.connection) {
                 self.send_publish(id, publishing, grant, None, templates);
             }
@@ -303,7 +319,7 @@ impl Shard {
                 }
                 self.send_publish(id, publishing, grant, Some(packet_id), templates);
             }
-            Some(_) => self.stats.dropped_too_large += 1, // [MQTT-3.1.2-25]
+            Some(_) => self.drop_too_large(session), // [MQTT-3.1.2-25]
             None => self.enqueue(now, session, delivery, publishing, grant),
         }
     }
@@ -331,8 +347,24 @@ impl Shard {
             Ok(place) => {
                 self.record_queued(now, session, place, publishing, grant, None);
             }
-            Err(_) => self.stats.dropped_queue_full += 1,
+            Err(_) => {
+                self.stats.dropped[DropReason::QueueFull] += 1;
+                self.note_dropped(session);
+            }
         }
+    }
+
+    /// Counts a delivery to a Session that was dropped.
+    pub(super) fn note_dropped(&mut self, session: u32) {
+        if let Some(receiver) = self.sessions.get_mut(session) {
+            receiver.dropped = receiver.dropped.saturating_add(1);
+        }
+    }
+
+    /// Counts a delivery that its client would not take.
+    pub(super) fn drop_too_large(&mut self, session: u32) {
+        self.stats.dropped[DropReason::TooLarge] += 1;
+        self.note_dropped(session);
     }
 
     /// Notes that what is queued may not be shown before its publication is certain. More is recorded of that in this step.
@@ -385,10 +417,11 @@ impl Shard {
         }
         for dropped in std::mem::take(&mut self.queues.dropped) {
             match dropped.why {
-                Lost::Expired => self.stats.dropped_expired += 1,
-                Lost::TooOld => self.stats.dropped_too_old += 1,
-                Lost::Displaced => self.stats.dropped_queue_full += 1,
+                Lost::Expired => self.stats.dropped[DropReason::Expired] += 1,
+                Lost::TooOld => self.stats.dropped[DropReason::TooOld] += 1,
+                Lost::Displaced => self.stats.dropped[DropReason::QueueFull] += 1,
             }
+            self.note_dropped(session);
             self.record_done(session, dropped.place, Some(dropped.publication));
         }
     }
@@ -420,21 +453,24 @@ impl Shard {
         }
         let is_bounded = packet_id.is_none() && !grant.is_paced;
         let stats = &mut self.stats;
-        let mut is_full = false;
+        let (mut is_full, mut dropped_by) = (false, None);
         self.connections.with_output(id, |connection| {
             if packet_id.is_none() && !takes(connection, &publishing.outgoing, grant) {
-                stats.dropped_too_large += 1;
+                stats.dropped[DropReason::TooLarge] += 1;
+                dropped_by = Some(connection.session);
                 return;
             }
             if is_bounded && connection.output.pending() >= connection.bounds.output_bytes_max {
                 match publishing.kind {
-                    Kind::Ordinary => stats.dropped_output_full += 1,
-                    Kind::Will => stats.dropped_wills_output_full += 1,
+                    Kind::Ordinary | Kind::Volatile => stats.dropped[DropReason::OutputFull] += 1,
+                    Kind::Will => stats.dropped[DropReason::WillOutputFull] += 1,
                 }
                 is_full = true;
+                dropped_by = Some(connection.session);
                 return;
             }
-            stats.publishes_sent += 1;
+            stats.sent.note(grant.qos, publishing.outgoing.payload.len());
+            connection.traffic.note_sent_message();
             let version = connection.version;
             if connection.aliases_out.is_none() && grant.subscription_ids.is_empty() {
                 let template = templates.get(version, packet_id.is_some(), &publishing.outgoing);
@@ -445,6 +481,9 @@ impl Shard {
             let fields = fields(grant, packet_id, false, alias);
             codec::encode_publish(version, &publishing.outgoing, &fields, connection.output.bytes());
         });
+        if let Some(session) = dropped_by {
+            self.note_dropped(session);
+        }
         if is_full {
             self.note_full_output(id);
         }

@@ -400,6 +400,17 @@ impl Shard {
         }
     }
 
+    /// A gate that opens when what this turn promises is so, with nothing behind it: whoever has asked looks.
+    pub(super) fn promise_to_operator(&mut self) -> u64 {
+        if let Some(gate) = self.journal.gates.last() {
+            return *gate;
+        }
+        let gate = self.peers.name_gate();
+        self.peers.add_gate(gate, Gate { conditions: 1, ..Gate::default() });
+        self.journal.gates.push(gate);
+        gate
+    }
+
     /// Asks the peers to store what this step sends them.
     pub(super) fn store_elsewhere(&mut self) {
         if self.journal.is_on() {

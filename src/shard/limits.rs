@@ -56,6 +56,11 @@ impl BoundsBook {
         Self { config, made: HashMap::with_hasher(hasher) }
     }
 
+    /// Those that hold for everybody, whatever its listener and its name.
+    pub(super) fn for_everybody(&self) -> Bounds {
+        for_everybody(&self.config)
+    }
+
     /// The bounds of a client with this User Name on a listener. An index that no listener has, as a journal may hold it after the
     /// settings were changed, is one without bounds of its own.
     pub(super) fn of(&mut self, listener: u16, username: Option<&str>) -> Arc<Bounds> {

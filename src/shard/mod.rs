@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: nothing here names a socket, a clock, a thread or a lock. The same calls give the same effects.
 
+mod announce;
 mod aside;
 mod authenticate;
 mod checkpoint;
@@ -14,9 +15,12 @@ mod connection;
 mod deliver;
 mod event;
 pub mod handshake;
+mod holds;
+pub mod inspect;
 mod journal;
 mod limits;
 mod peer;
+mod presence;
 mod pressure;
 mod publish;
 mod read_back;
@@ -28,22 +32,25 @@ mod sessions;
 mod settings;
 mod shared;
 mod stats;
+mod storms;
 mod subscribe;
 mod turn;
 mod waiting;
 mod wills;
 
 pub use crate::session::ConnectionId;
+pub use announce::Announcement;
 pub use authenticate::{AuthenticationOutcome, AuthenticationRequest};
 pub use close::Closed;
-pub use connection::{Arrival, Enhanced, Origin, Reading};
+pub use connection::{Arrival, Enhanced, Origin, Pause, Reading};
 pub use event::Event;
+pub use holds::Hold;
 pub use limits::{first_packet_bytes_max, identities_of};
 pub use peer::PeerMessage;
 pub use pressure::Pressure;
 pub use read_back::Read;
-pub use stats::{Stats, WillStats};
-pub use wills::{Hold, WillFate};
+pub use stats::{ConnectRefusal, DropReason, PublishOutcome, Received, Sent, Stats, Storm, WillStats};
+pub use wills::WillFate;
 
 use crate::codec::{DecodeError, Packet, QoS, ReasonCode};
 use crate::config::{Config, QueueDrop};
@@ -53,7 +60,7 @@ use crate::session::queue::{Load, QueueLimits, Queues};
 use crate::session::{Session, Subscription};
 use crate::timer::{Moment, Wheel};
 use crate::topic::SubscriptionTrie;
-use connection::{Connections, Pause};
+use connection::Connections;
 use deliver::Templates;
 use peer::{Peers, SessionKey, Wait};
 use std::borrow::Cow;
@@ -245,6 +252,8 @@ pub struct Shard {
     reads: read_back::Reads,
     checkpoint: checkpoint::Checkpoints,
     restart: restore::Restart,
+    taps: inspect::Taps,
+    traces: inspect::Traces,
     /// Kept between publishes so that the hot path allocates nothing.
     matched: Vec<(Subscriber, SubscriberOptions)>,
     templates: Templates,
@@ -297,6 +306,8 @@ impl Shard {
             reads: read_back::Reads::default(),
             checkpoint: checkpoint::Checkpoints::default(),
             restart: restore::Restart::default(),
+            taps: inspect::Taps::default(),
+            traces: inspect::Traces::default(),
             matched: Vec::new(),
             templates: Templates::default(),
             config,
@@ -331,6 +342,7 @@ impl Shard {
     fn on_fault(&mut self, now: Moment, id: ConnectionId, fault: &Fault) {
         self.stats.protocol_errors += 1;
         self.tell_of(id, fault);
+        self.trace_fault(now, id, fault);
         self.disconnect_for(now, id, fault);
     }
 
@@ -474,6 +486,9 @@ impl Shard {
 
     /// Ends a turn: answers what the other shards are waiting for, and asks them what this turn needs to know.
     pub fn end_turn(&mut self, now: Moment) {
+        if self.traces.is_any_open() {
+            self.traces.note_time(now);
+        }
         self.disconnect_slow_readers(now);
         while let Some(ready) = self.peers.next_ready() {
             self.on_ready(ready);
@@ -506,7 +521,7 @@ impl Shard {
         if has_work || may_resume || may_apply {
             return Some(Moment::ZERO);
         }
-        let deadlines = [self.wheel.next_deadline(), self.wills.storm_ends()];
+        let deadlines = [self.wheel.next_deadline(), self.storm_ends()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -539,7 +554,12 @@ impl Shard {
 
     /// Takes what a connection has to send; nothing while the previous output is in flight.
     pub fn take_output(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
-        self.connections.take_output(id)
+        let traced = if self.traces.is_any_open() { self.connections.traced(id) } else { None };
+        let output = self.connections.take_output(id);
+        if let (Some(version), Some(output)) = (traced, &output) {
+            self.trace_sent(id, version, output);
+        }
+        output
     }
 
     /// What [`Self::take_output`] gave has been written; the buffer comes back.
@@ -575,14 +595,28 @@ impl Shard {
         &self.stats
     }
 
-    /// Gauges: open connections, Sessions, retained messages and wills that are due.
+    /// Whether the journal cannot be written, so that what needs to be kept is refused.
+    pub fn is_journal_failing(&self) -> bool {
+        self.journal.is_failing()
+    }
+
+    /// Gauges: how much there is of everything. It takes no longer however much that is.
     pub fn population(&self) -> Population {
         Population {
             connections: self.connections.len(),
             sessions: self.sessions.len(),
+            subscriptions: self.subscriptions.len(),
             retained: self.retained.len(),
+            retained_bytes: self.retained.bytes(),
+            queued: self.queues.load,
             due_wills: self.wills.due_len(),
+            held_wills: self.wills.held_len(),
+            storm: self.storm_now(),
             letters: self.peers.waiting() + self.letters_aside(),
+            timers: self.wheel.len(),
+            pressure: self.pressure,
+            live_bytes: if self.journal.is_on() { self.live_bytes() } else { 0 },
+            is_writing_checkpoint: self.is_writing_checkpoint(),
         }
     }
 
@@ -599,18 +633,36 @@ impl Shard {
 }
 
 /// How much of everything a shard holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Population {
     /// Network Connections.
     pub connections: usize,
     /// Sessions, with or without a connection.
     pub sessions: usize,
+    /// Subscriptions; all members of a Shared Subscription together are one, where it lives.
+    pub subscriptions: usize,
     /// Retained messages stored here.
     pub retained: usize,
+    /// Their bytes.
+    pub retained_bytes: usize,
+    /// What waits in the queues of all Sessions.
+    pub queued: Load,
     /// Wills that are due and not yet published.
     pub due_wills: usize,
+    /// Wills that are due and held back by an operator.
+    pub held_wills: usize,
+    /// The storm that is going on.
+    pub storm: Option<Storm>,
     /// Messages of this shard that wait for others, and of others that were put aside here.
     pub letters: usize,
+    /// Deadlines in the wheel.
+    pub timers: usize,
+    /// How short memory is, as far as this shard has heard.
+    pub pressure: Pressure,
+    /// Bytes that a checkpoint would write, about: what is alive in the journal.
+    pub live_bytes: u64,
+    /// Whether a checkpoint is under way.
+    pub is_writing_checkpoint: bool,
 }
 
 #[cfg(test)]

@@ -463,6 +463,10 @@ impl Peers {
         self.gates.insert(name, gate);
     }
 
+    pub(super) fn has_gate(&self, name: u64) -> bool {
+        self.gates.contains_key(&name)
+    }
+
     pub(super) fn gate_mut(&mut self, name: u64) -> Option<&mut Gate> {
         self.gates.get_mut(&name)
     }

@@ -2,7 +2,7 @@
 
 use super::deliver::{Publishing, Routed};
 use super::journal::Entity;
-use super::{Fault, Shard};
+use super::{Fault, PublishOutcome, Shard};
 use crate::codec::{self, Ack, Outgoing, Packet, PacketId, Publish, QoS, ReasonCode};
 use crate::journal::record::{Record, Transaction};
 use crate::session::ConnectionId;
@@ -16,7 +16,13 @@ use std::sync::Arc;
 impl Shard {
     /// Applies a PUBLISH. (§3.3.4)
     pub(super) fn on_publish(&mut self, now: Moment, id: ConnectionId, packet: &Publish<'_>) -> Result<(), Fault> {
-        self.stats.publishes_received += 1;
+        let result = self.take_publish(now, id, packet);
+        let outcome = result.as_ref().copied().unwrap_or(PublishOutcome::Invalid);
+        self.stats.received.note(packet.qos, outcome, packet.payload.len());
+        result.map(|_| ())
+    }
+
+    fn take_publish(&mut self, now: Moment, id: ConnectionId, packet: &Publish<'_>) -> Result<PublishOutcome, Fault> {
         let by_alias = self.resolve_alias(id, packet)?;
         let topic_text = by_alias.as_deref().unwrap_or(packet.topic);
         let topic =
@@ -30,7 +36,7 @@ impl Shard {
         {
             self.promise(id); // The first one may still be on its way to the disk.
             self.acknowledge(id, Packet::Pubrec, packet_id, ReasonCode::Success); // [MQTT-4.3.3-10]
-            return Ok(());
+            return Ok(PublishOutcome::Repeated);
         }
         let (reason, under) = match self.refusal(id, session, topic, packet) {
             Some(refused) => (refused, None),
@@ -51,7 +57,13 @@ impl Shard {
                 return Err(Fault::new(reason, "the journal cannot be written")); // 3.x has no way to refuse a message.
             }
         }
-        let Some(packet_id) = packet.packet_id else { return Ok(()) };
+        let outcome = match reason {
+            ReasonCode::Success => PublishOutcome::Matched,
+            ReasonCode::NoMatchingSubscribers => PublishOutcome::Unmatched,
+            ReasonCode::NotAuthorized => PublishOutcome::Denied,
+            _ => PublishOutcome::Refused,
+        };
+        let Some(packet_id) = packet.packet_id else { return Ok(outcome) };
         match packet.qos {
             QoS::AtMostOnce => {}
             QoS::AtLeastOnce => self.acknowledge_stored(id, Packet::Puback, packet_id, reason), // [MQTT-4.3.2-4]
@@ -62,7 +74,7 @@ impl Shard {
                 self.acknowledge_stored(id, Packet::Pubrec, packet_id, reason); // [MQTT-4.3.3-8]
             }
         }
-        Ok(())
+        Ok(outcome)
     }
 
     fn note_received(&mut self, session: u32, packet_id: PacketId, under: Option<Transaction>) {
@@ -147,10 +159,10 @@ impl Shard {
         packet: &Publish<'_>,
     ) -> Option<ReasonCode> {
         if !self.may_publish(id, session, topic) {
-            self.stats.publishes_denied += 1;
             return Some(ReasonCode::NotAuthorized);
         }
-        if self.journal.is_failing() && self.needs_journal(session, topic, packet) {
+        let is_kept = self.kept_number(session).is_some();
+        if self.journal.is_failing() && self.needs_journal(is_kept, topic, packet.qos, packet.retain) {
             return Some(ReasonCode::QuotaExceeded);
         }
         let claims_text = self.config.features.validate_payload_format && packet.forwarded.payload_format_is_utf8();
@@ -206,15 +218,16 @@ impl Shard {
         self.route(now, &mut publishing, Some(session))
     }
 
-    /// Whether a publication cannot be carried out without writing to the journal. Asked only while that is not possible.
-    fn needs_journal(&self, session: u32, topic: TopicName<'_>, packet: &Publish<'_>) -> bool {
-        if packet.retain {
+    /// Whether a publication cannot be carried out without writing to the journal. Asked only while that is not possible. `is_kept`: the
+    /// Session of whoever publishes is.
+    pub(super) fn needs_journal(&self, is_kept: bool, topic: TopicName<'_>, qos: QoS, is_recorded: bool) -> bool {
+        if is_recorded {
             return true;
         }
-        if packet.qos == QoS::AtMostOnce {
+        if qos == QoS::AtMostOnce {
             return false;
         }
-        let mut is_kept = packet.qos == QoS::ExactlyOnce && self.kept_number(session).is_some();
+        let mut is_kept = qos == QoS::ExactlyOnce && is_kept;
         self.subscriptions.for_each_match(topic, |subscribers, elsewhere| {
             is_kept |= !elsewhere.keepers.is_empty();
             is_kept |= subscribers.iter().any(|(_, options)| options.keeps && options.qos != QoS::AtMostOnce);
@@ -270,10 +283,12 @@ impl Shard {
 
     /// Appends a packet to a connection's output.
     pub(super) fn send(&mut self, id: ConnectionId, packet: &Packet<'_>) {
-        let Some(version) = self.connections.get(id).map(|connection| connection.version) else { return };
-        if let Some(output) = self.connections.output(id) {
-            codec::encode(packet, version, output);
-        }
+        let stats = &mut self.stats;
+        self.connections.with_output(id, |connection| {
+            stats.packets_sent[packet.kind()] += 1;
+            connection.traffic.packets_out += 1;
+            codec::encode(packet, connection.version, connection.output.bytes());
+        });
     }
 
     /// Applies PUBACK. [MQTT-4.3.2-3]

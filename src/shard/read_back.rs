@@ -2,7 +2,7 @@
 
 use super::event::Event;
 use super::peer::SessionKey;
-use super::{Shard, Timer};
+use super::{DropReason, Shard, Timer};
 use crate::journal::encoding;
 use crate::journal::frame::Extent;
 use crate::journal::record::Record;
@@ -123,7 +123,7 @@ impl Shard {
         let Some(reader) = self.sessions.get_mut(session) else { return };
         let client_id = Arc::clone(&reader.client_id);
         if let Some(waiting) = reader.outgoing.queue_mut().remove(place, &mut self.queues) {
-            self.stats.dropped_unreadable += 1;
+            self.stats.dropped[DropReason::Unreadable] += 1;
             self.events.push_back(Event::MessageUnreadable { client_id });
             self.record_done(session, place, Some(waiting.body.publication()));
         }

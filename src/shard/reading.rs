@@ -85,9 +85,15 @@ impl Shard {
                 continue;
             }
             connection.last_packet = now;
-            let outcome = codec::decode(&rest[..length], connection.version)
-                .map_err(Fault::from)
-                .and_then(|packet| self.on_packet(now, id, &packet));
+            connection.traffic.note_received(length, is_publish);
+            let version = connection.version;
+            if connection.is_traced {
+                self.trace_received(now, id, version, &rest[..length]);
+            }
+            let outcome = codec::decode(&rest[..length], version).map_err(Fault::from).and_then(|packet| {
+                self.stats.packets_received[packet.kind()] += 1;
+                self.on_packet(now, id, &packet)
+            });
             read += length;
             match outcome {
                 Ok(()) => self.look_after(now, id, length, is_publish),

@@ -117,7 +117,7 @@ impl Shard {
         let closed = header.closed.unwrap_or(stopped);
         let expiry = SessionExpiry::from_seconds(header.expiry);
         let bounds = self.bounds.of(header.listener, header.identity.username.as_deref());
-        let mut session = Session::new(Arc::clone(&client_id), self.hasher.hash_one(&*client_id), bounds);
+        let mut session = Session::new(closed, Arc::clone(&client_id), self.hasher.hash_one(&*client_id), bounds);
         session.number = Some(number.0);
         session.is_kept = is_kept;
         session.has_ended = !is_kept;

@@ -7,9 +7,10 @@
 use super::deliver::Publishing;
 use super::journal::Entity;
 use super::peer::{Found, PeerMessage, SessionKey, Wait};
-use super::{Shard, ShardId, SubscriberOptions, Timer};
+use super::{DropReason, Shard, ShardId, SubscriberOptions, Timer};
 use crate::journal::record::{Record, Transaction};
 use crate::session::message::{Kind, Message, Publication};
+use crate::session::queue::Load;
 use crate::timer::{Moment, TimerId};
 use crate::topic::{Cursor, RetainedTopics, TopicFilter, TopicName};
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,8 @@ const ANSWER_STEP: usize = 16;
 const ANSWER_BYTES: usize = 64 * 1024;
 /// Answers worked out in one turn.
 const ANSWERS_PER_TURN: usize = 8;
+/// Volatile messages of a shard beside those about Sessions.
+const VOLATILE_SPARE: usize = 1024;
 
 #[derive(Debug)]
 struct Stored {
@@ -39,18 +42,25 @@ pub(super) struct Job {
     cursor: Option<Cursor>,
 }
 
-/// The retained messages whose topics are at home here.
+/// The retained messages whose topics are at home here. Those that are volatile have an account of their own.
 #[derive(Debug)]
 pub(super) struct RetainedStore {
     topics: RetainedTopics<Stored>,
-    bytes: usize,
+    kept: Load,
+    volatile: Load,
     seen: Vec<u64>,
     jobs: VecDeque<Job>,
 }
 
 impl RetainedStore {
     pub(super) fn new(shards: usize) -> Self {
-        Self { topics: RetainedTopics::default(), bytes: 0, seen: vec![0; shards], jobs: VecDeque::new() }
+        Self {
+            topics: RetainedTopics::default(),
+            kept: Load::default(),
+            volatile: Load::default(),
+            seen: vec![0; shards],
+            jobs: VecDeque::new(),
+        }
     }
 
     pub(super) fn has_jobs(&self) -> bool {
@@ -60,6 +70,11 @@ impl RetainedStore {
     /// Retained messages stored here.
     pub(super) fn len(&self) -> usize {
         self.topics.len()
+    }
+
+    /// Their bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.kept.bytes + self.volatile.bytes
     }
 
     /// A part of an answer, bounded in what is looked at and, up to one step, in bytes.
@@ -81,7 +96,23 @@ impl RetainedStore {
         (messages, cursor)
     }
 
-    /// The first retained messages behind `topic`, or of all.
+    /// Visits those that `filter` matches among `budget` topics from `cursor` on; where to go on.
+    pub(super) fn scan(
+        &self,
+        now: Moment,
+        filter: &TopicFilter,
+        cursor: Option<&Cursor>,
+        budget: usize,
+        mut visit: impl FnMut(&Message),
+    ) -> Option<Cursor> {
+        self.topics.scan(filter, cursor, budget, |_, stored| {
+            if !stored.message.is_expired(now) {
+                visit(&stored.message);
+            }
+        })
+    }
+
+    /// The first retained messages behind `topic`, or of all. Some may be volatile.
     pub(super) fn after(&self, topic: Option<&str>, at_most: usize) -> Vec<Arc<Message>> {
         self.topics.after(topic).take(at_most).map(|stored| Arc::clone(&stored.message)).collect()
     }
@@ -92,10 +123,23 @@ impl RetainedStore {
         self.topics.get(topic).map(|stored| Arc::clone(&stored.message))
     }
 
+    fn account(&mut self, message: &Message) -> &mut Load {
+        if message.kind == Kind::Volatile { &mut self.volatile } else { &mut self.kept }
+    }
+
+    fn insert(&mut self, topic: TopicName<'_>, stored: Stored) {
+        let account = self.account(&stored.message);
+        account.messages += 1;
+        account.bytes += stored.message.size();
+        self.topics.insert(topic, stored);
+    }
+
     fn remove(&mut self, topic: TopicName<'_>) -> Option<Stored> {
-        let removed = self.topics.remove(topic);
-        self.bytes -= removed.as_ref().map_or(0, |stored| stored.message.size());
-        removed
+        let removed = self.topics.remove(topic)?;
+        let account = self.account(&removed.message);
+        account.messages -= 1;
+        account.bytes -= removed.message.size();
+        Some(removed)
     }
 }
 
@@ -142,8 +186,7 @@ impl Shard {
         let Ok(topic) = TopicName::parse(message.topic()) else { return };
         let timer = Timer::RetainedExpiry(Arc::downgrade(&message));
         let expiry = message.expires.map(|expires| self.wheel.arm(expires, timer));
-        self.retained.bytes += message.size();
-        self.retained.topics.insert(topic, Stored { message: Arc::clone(&message), expiry });
+        self.retained.insert(topic, Stored { message: Arc::clone(&message), expiry });
     }
 
     /// Stores, replaces or removes a retained message. [MQTT-3.3.1-5], [MQTT-3.3.1-6]
@@ -161,18 +204,17 @@ impl Shard {
         }
         let is_removal = message.payload().is_empty() || message.is_expired(now);
         let has_room = is_removal || self.has_room_for(&message);
-        self.stats.dropped_retained += u64::from(!has_room);
+        self.stats.dropped[DropReason::Retained] += u64::from(!has_room);
         self.record_retained(&message, !is_removal && has_room, previous.map(|previous| previous.message), under);
         if is_removal || !has_room {
             return;
         }
         let expiry =
             message.expires.map(|expires| self.wheel.arm(expires, Timer::RetainedExpiry(Arc::downgrade(&message))));
-        self.retained.bytes += message.size();
-        self.retained.topics.insert(topic, Stored { message: Arc::clone(&message), expiry });
+        self.retained.insert(topic, Stored { message: Arc::clone(&message), expiry });
     }
 
-    /// Writes down what is retained on a topic now.
+    /// Writes down what is retained on a topic now, as far as it is not volatile.
     fn record_retained(
         &mut self,
         message: &Message,
@@ -180,6 +222,8 @@ impl Shard {
         previous: Option<Arc<Message>>,
         under: Option<Transaction>,
     ) {
+        let is_stored = is_stored && message.kind != Kind::Volatile;
+        let previous = previous.filter(|previous| previous.kind != Kind::Volatile);
         if !self.journal.is_on() || !(is_stored || previous.is_some()) {
             return;
         }
@@ -196,11 +240,19 @@ impl Shard {
     }
 
     /// The limits are the broker's; every shard has its share of them.
+    ///
+    /// What is volatile takes no room from clients, nor they from it. Of that the broker has a few messages about itself and one for each
+    /// Session, whose topics need not be spread as evenly as the Sessions are.
     fn has_room_for(&self, message: &Message) -> bool {
         let shards = self.peers.shards();
-        let messages_max = (self.config.limits.retained_messages_max as usize).div_ceil(shards);
         let bytes_max = self.config.limits.retained_bytes_max.div_ceil(shards);
-        self.retained.topics.len() < messages_max && self.retained.bytes + message.size() <= bytes_max
+        let (load, messages_max) = if message.kind == Kind::Volatile {
+            let sessions_max = (self.config.sessions.sessions_max as usize).div_ceil(shards);
+            (self.retained.volatile, 2 * sessions_max + VOLATILE_SPARE)
+        } else {
+            (self.retained.kept, (self.config.limits.retained_messages_max as usize).div_ceil(shards))
+        };
+        load.messages < messages_max && load.bytes + message.size() <= bytes_max
     }
 
     /// Whether a will would overwrite what the same client published on a newer Network Connection. (`wills.stale_guard`)
@@ -219,8 +271,10 @@ impl Shard {
         let is_same = |stored: &Stored| stored.message.publication == message.publication;
         if self.retained.topics.get(topic).is_some_and(is_same) {
             self.retained.remove(topic);
-            self.journal.append(&Record::RetainedRemoved(message.topic()));
-            self.journal.release(message.publication);
+            if message.kind != Kind::Volatile {
+                self.journal.append(&Record::RetainedRemoved(message.topic()));
+                self.journal.release(message.publication);
+            }
         }
     }
 

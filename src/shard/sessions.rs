@@ -72,7 +72,7 @@ impl Sessions {
     }
 
     /// How many slots there are, with a Session or without.
-    pub(super) fn slots(&self) -> u32 {
+    pub(super) fn slot_count(&self) -> u32 {
         self.slots.len() as u32 // Each has an index of 32 bits.
     }
 
@@ -80,6 +80,15 @@ impl Sessions {
     pub(super) fn next_from(&self, index: u32) -> Option<u32> {
         let rest = self.slots.get(index as usize..)?;
         rest.iter().position(|slot| slot.session.is_some()).map(|at| index + at as u32)
+    }
+
+    /// The Sessions in `count` slots from this one on, with their indices; whether no slot is behind those.
+    pub(super) fn slots(&self, from: u32, count: usize) -> (impl Iterator<Item = (u32, &Session)>, bool) {
+        let start = (from as usize).min(self.slots.len());
+        let end = start.saturating_add(count).min(self.slots.len());
+        let slots = self.slots[start..end].iter().zip(from..);
+        let sessions = slots.filter_map(|(slot, index)| Some((index, slot.session.as_deref()?)));
+        (sessions, end == self.slots.len())
     }
 
     /// All Sessions, in the order of their slots.

@@ -52,13 +52,13 @@ impl Shard {
     /// Gives some more Sessions and their connections the bounds of the newest settings.
     pub(super) fn renew_some(&mut self, now: Moment) {
         let Some(mut renewal) = self.renewal.take() else { return };
-        let end = self.sessions.slots().min(renewal.next.saturating_add(RENEWED_A_TURN));
+        let end = self.sessions.slot_count().min(renewal.next.saturating_add(RENEWED_A_TURN));
         for index in renewal.next..end {
             self.renew(now, index, &mut renewal);
         }
         renewal.next = end;
         // A Session that comes meanwhile has the newest bounds, wherever its slot is.
-        self.renewal = (end < self.sessions.slots()).then_some(renewal);
+        self.renewal = (end < self.sessions.slot_count()).then_some(renewal);
     }
 
     fn renew(&mut self, now: Moment, index: u32, renewal: &mut Renewal) {

@@ -2,7 +2,7 @@
 
 use super::deliver::{Grant, Publishing, Templates};
 use super::peer::{Member, PeerMessage, Wait};
-use super::{Shard, ShardId, Subscriber, SubscriberOptions};
+use super::{DropReason, Shard, ShardId, Subscriber, SubscriberOptions};
 use crate::codec::QoS;
 use crate::journal::record::Transaction;
 use crate::security::rights::Decisions;
@@ -39,6 +39,21 @@ pub struct Joined {
 }
 
 impl Joined {
+    /// Who it is.
+    pub(super) fn client_id(&self) -> &Arc<str> {
+        &self.reader.client_id
+    }
+
+    /// What it wants.
+    pub(super) fn options(&self) -> &SubscriberOptions {
+        &self.options
+    }
+
+    /// Whether it has a Network Connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
     /// Whether it may be sent a message of a topic.
     fn may_receive(&mut self, rights: &Rights, hasher: &ahash::RandomState, topic: TopicName<'_>) -> bool {
         let Self { options, reader, may_receive, .. } = self;
@@ -89,6 +104,12 @@ pub(super) struct Groups {
 impl Groups {
     pub(super) fn is_empty(&self) -> bool {
         self.by_key.is_empty()
+    }
+
+    /// The name and the members of a group.
+    pub(super) fn get(&self, index: u32) -> Option<(&SharedKey, &[Joined])> {
+        let group = self.slots.get(index as usize)?.as_ref()?;
+        Some((&group.key, &group.members))
     }
 
     fn get_mut(&mut self, index: u32) -> Option<&mut Group> {
@@ -231,7 +252,7 @@ impl Shard {
         let Some(group) = self.groups.get_mut(group) else { return };
         let may_receive = |joined: &mut Joined| joined.may_receive(&self.rights, &self.hasher, publishing.topic);
         let Some(chosen) = group.choose(publishing.qos, may_receive) else {
-            self.stats.dropped_no_member += 1;
+            self.stats.dropped[DropReason::NoMember] += 1;
             return;
         };
         let key = Arc::clone(&group.key);
@@ -301,7 +322,7 @@ impl Shard {
                 delivery.subscription_ids = SubscriptionIds::from(id);
                 self.send_to_member(now, chosen.member, delivery, under);
             }
-            None => self.stats.dropped_no_member += 1,
+            None => self.stats.dropped[DropReason::NoMember] += 1,
         }
     }
 }

@@ -49,7 +49,7 @@ impl Shard {
             return self.record_done(session, place, Some(delivery.message.publication));
         }
         if !self.fits(id, &delivery.message.outgoing(now), grant_of(&delivery)) {
-            self.stats.dropped_too_large += 1;
+            self.drop_too_large(session);
             return self.record_done(session, place, Some(delivery.message.publication));
         }
         let packet_id = receiver_mut(&mut self.sessions, session).outgoing.begin(place, delivery.clone());
@@ -63,8 +63,10 @@ impl Shard {
     }
 
     fn send_delivery(&mut self, now: Moment, id: ConnectionId, delivery: &Delivery, packet_id: PacketId, dup: bool) {
-        self.stats.publishes_sent += 1;
+        self.stats.sent.note(delivery.qos, delivery.message.payload().len());
+        self.stats.sent.again += u64::from(dup);
         self.connections.with_output(id, |connection| {
+            connection.traffic.note_sent_message();
             let alias = alias_for(connection, &delivery.message.outgoing(now), grant_of(delivery));
             let fields = fields(grant_of(delivery), Some(packet_id), dup, alias);
             codec::encode_publish(
@@ -98,7 +100,7 @@ impl Shard {
                 Some(delivery) => {
                     receiver_mut(&mut self.sessions, session).outgoing.abandon(packet_id);
                     self.record_done(session, place, Some(delivery.message.publication));
-                    self.stats.dropped_too_large += 1; // [MQTT-3.1.2-25]
+                    self.drop_too_large(session); // [MQTT-3.1.2-25]
                 }
             }
         }

@@ -2,9 +2,12 @@
 
 use super::deliver::Publishing;
 use super::event::Event;
+use super::holds::Holds;
+use super::inspect::WillChange;
 use super::journal::{Entity, record_of};
 use super::peer::SessionKey;
-use super::{Shard, Timer};
+use super::storms::Storms;
+use super::{DropReason, Shard, Timer};
 use crate::codec::{self, Forwarded, ForwardedBuilder};
 use crate::config::{WillAcl, Wills as WillsConfig};
 use crate::journal::record::{Record, SessionNumber, Transaction, WillRecord};
@@ -17,20 +20,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A storm is over when no will has been published for this long.
-const STORM_GAP: Duration = Duration::from_secs(1);
-
-/// Which wills are held back during planned work.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hold {
-    /// All of them.
-    All,
-    /// Those of the clients that connected to this listener.
-    Listener(u16),
-    /// Those of clients whose identifier begins so.
-    ClientIdPrefix(Box<str>),
-}
-
 /// What becomes of a will when an administrator disconnects its client, or ends a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WillFate {
@@ -40,21 +29,12 @@ pub enum WillFate {
     Discard,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct StormWatch {
-    since: Moment,
-    last: Moment,
-    wills: u64,
-    lateness_max: Duration,
-}
-
 /// The wills of a shard that are due, and what holds them back.
 #[derive(Debug, Default)]
 pub(super) struct Wills {
-    due: VecDeque<SessionKey>,
-    held: VecDeque<SessionKey>,
-    holds: Vec<Hold>,
-    storm: Option<StormWatch>,
+    pub(super) due: VecDeque<SessionKey>,
+    pub(super) holds: Holds,
+    pub(super) storms: Storms,
     /// Filters of the topics whose wills are stamped, parsed once.
     stamped: Vec<TopicFilter>,
     allowed: Vec<TopicFilter>,
@@ -74,19 +54,19 @@ impl Wills {
         self.allowed = parse(&config.allow.topics);
     }
 
-    /// Wills that stand in the line.
+    /// Wills that stand in the line, or were let go of by a hold and are to be looked at.
     pub(super) fn due_len(&self) -> usize {
-        self.due.len()
+        self.due.len() + self.holds.released_len()
+    }
+
+    /// Wills that are due and held back; some of them may be gone by now, since their clients came back.
+    pub(super) fn held_len(&self) -> usize {
+        self.holds.kept_len()
     }
 
     /// Whether `wills.allow` admits a will on `topic`.
     pub(super) fn allows_topic(&self, topic: TopicName<'_>) -> bool {
         self.allowed.is_empty() || self.allowed.iter().any(|filter| filter.matches(topic))
-    }
-
-    /// When the storm that is going on will count as over; `None` while wills are due, be it that the disk does not let them go.
-    pub(super) fn storm_ends(&self) -> Option<Moment> {
-        self.storm.filter(|_| self.due.is_empty()).map(|storm| storm.last + STORM_GAP)
     }
 }
 
@@ -125,7 +105,8 @@ impl Shard {
         let WillState::Armed(will) = owner.will.take() else { return };
         self.stats.wills.armed_now -= 1;
         if fate == WillFate::Discard {
-            self.stats.wills.discarded[closing.cause as usize] += 1;
+            self.stats.wills.discarded[closing.cause] += 1;
+            self.trace_will(now, session, WillChange::Discarded);
             return self.record_will_gone(session, None);
         }
         // min(Will Delay Interval, Session Expiry Interval): the Session's end publishes its will. [MQTT-3.1.3-9]
@@ -136,10 +117,12 @@ impl Shard {
         if delay.is_zero() {
             owner.will = WillState::Due { will, due, closing };
             self.wills.due.push_back(self.sessions.key(session));
+            self.trace_will(now, session, WillChange::Due);
         } else {
             let timer = self.wheel.arm(due, Timer::WillDelay(self.sessions.key(session)));
             owner_of(&mut self.sessions, session).will = WillState::Pending { will, due, timer, closing };
             self.stats.wills.pending_now += 1;
+            self.trace_will(now, session, WillChange::Pending { due });
         }
         if let Some(session) = number {
             self.journal.append(&Record::WillPending { session, due, closing });
@@ -170,6 +153,7 @@ impl Shard {
                 self.wheel.cancel(timer);
                 self.wills.due.push_back(self.sessions.key(session));
                 self.stats.wills.pending_now -= 1;
+                self.trace_will(at, session, WillChange::Due);
             }
             other => owner.will = other,
         }
@@ -184,15 +168,18 @@ impl Shard {
     ///
     /// The owner calls this in slices from a task queue of its own, so that a storm costs ordinary traffic a bounded share.
     pub fn publish_due_wills(&mut self, now: Moment, at_most: usize) -> usize {
-        let mut postponed = Vec::new();
+        let (mut postponed, mut put_off) = (Vec::new(), VecDeque::new());
         for _ in 0..at_most {
             if self.journal.is_failing() || self.must_wills_wait() {
                 break; // What cannot be written down as published, or has no room where it goes, stays due.
             }
+            if self.go_on_releasing(now, &mut put_off) {
+                continue;
+            }
             let Some(key) = self.wills.due.pop_front() else { break };
             let Some(session) = self.sessions.resolve(key) else { continue };
             if self.is_held(session) {
-                self.wills.held.push_back(key);
+                self.wills.holds.keep(key);
             } else if self.is_between_transactions(session) {
                 postponed.push(key);
             } else {
@@ -203,8 +190,9 @@ impl Shard {
         for key in postponed.into_iter().rev() {
             self.wills.due.push_front(key);
         }
+        self.put_off_releasing(put_off);
         self.end_storm(now);
-        self.wills.due.len()
+        self.wills.due_len()
     }
 
     /// The transaction of this turn under which a Session was changed, if there is one.
@@ -214,7 +202,7 @@ impl Shard {
     }
 
     /// Whether a Session ends under an earlier transaction that is not complete: its will must not be gone if that never was.
-    fn is_between_transactions(&self, session: u32) -> bool {
+    pub(super) fn is_between_transactions(&self, session: u32) -> bool {
         let has_ended = self.sessions.get(session).is_some_and(|owner| owner.has_ended);
         has_ended && {
             let touched = Entity::Session(self.sessions.key(session));
@@ -252,8 +240,10 @@ impl Shard {
             let mut publishing = Publishing { is_atomic: true, under, ..Publishing::of(&message, now) };
             under = self.route(now, &mut publishing, publisher).under;
             self.note_published(now, due, closing.cause);
+            self.trace_will(now, session, WillChange::Published);
         } else {
             self.stats.wills.denied += 1;
+            self.trace_will(now, session, WillChange::Denied);
             self.events.push_back(Event::WillDenied { client_id, topic: message.topic().into() });
         }
         self.record_will_gone(session, under);
@@ -267,34 +257,15 @@ impl Shard {
     fn keeps_will(&mut self, session: u32, message: &Message) -> bool {
         let topic = TopicName::parse(message.topic()).expect("a Message has a valid Topic Name");
         let is_kept = message.retain && self.admits_retained(session, topic, message.payload().is_empty());
-        self.stats.dropped_retained += u64::from(message.retain && !is_kept);
+        self.stats.dropped[DropReason::Retained] += u64::from(message.retain && !is_kept);
         is_kept
     }
 
     fn note_published(&mut self, now: Moment, due: Moment, cause: Cause) {
         let lateness = now.duration_since(due);
-        self.stats.wills.published[cause as usize] += 1;
-        self.stats.wills.note_lateness(u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX));
-        let fresh = StormWatch { since: due, last: now, wills: 0, lateness_max: Duration::ZERO };
-        let storm = self.wills.storm.get_or_insert(fresh);
-        storm.last = now;
-        storm.wills += 1;
-        storm.lateness_max = storm.lateness_max.max(lateness);
-    }
-
-    /// Reports a burst of wills that has ended, where it was a storm: more than `wills.storm_threshold_per_second`.
-    pub(super) fn end_storm(&mut self, now: Moment) {
-        if !self.wills.due.is_empty() || self.wills.storm_ends().is_none_or(|ends| ends > now) {
-            return;
-        }
-        if let Some(storm) = self.wills.storm.take() {
-            let lasted = storm.last.duration_since(storm.since);
-            let seconds = lasted.as_secs().max(1);
-            if storm.wills / seconds > u64::from(self.config.wills.storm_threshold_per_second) {
-                self.stats.wills.storms += 1;
-                self.events.push_back(storm_event(&storm, lasted));
-            }
-        }
+        self.stats.wills.published[cause] += 1;
+        self.stats.wills.lateness.note_duration(lateness);
+        self.wills.storms.note(now, due, cause, lateness);
     }
 
     /// Adds User Properties that tell of the closing, where `wills.stamp` names the topic.
@@ -322,50 +293,6 @@ impl Shard {
         *message = Arc::new(stamped);
     }
 
-    fn is_held(&self, session: u32) -> bool {
-        let Some(owner) = self.sessions.get(session) else { return false };
-        self.wills.holds.iter().any(|hold| match hold {
-            Hold::All => true,
-            Hold::Listener(listener) => owner.listener == *listener,
-            Hold::ClientIdPrefix(prefix) => owner.client_id.starts_with(&**prefix),
-        })
-    }
-
-    /// Holds wills back: they fall due and wait.
-    pub fn hold_wills(&mut self, hold: Hold) {
-        self.wills.holds.push(hold);
-    }
-
-    /// Ends a hold. What it held back is published after all, or discarded.
-    pub fn release_wills(&mut self, hold: &Hold, fate: WillFate) {
-        self.wills.holds.retain(|held| held != hold);
-        for key in std::mem::take(&mut self.wills.held) {
-            let Some(session) = self.sessions.resolve(key) else { continue };
-            if self.is_held(session) {
-                self.wills.held.push_back(key);
-            } else if fate == WillFate::Publish {
-                self.wills.due.push_back(key);
-            } else {
-                self.discard_due(session);
-            }
-        }
-    }
-
-    /// Discards a will that is due. One that the client has armed since it came back is another will.
-    fn discard_due(&mut self, session: u32) {
-        let owner = owner_of(&mut self.sessions, session);
-        match owner.will.take() {
-            WillState::Due { closing, .. } => {
-                self.stats.wills.discarded[closing.cause as usize] += 1;
-                self.record_will_gone(session, None);
-            }
-            other => owner.will = other,
-        }
-        if owner_of(&mut self.sessions, session).has_ended {
-            self.remove_ended(session, None);
-        }
-    }
-
     /// Makes every will due that is armed or pending, for a server that stops with `wills.on_shutdown = "publish"`.
     pub(super) fn publish_all_wills(&mut self, now: Moment) {
         for session in self.sessions.indices().collect::<Vec<_>>() {
@@ -383,10 +310,6 @@ pub(super) fn will_record(number: u64, will: &Will) -> WillRecord<'_> {
         delay_interval: will.delay_interval,
         message_expiry_interval: will.message_expiry_interval,
     }
-}
-
-fn storm_event(storm: &StormWatch, lasted: Duration) -> Event {
-    Event::Storm { wills: storm.wills, lasted, lateness_max: storm.lateness_max }
 }
 
 fn owner_of(sessions: &mut super::sessions::Sessions, session: u32) -> &mut crate::session::Session {

@@ -6,8 +6,10 @@
 
 mod bucket;
 mod moment;
+mod time_of_day;
 mod wheel;
 
 pub use bucket::Bucket;
 pub use moment::{Moment, Tick};
+pub use time_of_day::TimeOfDay;
 pub use wheel::{TimerId, Wheel};

@@ -11,6 +11,18 @@ use std::ops::Bound;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(Box<str>);
 
+impl Cursor {
+    /// The cursor that this text names, which [`Self::as_str`] gave.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Its text. Any text is a cursor: a wrong one only begins somewhere else.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A value for each of a set of topics.
 #[derive(Debug)]
 pub struct RetainedTopics<V> {

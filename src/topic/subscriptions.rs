@@ -44,6 +44,15 @@ struct Node<K, V> {
     below: Audience<K, V>,
 }
 
+/// Where a filter stands.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// In the table of those without a wildcard.
+    Exact,
+    /// In the trie; `is_below`: it goes on with `#` there.
+    Path { node: u32, is_below: bool },
+}
+
 /// No node. The root is nobody's child, so its number is free to say so.
 const NONE: u32 = 0;
 const ROOT: u32 = 0;
@@ -118,6 +127,37 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
         self.audience(filter)?.get(key)
     }
 
+    /// The subscribers of a filter.
+    pub fn subscribers(&self, filter: &TopicFilter) -> &[(K, V)] {
+        self.audience(filter).map_or(&[], Audience::subscribers)
+    }
+
+    /// The filters that match and have subscribers here, each with these.
+    pub fn matching(&self, topic: TopicName<'_>) -> Vec<(String, &[(K, V)])> {
+        let mut exact: Option<&Audience<K, V>> = None;
+        let mut paths = Vec::new();
+        self.visit_matches(topic, |place, audience| match place {
+            Place::Exact => exact = Some(audience),
+            Place::Path { node, is_below } => paths.push((self.path(node, is_below), audience.subscribers())),
+        });
+        let exact = exact.map(|audience| (topic.as_str().to_owned(), audience.subscribers()));
+        exact.into_iter().chain(paths).filter(|(_, subscribers)| !subscribers.is_empty()).collect()
+    }
+
+    /// The filter that ends at a node.
+    fn path(&self, mut node: u32, is_below: bool) -> String {
+        let mut levels = Vec::new();
+        while node != ROOT {
+            levels.push(String::from_utf8_lossy(self.nodes[node as usize].level.as_bytes()));
+            node = self.nodes[node as usize].parent;
+        }
+        levels.reverse();
+        if is_below {
+            levels.push("#".into());
+        }
+        levels.join("/")
+    }
+
     /// Notes that another shard has subscribers of a filter; `keeps`: it may have to store what they are sent.
     pub fn add_peer(&mut self, filter: &TopicFilter, peer: usize, keeps: bool) {
         let hasher = self.hasher.clone();
@@ -135,13 +175,16 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
     /// Visits every filter that matches, once: its subscribers here, and the other shards that have some. How many nodes it looked at, which
     /// is what it cost.
     pub fn for_each_match(&self, topic: TopicName<'_>, mut visit: impl FnMut(&[(K, V)], Elsewhere)) -> usize {
-        let mut found = |audience: &Audience<K, V>| visit(audience.subscribers(), audience.elsewhere());
+        self.visit_matches(topic, |_, audience| visit(audience.subscribers(), audience.elsewhere()))
+    }
+
+    fn visit_matches<'a>(&'a self, topic: TopicName<'_>, mut found: impl FnMut(Place, &'a Audience<K, V>)) -> usize {
         let text = topic.as_str();
         if !self.exact.is_empty()
             && let Some((_, audience)) =
                 self.exact.find(self.hasher.hash_one(text), |(filter, _)| filter.as_str() == text)
         {
-            found(audience);
+            found(Place::Exact, audience);
         }
         if self.nodes[ROOT as usize].is_dead() {
             return 0;
@@ -157,7 +200,7 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
 
     /// The paths below `node` that match `rest`, and on how many nodes they were looked for. What is still to be tried stands on a stack,
     /// since topics may be deep.
-    fn walk(&self, node: u32, rest: Option<&str>, found: &mut impl FnMut(&Audience<K, V>)) -> usize {
+    fn walk<'a>(&'a self, node: u32, rest: Option<&str>, found: &mut impl FnMut(Place, &'a Audience<K, V>)) -> usize {
         let (mut node, mut rest) = (node, rest);
         let mut pending: Vec<(u32, Option<&str>)> = Vec::new();
         let mut visited = 0;
@@ -165,12 +208,12 @@ impl<K: Copy + Eq + Hash, V: Copy> SubscriptionTrie<K, V> {
             visited += 1;
             let here = &self.nodes[node as usize];
             if !here.below.is_empty() {
-                found(&here.below);
+                found(Place::Path { node, is_below: true }, &here.below);
             }
             let next = match rest {
                 None => {
                     if !here.here.is_empty() {
-                        found(&here.here);
+                        found(Place::Path { node, is_below: false }, &here.here);
                     }
                     None
                 }

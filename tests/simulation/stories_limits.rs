@@ -9,7 +9,7 @@ use willowmq::codec::{
 };
 use willowmq::config::{ClientLimits, Config, Identities, Listener, OnShutdown, SlowReader};
 use willowmq::shard::handshake::first_packet;
-use willowmq::shard::{Event, WillFate};
+use willowmq::shard::{ConnectRefusal, DropReason, Event, WillFate};
 
 const SEED: u64 = 0x11417;
 
@@ -207,7 +207,7 @@ fn a_queue_holds_as_much_as_that_of_its_user_may() {
         for _ in 0..4 {
             sim.publish(publisher, "t", &"x".repeat(1000), QoS::AtLeastOnce, false);
         }
-        assert_eq!(sim.count(|stats| stats.dropped_queue_full), 4 - expected);
+        assert_eq!(sim.count(|stats| stats.dropped[DropReason::QueueFull]), 4 - expected);
         for (user, expected) in [("tame", expected), ("wild", 4)] {
             let client = sim.connect(user).user(user).clean_start(false).session_expiry(100).accepted();
             assert_eq!(sim.received(client).len() as u64, expected, "{user}");
@@ -229,7 +229,7 @@ fn all_queues_hold_as_much_as_those_of_the_broker_may() {
     for _ in 0..2 {
         sim.publish(publisher, "t", "x", QoS::AtLeastOnce, false);
     }
-    assert_eq!(sim.count(|stats| stats.dropped_queue_full), 1);
+    assert_eq!(sim.count(|stats| stats.dropped[DropReason::QueueFull]), 1);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_message_that_waits_too_long_is_dropped() {
     sim.advance(Duration::from_secs(2));
     let a = sim.connect("a").clean_start(false).session_expiry(100).accepted();
     assert_eq!(sim.payloads(a), ["new"]);
-    assert_eq!(sim.count(|stats| stats.dropped_too_old), 1);
+    assert_eq!(sim.count(|stats| stats.dropped[DropReason::TooOld]), 1);
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn a_will_above_the_bound_on_retained_topics_is_delivered_and_not_kept() {
     assert_eq!(sim.payloads(watcher), ["kept", "not kept", "kept instead"]);
     let late = sim.subscriber("late", "#");
     assert_eq!(sim.payloads(late), ["kept instead"]);
-    assert_eq!(sim.count(|stats| stats.dropped_retained), 1);
+    assert_eq!(sim.count(|stats| stats.dropped[DropReason::Retained]), 1);
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn a_slow_reader_is_only_given_less_where_that_is_so() {
     sim.unstick(a);
     assert!(sim.is_connected(a));
     let received = sim.received(a).len() as u64;
-    assert_eq!(sim.count(|stats| stats.dropped_output_full), 20 - received);
+    assert_eq!(sim.count(|stats| stats.dropped[DropReason::OutputFull]), 20 - received);
     assert!((1..20).contains(&received));
     assert!(sim.payloads(watcher).is_empty());
     assert_eq!(sim.count(|stats| stats.slow_readers_disconnected), 0);
@@ -524,7 +524,7 @@ fn sessions_are_bounded_and_those_that_are_there_can_come_back() {
     sim.cut(a);
     sim.connect("a").clean_start(false).session_expiry(100).accepted();
     assert_eq!(sim.connect("c").version(ProtocolVersion::V3_1_1).refused(), ReasonCode::ServerUnavailable);
-    assert_eq!(sim.count(|stats| stats.connects_refused_sessions_max), 2);
+    assert_eq!(sim.count(|stats| stats.connects_refused[ConnectRefusal::SessionsMax]), 2);
 }
 
 #[test]
@@ -564,7 +564,7 @@ fn a_session_is_not_taken_over_by_another_user() {
     assert_eq!(sim.connect("a").clean_start(false).refused(), ReasonCode::ClientIdentifierNotValid);
     let old = sim.connect("a").version(ProtocolVersion::V3_1_1).refused();
     assert_eq!(old, ReasonCode::ClientIdentifierNotValid, "0x02");
-    assert_eq!(sim.count(|stats| stats.connects_refused_other_user), 4);
+    assert_eq!(sim.count(|stats| stats.connects_refused[ConnectRefusal::OtherUser]), 4);
     let (a, is_resumed) = sim.connect("a").user("alice").clean_start(false).session_expiry(100).accepted_with_session();
     assert!(is_resumed);
     assert_eq!(sim.payloads(a), ["for alice"]);

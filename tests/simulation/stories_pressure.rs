@@ -5,7 +5,7 @@ use crate::simulation::Simulation;
 use std::time::Duration;
 use willowmq::codec::{Ack, Packet, PacketId, ProtocolVersion, QoS, ReasonCode};
 use willowmq::config::{ClientLimits, Config, Identities, OnShutdown};
-use willowmq::shard::{Closed, Pressure};
+use willowmq::shard::{Closed, ConnectRefusal, DropReason, Pressure};
 
 const SEED: u64 = 0x3E3;
 
@@ -24,7 +24,7 @@ fn newcomers_are_refused_as_soon_as_memory_is_short() {
         assert_eq!(sim.connect("b").refused(), ReasonCode::ServerBusy);
         assert_eq!(sim.connect("c").version(ProtocolVersion::V3_1_1).refused(), ReasonCode::ServerUnavailable, "0x03");
     }
-    assert_eq!(sim.count(|stats| stats.connects_refused_memory), 6);
+    assert_eq!(sim.count(|stats| stats.connects_refused[ConnectRefusal::Memory]), 6);
     assert!(sim.is_connected(a));
     sim.set_pressure(Pressure::None);
     sim.connect("b").accepted();
@@ -46,7 +46,7 @@ fn qos_0_is_dropped_and_counted_and_nothing_else_is() {
     sim.cut(a);
     assert_eq!(sim.payloads(low), ["1", "will"]);
     assert_eq!(sim.payloads(high), ["1", "3", "4", "will"]);
-    assert_eq!(sim.count(|stats| stats.dropped_memory), 4, "one for high, and three for low");
+    assert_eq!(sim.count(|stats| stats.dropped[DropReason::Memory]), 4, "one for high, and three for low");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn what_expires_in_a_queue_gives_its_memory_back() {
     assert_eq!(waiting(&sim), 3);
     sim.advance(Duration::from_secs(2));
     assert_eq!(waiting(&sim), 1);
-    assert_eq!(sim.count(|stats| stats.dropped_expired), 2);
+    assert_eq!(sim.count(|stats| stats.dropped[DropReason::Expired]), 2);
     sim.set_pressure(Pressure::None);
     let away = sim.connect("away").clean_start(false).session_expiry(1000).accepted();
     assert_eq!(sim.payloads(away), ["2"]);

@@ -4,6 +4,7 @@ use crate::simulation::{Simulation, options};
 use std::time::Duration;
 use willowmq::codec::{QoS, RetainHandling};
 use willowmq::config::Config;
+use willowmq::shard::DropReason;
 
 #[test]
 fn mqtt_3_3_1_5_the_last_retained_message_of_each_topic_is_found_by_exact_and_wildcard_filters() {
@@ -131,7 +132,7 @@ fn retained_messages_above_the_limits_are_dropped_and_counted() {
         for index in 0..10 {
             sim.publish(publisher, &format!("t/{index}"), &"x".repeat(1000), QoS::AtLeastOnce, true);
         }
-        assert_eq!((sim.shards[0].population().retained, sim.shards[0].stats().dropped_retained), (3, 7));
+        assert_eq!((sim.shards[0].population().retained, sim.shards[0].stats().dropped[DropReason::Retained]), (3, 7));
         sim.publish(publisher, "t/0", "new", QoS::AtLeastOnce, true);
         let late = sim.subscriber("late", "t/0");
         assert_eq!(sim.payloads(late), ["new"], "a topic that has one can change it");

@@ -9,7 +9,7 @@ use willowmq::codec::{
 };
 use willowmq::config::{Config, WillAcl};
 use willowmq::security::{Action, Granted, Identity, Rights, Who};
-use willowmq::shard::Stats;
+use willowmq::shard::{DropReason, PublishOutcome, Stats};
 use willowmq::topic::{TopicFilter, TopicName};
 
 const SEED: u64 = 0x51_67_85;
@@ -98,7 +98,7 @@ fn a_publish_that_no_rule_allows_is_refused_dropped_and_counted() {
     }
     assert_eq!(publish(&mut sim, client, "secret/a", QoS::ExactlyOnce), Some(ReasonCode::NotAuthorized));
     assert_eq!(topics(&mut sim, watcher), ["open/a", "open/a"]);
-    assert_eq!(count(&sim, |stats| stats.publishes_denied), 5);
+    assert_eq!(count(&sim, |stats| stats.received.with(PublishOutcome::Denied)), 5);
     assert!(sim.is_connected(client));
 }
 
@@ -107,7 +107,7 @@ fn a_publish_of_an_older_client_that_is_not_allowed_is_acknowledged_and_dropped(
     let mut sim = sim("");
     let client = sim.connect("client").version(ProtocolVersion::V3_1_1).accepted();
     assert_eq!(publish(&mut sim, client, "a", QoS::AtLeastOnce), Some(ReasonCode::Success));
-    assert_eq!(count(&sim, |stats| stats.publishes_denied), 1);
+    assert_eq!(count(&sim, |stats| stats.received.with(PublishOutcome::Denied)), 1);
     assert!(sim.is_connected(client));
 }
 
@@ -340,7 +340,7 @@ fn a_group_chooses_among_its_members_that_may_receive_the_message() {
         all += received.len();
     }
     assert_eq!(all + topics(&mut sim, chief).len(), 10);
-    assert_eq!(count(&sim, |stats| stats.dropped_no_member), 0);
+    assert_eq!(count(&sim, |stats| stats.dropped[DropReason::NoMember]), 0);
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_message_that_no_member_may_receive_is_dropped_and_counted() {
     let publisher = sim.connect("publisher").accepted();
     sim.publish(publisher, "secret/a", "x", QoS::AtLeastOnce, false);
     assert_eq!(topics(&mut sim, worker), [""; 0]);
-    assert_eq!(count(&sim, |stats| stats.dropped_no_member), 1);
+    assert_eq!(count(&sim, |stats| stats.dropped[DropReason::NoMember]), 1);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::simulation::Simulation;
 use std::time::Duration;
 use willowmq::codec::{Packet, PacketId, ProtocolVersion, QoS, ReasonCode, SubscriptionOptions};
 use willowmq::config::Config;
+use willowmq::shard::DropReason;
 
 const SEED: u64 = 0x5E55;
 
@@ -394,7 +395,7 @@ fn queue_is_bounded_in_bytes_and_what_is_dropped_is_counted() {
         sim.publish(publisher, "t", &"x".repeat(1000), QoS::AtLeastOnce, false);
     }
     sim.connect("a").clean_start(false).accepted();
-    let dropped = sim.shards[0].stats().dropped_queue_full;
+    let dropped = sim.shards[0].stats().dropped[DropReason::QueueFull];
     assert!(dropped > 0);
     assert_eq!(sim.received(a).len() as u64 + dropped, 10);
 }

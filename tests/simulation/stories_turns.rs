@@ -5,7 +5,7 @@ use crate::simulation::Simulation;
 use std::time::Duration;
 use willowmq::codec::{self, Disconnect, Packet, QoS, ReasonCode};
 use willowmq::config::Config;
-use willowmq::shard::{Closed, Shard};
+use willowmq::shard::{Closed, DropReason, Shard};
 
 const SEED: u64 = 0x7042;
 const LEVELS: usize = 40;
@@ -187,8 +187,8 @@ fn messages_between_shards_are_bounded_however_many_groups_one_session_joins() {
     // What a publisher had begun is carried out, and a peer that is told to wait hears of it when its channel is full.
     assert!(most < 3 * GROUPS + 8 * CHANNEL_MAX, "{most}");
     assert!(sim.count(|stats| stats.letters_put_aside) > 0);
-    assert_eq!(sim.count(|stats| stats.dropped_no_member), 0);
-    let delivered = sim.count(|stats| stats.publishes_sent + stats.dropped_output_full);
+    assert_eq!(sim.count(|stats| stats.dropped[DropReason::NoMember]), 0);
+    let delivered = sim.count(|stats| stats.sent.total().count + stats.dropped[DropReason::OutputFull]);
     assert_eq!(delivered, (GROUPS * PUBLISHES * publishers.len()) as u64, "nothing waits for ever");
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use willowmq::codec::{Disconnect, Packet, ProtocolVersion, QoS, ReasonCode};
 use willowmq::config::{Config, OnShutdown, WillAcl};
 use willowmq::security::Rights;
-use willowmq::shard::{Closed, Hold, WillFate};
+use willowmq::shard::{Closed, DropReason, Hold, WillFate};
 
 const SEED: u64 = 0x5EED;
 const SHARDS: usize = 2;
@@ -556,7 +556,7 @@ fn qos_0_watcher_that_does_not_read_loses_wills_and_they_are_counted() {
         sim.cut(lamp);
     }
     sim.unstick(watcher);
-    let lost: u64 = sim.shards.iter().map(|shard| shard.stats().dropped_wills_output_full).sum();
+    let lost: u64 = sim.shards.iter().map(|shard| shard.stats().dropped[DropReason::WillOutputFull]).sum();
     assert!(lost > 0);
     assert_eq!(sim.received(watcher).len() as u64 + lost, 100);
 }
@@ -641,7 +641,7 @@ fn every_outcome_is_counted_and_lateness_is_measured() {
     let wills = &sim.shards[0].stats().wills;
     assert_eq!((wills.armed, wills.published_total(), wills.discarded_total()), (2, 1, 1));
     assert_eq!((wills.armed_now, wills.pending_now), (0, 0));
-    assert_eq!(wills.lateness.iter().sum::<u64>(), 1);
+    assert_eq!(wills.lateness.count(), 1);
 }
 
 /// Found by the workload: the wheel tells of a due time up to a tick later, and a client may return in between.

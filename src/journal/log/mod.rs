@@ -329,6 +329,11 @@ impl Log {
         self.segments.bytes()
     }
 
+    /// How many segments there are, those that are about to be removed included.
+    pub fn segments(&self) -> usize {
+        self.segments.count()
+    }
+
     /// A buffer that is not needed any more, for the appender.
     pub fn take_spare(&mut self) -> Option<Vec<u8>> {
         self.spares.pop()

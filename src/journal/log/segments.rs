@@ -61,6 +61,11 @@ impl Segments {
         self.bytes
     }
 
+    /// How many files there are.
+    pub(super) fn count(&self) -> usize {
+        self.kept.len() + self.doomed.len()
+    }
+
     /// A segment has been created.
     pub(super) fn begin(&mut self, name: SegmentName) {
         self.is_settled = false;

@@ -149,10 +149,10 @@ fn mqtt_4_8_2_4_what_came_back_is_stored_before_it_is_acknowledged() {
         let publisher = named(sim, "p", 0);
         let (link, publisher, staying) = group_of_two(sim, seed, 1, &publisher);
         sim.journals_mut().stalled = Some(3);
-        let before = sim.shards()[2].stats().publishes_sent;
+        let before = sim.shards()[2].stats().sent.total().count;
         sim.post_disconnect(link, ReasonCode::Success, None);
         let answer = sim.publish(publisher, &message("job", "work").qos(1));
-        let was_sent = sim.shards()[2].stats().publishes_sent > before;
+        let was_sent = sim.shards()[2].stats().sent.total().count > before;
         sim.crash_and_start(Crash::PowerCut, secs(1));
         let link = sim.connect(&staying).session_never_expires().resumed();
         if answer == Some(ReasonCode::Success) && !was_sent {

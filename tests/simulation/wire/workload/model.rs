@@ -493,7 +493,7 @@ fn check_conservation(run: &Run) {
         let accounted =
             wills.published_total() + wills.discarded_total() + wills.denied + wills.armed_now + wills.pending_now;
         assert_eq!(wills.armed, accounted, "{wills:?}");
-        assert!(wills.lateness_max <= Tick::LENGTH.as_micros() as u64, "{wills:?}");
+        assert!(wills.lateness.max() <= Tick::LENGTH.as_micros() as u64, "{wills:?}");
     }
 }
 

@@ -10,6 +10,18 @@ use willowmq::journal::directory::Access;
 use willowmq::journal::tool::{DumpOptions, Verdict, check, dump, repair};
 use willowmq::net::StartError;
 
+use super::{FAILURE, Failure, Outcome, SUCCESS};
+
+/// Which journals, and what to do with them.
+#[derive(Args)]
+pub(super) struct Options {
+    /// Directory with the journals, instead of the one that the configuration names
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(super) data_dir: Option<String>,
+    #[command(subcommand)]
+    pub(super) action: Action,
+}
+
 /// What to do with the journals.
 #[derive(Subcommand)]
 pub(crate) enum Action {
@@ -50,11 +62,8 @@ impl Reading {
     }
 }
 
-/// Does it, with the journals in `data_dir`; the exit code of the process.
-///
-/// # Errors
-/// What is to be said, and the exit code that goes with it.
-pub(crate) fn run(action: &Action, data_dir: &Path) -> Result<u8, (String, u8)> {
+/// Does it, with the journals in `data_dir`.
+pub(super) fn run(action: &Action, data_dir: &Path) -> Outcome {
     let access = match action {
         Action::Check(reading) | Action::Dump { reading, .. } => reading.access(),
         Action::Repair { yes: false } => Access::Read,
@@ -62,14 +71,14 @@ pub(crate) fn run(action: &Action, data_dir: &Path) -> Result<u8, (String, u8)> 
     };
     let directory = Directory::open_existing(data_dir, access).map_err(|error| {
         let error = StartError::DataDirectory(error);
-        (error.to_string(), error.exit_code())
+        Failure::new(error.to_string(), error.exit_code())
     })?;
     let mut out = BufWriter::new(io::stdout().lock());
     let verdict = carry_out(action, &directory, &mut out).and_then(|verdict| out.flush().map(|()| verdict));
     match verdict {
         Ok(verdict) => Ok(verdict.exit_status()),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0), // `head` may stop early.
-        Err(error) => Err((format!("journal: {error}"), super::FAILURE)),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(SUCCESS), // `head` may stop early.
+        Err(error) => Err(Failure::new(format!("journal: {error}"), FAILURE)),
     }
 }
 
