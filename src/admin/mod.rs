@@ -17,6 +17,7 @@ mod access;
 mod api;
 mod extract;
 mod guard;
+mod metrics;
 mod page;
 mod patience;
 mod problem;
@@ -24,6 +25,7 @@ pub(crate) mod report;
 mod serve;
 mod server;
 mod stream;
+mod sys;
 mod time;
 mod tokens;
 
@@ -34,6 +36,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use access::Access;
 pub(crate) use server::{Means, Server};
+pub(crate) use sys::Sys;
 
 use crate::net::desk::Desk;
 

@@ -45,7 +45,7 @@ impl Report {
 /// # Errors
 /// A shard does not answer.
 pub(crate) async fn collect(desk: &Desk) -> Result<Report, Silent> {
-    let shards = desk.ask_all_workers(|now, worker| ShardReport::of(worker, now)).await?;
+    let shards = desk.ask_all_workers(|_, worker| ShardReport::of(worker)).await?;
     let plan = desk.plan();
     Ok(Report {
         shards,

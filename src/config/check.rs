@@ -398,6 +398,19 @@ mod tests {
     }
 
     #[test]
+    fn presence_is_told_below_a_topic_name() {
+        assert_refused(&[
+            (
+                "[presence]\nroot = 'a/+'\n",
+                "f:2: presence.root = 'a/+': this is no Topic Name: a Topic Name contains no wildcard",
+            ),
+            ("[presence]\nroot = ''\n", "f:2: presence.root = '': this is no Topic Name: it is empty"),
+            ("[presence]\nroot = 'a/'\n", "f:2: presence.root = 'a/': it ends with a slash"),
+        ]);
+        assert!(load("[presence]\nroot = 'a/b'\n").is_ok());
+    }
+
+    #[test]
     fn no_two_listeners_are_at_one_place() {
         let two = |one: &str, other: &str| format!("[[listeners]]\n{one}\n[[listeners]]\n{other}\n");
         assert_eq!(

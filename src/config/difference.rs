@@ -26,6 +26,12 @@ const RESTART: &[&str] = &[
     // Task queues have their shares from the beginning, and the lanes between shards their length.
     "wills.share",
     "limits.mesh_messages_max",
+    // What was retained below the topic of before would stay.
+    "presence",
+    // What was told of clients would stay, and nobody would tell of their end.
+    "presence.enabled",
+    "presence.root",
+    "presence.retain",
     // Whoever asks for the reload may be connected there.
     "admin",
 ];
@@ -91,6 +97,10 @@ impl Config {
         self.journal.reads_max = running.journal.reads_max;
         self.wills.share = running.wills.share;
         self.limits.mesh_messages_max = running.limits.mesh_messages_max;
+        self.presence = running.presence.clone();
+        self.presence.enabled = running.presence.enabled;
+        self.presence.root.clone_from(&running.presence.root);
+        self.presence.retain = running.presence.retain;
         self.admin = running.admin.clone();
     }
 }

@@ -48,16 +48,19 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-pub(crate) use admission::{GateFigures, TurnedAway};
+pub(crate) use admission::GateFigures;
+#[cfg(test)]
+pub(crate) use admission::TurnedAway;
 pub(crate) use authentication::Totals;
 pub use bind::Endpoint;
 pub(crate) use journal::JournalFigures;
+pub(crate) use memory::used as memory_used;
 pub use reload::{Outcome, Reloader, Source};
 pub(crate) use report::ShardReport;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
-use crate::admin::{Means, Server};
+use crate::admin::{Means, Server, Sys};
 use crate::config::{Config, Durability};
 use crate::shard::ShardId;
 use crate::timer::Moment;
@@ -152,12 +155,13 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
         None => None,
     };
     mesh.open();
+    let sys = Sys::start(Desk::new(Arc::clone(&plan)))?;
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
 
     let reports = signals.serve(&plan, &reloader, threads)?;
-    drop(admin);
+    drop((admin, sys));
     doors.lock().unwrap_or_else(PoisonError::into_inner).close_all();
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");

@@ -606,6 +606,8 @@ impl Shard {
             connections: self.connections.len(),
             sessions: self.sessions.len(),
             subscriptions: self.subscriptions.len(),
+            shared_groups: self.groups.len(),
+            shared_members: self.groups.members(),
             retained: self.retained.len(),
             retained_bytes: self.retained.bytes(),
             queued: self.queues.load,
@@ -641,6 +643,10 @@ pub struct Population {
     pub sessions: usize,
     /// Subscriptions; all members of a Shared Subscription together are one, where it lives.
     pub subscriptions: usize,
+    /// Of these, Shared Subscriptions.
+    pub shared_groups: usize,
+    /// Their members: each is a Subscription of a client.
+    pub shared_members: usize,
     /// Retained messages stored here.
     pub retained: usize,
     /// Their bytes.

@@ -209,7 +209,7 @@ pub struct Stats {
     pub takeovers: u64,
     /// Connections that ended, by cause.
     pub closed: Tally<Cause>,
-    /// Packets received, and those of connections that were not let in left out.
+    /// Packets received from clients: what the shell reads of those that it does not let in is not among them.
     pub packets_received: Tally<PacketKind>,
     /// Packets sent but PUBLISH, which [`Self::sent`] has.
     pub packets_sent: Tally<PacketKind>,
@@ -259,6 +259,8 @@ pub struct Stats {
     pub re_authentications_refused: u64,
     /// Connections closed since their credentials had ended.
     pub credentials_ended: u64,
+    /// Sessions that ended since their Session Expiry Interval had passed without a Network Connection.
+    pub sessions_expired: u64,
     /// Messages about clients that came or went. (`presence.enabled`)
     pub presence_told: u64,
     /// Clients not told of, since the topic would be too long.

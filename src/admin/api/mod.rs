@@ -7,6 +7,7 @@ mod clients;
 mod document;
 mod health;
 mod message;
+mod metrics;
 mod version;
 mod wills;
 
@@ -43,6 +44,7 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(version::version))
         .routes(routes!(clients::list))
         .routes(routes!(clients::one))
