@@ -5,6 +5,7 @@ mod client;
 mod crash;
 mod simulation;
 mod stories_authentication;
+mod stories_inspect;
 mod stories_limits;
 mod stories_pressure;
 mod stories_retained;

@@ -8,6 +8,7 @@ mod disk;
 mod drawn;
 mod endings;
 mod exhaustive;
+mod operator;
 mod oracle;
 mod reference;
 mod run;
