@@ -7,6 +7,7 @@
 //! Nothing here reads a file or the environment: [`Sources`] hands the text in.
 
 mod check;
+mod difference;
 mod error;
 mod kind;
 mod listener;
@@ -26,7 +27,10 @@ use kind::{
 };
 use section::{choices, section};
 
+pub(crate) use difference::pair;
+pub use difference::{Change, Setting, difference, needs_restart};
 pub use error::{ConfigError, Fault, Origin};
+pub use listener::ListenerPlace;
 pub use load::{File, Sources};
 pub use print::reference;
 

@@ -1,5 +1,7 @@
 //! The broker at a moment: a report of each shard, and what belongs to none of them.
 
+use std::sync::atomic::Ordering;
+
 use std::time::Duration;
 
 use crate::net::desk::{Desk, Silent};
@@ -49,7 +51,7 @@ pub(crate) async fn collect(desk: &Desk) -> Result<Report, Silent> {
         shards,
         gate: plan.gate.figures(),
         authentications: plan.authentication.totals(),
-        memory_limit: plan.memory_limit,
+        memory_limit: plan.memory_limit.load(Ordering::Relaxed),
         uptime: plan.clock.since_start(),
     })
 }

@@ -14,7 +14,7 @@ pub(super) struct Options {
     /// All settings in Markdown: default, allowed values, environment variable and meaning
     #[arg(long, conflicts_with = "sample")]
     reference: bool,
-    /// A file to begin with: every setting with its meaning and its default
+    /// A file to begin with: every setting with its meaning, and with marks before all that is as it is by default
     #[arg(long)]
     sample: bool,
     #[command(flatten)]
@@ -28,7 +28,7 @@ impl Options {
             return print(&reference());
         }
         if self.sample {
-            return print(&Config::default().to_toml());
+            return print(&load(self.overrides)?.to_sample());
         }
         print_effective(&load(self.overrides)?)
     }

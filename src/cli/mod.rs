@@ -6,15 +6,19 @@
 mod acl;
 mod check;
 mod config;
+mod ctl;
+mod doctor;
 mod journal;
+mod migrate;
 mod passwd;
 mod run;
 mod settings;
+mod shell;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use settings::{File, Overrides};
 
@@ -89,6 +93,19 @@ enum Command {
     },
     /// Look after the journals of a broker that does not run
     Journal(journal::Options),
+    /// Look at this machine and the configuration: what is fine, what is not, and what to type
+    Doctor(doctor::Options),
+    /// Write our configuration from one of Mosquitto, and name what could not be carried over
+    Migrate(migrate::Options),
+    /// Look after a broker that runs, by its HTTP API
+    ///
+    /// Exits with 0 where it could be done, with 1 where not, with 2 where the command line or the configuration is wrong, with 3 where
+    /// the broker cannot be reached, with 4 where it refuses, and with 5 where what was asked for is not there.
+    Ctl(ctl::Options),
+    /// Print what a shell needs to complete the command line
+    Completions(shell::Completions),
+    /// Print the manual page, or write those of all subcommands
+    Man(shell::Manual),
 }
 
 impl Default for Command {
@@ -111,7 +128,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn carry_out(arguments: Arguments) -> Outcome {
     let Arguments { command, file, overrides, check_config, print_config } = arguments;
-    let load = |inner: Overrides| settings::load(&file, inner.or(overrides));
+    let load = |inner: Overrides| settings::load(&file, inner.or(overrides.clone()));
     match command.unwrap_or_default() {
         Command::Run(options) if check_config || print_config => {
             let config = load(options.overrides)?;
@@ -120,7 +137,10 @@ fn carry_out(arguments: Arguments) -> Outcome {
             }
             if check_config { check::run(&config) } else { Ok(SUCCESS) }
         }
-        Command::Run(options) => run::run(load(options.overrides)?),
+        Command::Run(options) => {
+            let (file, overrides) = (file.clone(), options.overrides.or(overrides.clone()));
+            run::run(move || settings::load(&file, overrides.clone()))
+        }
         Command::Check(options) => check::run_and_say(&load(options.overrides)?),
         Command::Config(options) => options.run(load),
         Command::Passwd { action } => passwd::run(&action).map_err(Failure::usage),
@@ -129,6 +149,11 @@ fn carry_out(arguments: Arguments) -> Outcome {
             let overrides = Overrides { data_dir: options.data_dir, ..Overrides::default() };
             journal::run(&options.action, &load(overrides)?.data_dir)
         }
+        Command::Doctor(options) => doctor::run(&options, load(Overrides::default()), file.config.as_deref()),
+        Command::Migrate(options) => migrate::run(&options),
+        Command::Ctl(options) => ctl::run(options, &file),
+        Command::Completions(options) => options.run(Arguments::command()),
+        Command::Man(options) => options.run(Arguments::command()),
     }
 }
 
@@ -150,8 +175,6 @@ fn say(said: &str) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

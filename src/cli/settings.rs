@@ -9,7 +9,7 @@ use willowmq::config::{self, Config, Sources};
 use super::Failure;
 
 /// The configuration file, which any subcommand can be told.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(super) struct File {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "WILLOWMQ_CONFIG", global = true)]

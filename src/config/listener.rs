@@ -1,6 +1,20 @@
 //! What follows from the settings of a listener.
 
+use std::net::SocketAddr;
+use std::path::Path;
+
 use super::{Authenticator, AuthenticatorKind, ClientCertificates, Listener, ListenerKind};
+
+/// Where a listener listens. Whatever else changes about it, one at the same place is the same listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ListenerPlace<'a> {
+    /// At an IP address and port.
+    Address(SocketAddr),
+    /// At the path of a Unix socket.
+    Path(&'a Path),
+    /// On the socket of this name that systemd has opened.
+    Systemd(&'a str),
+}
 
 impl ListenerKind {
     /// Whether clients speak TLS here.
@@ -24,6 +38,15 @@ impl Listener {
     /// Whether it listens at [`Listener::address`].
     pub fn has_address(&self) -> bool {
         self.kind != ListenerKind::Unix && self.systemd.is_none()
+    }
+
+    /// Where it listens.
+    pub fn place(&self) -> ListenerPlace<'_> {
+        match (&self.systemd, &self.path) {
+            (Some(name), _) => ListenerPlace::Systemd(name),
+            (None, Some(path)) if self.kind == ListenerKind::Unix => ListenerPlace::Path(path),
+            _ => ListenerPlace::Address(self.address),
+        }
     }
 
     /// The authenticators that are asked about its clients, in this order. Where it names none, it is all that can tell anything

@@ -12,8 +12,8 @@ use super::kind::Given;
 use super::names::{Names, PREFIX, Target};
 use super::section::{List, Rejected, Section};
 
-/// Tells which file to read, so it is read before us and is no setting.
-const FILE_VARIABLE: &str = "WILLOWMQ_CONFIG";
+/// Variables of the command line: which file to read, and where `willowmq ctl` finds a broker. They are no settings.
+const NO_SETTINGS: [&str; 3] = ["WILLOWMQ_CONFIG", "WILLOWMQ_URL", "WILLOWMQ_TOKEN_FILE"];
 
 /// Where settings come from; a later field wins over an earlier one.
 #[derive(Debug, Clone, Default)]
@@ -197,7 +197,7 @@ impl Loader {
         let mut assignments = Vec::new();
         for (key, value) in environment {
             let Some(name) = key.strip_prefix(PREFIX) else { continue };
-            if key == FILE_VARIABLE || is_service_link(name) {
+            if NO_SETTINGS.contains(&key.as_str()) || is_service_link(name) {
                 continue;
             }
             let Some(target) = self.names.target_of_variable(&key) else {
@@ -369,6 +369,8 @@ mod tests {
     fn variables_that_are_no_settings_are_passed_over() {
         let passed_over = [
             ("WILLOWMQ_CONFIG", "/etc/willowmq.toml"),
+            ("WILLOWMQ_URL", "http://127.0.0.1:8080"),
+            ("WILLOWMQ_TOKEN_FILE", "/etc/willowmq.token"),
             ("WILLOWMQ_PORT", "tcp://10.0.0.1:1883"),
             ("WILLOWMQ_PORT_1883_TCP_ADDR", "10.0.0.1"),
             ("WILLOWMQ_SERVICE_HOST", "10.0.0.1"),

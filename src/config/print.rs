@@ -3,17 +3,30 @@
 use std::fmt::Write;
 
 use super::Config;
+use super::difference::needs_restart;
 use super::names::variable;
 use super::section::{Group, Key, Place, Section};
 
 impl Config {
     /// The settings as a commented TOML document, which [`Config::load`] reads back to the same settings.
     pub fn to_toml(&self) -> String {
+        self.written(false)
+    }
+
+    /// As [`Config::to_toml`], with marks before all that is as it is by default: a file to begin with.
+    ///
+    /// A default that is not said can follow from other settings, and it should: whoever gives a listener an address that the world
+    /// can reach has not said that the world may come in.
+    pub fn to_sample(&self) -> String {
+        self.written(true)
+    }
+
+    fn written(&self, mark_defaults: bool) -> String {
         let defaults = Self::default().groups();
         let mut out = String::new();
         for group in self.groups() {
             let default = defaults.iter().find(|default| default.place == group.place);
-            write_group(&mut out, &group, default.expect("every section has its defaults"));
+            write_group(&mut out, &group, default.expect("every section has its defaults"), mark_defaults);
         }
         out
     }
@@ -26,7 +39,7 @@ impl Config {
     }
 }
 
-fn write_group(out: &mut String, group: &Group, defaults: &Group) {
+fn write_group(out: &mut String, group: &Group, defaults: &Group, mark_defaults: bool) {
     // An example is what would be said if it were not for the marks in front of it.
     let mark = if group.is_example { "# " } else { "" };
     for line in group.doc {
@@ -40,7 +53,9 @@ fn write_group(out: &mut String, group: &Group, defaults: &Group) {
         for line in key.doc {
             let _ = writeln!(out, "# {}", line.trim());
         }
-        let _ = writeln!(out, "# Allowed: {}. Default: {}.", key.allowed, shown(default));
+        let when = if needs_restart(&group.place.key(key.name)) { " A change needs a restart." } else { "" };
+        let _ = writeln!(out, "# Allowed: {}. Default: {}.{when}", key.allowed, shown(default));
+        let mark = if mark_defaults && key.value == default.value { "# " } else { mark };
         let _ = match &key.value {
             Some(value) => writeln!(out, "{mark}{} = {value}", key.name),
             None => writeln!(out, "# {} =", key.name),
@@ -59,11 +74,14 @@ pub fn reference() -> String {
     for group in Config::default().groups() {
         let title = group.place.header().map_or("Before the first table".to_owned(), |header| format!("`{header}`"));
         let _ = write!(out, "\n## {title}\n\n{}\n\n", joined(group.doc));
-        out.push_str("| Key | Default | Allowed | Environment | Meaning |\n| --- | --- | --- | --- | --- |\n");
+        out.push_str("| Key | Default | Allowed | Environment | A change | Meaning |\n");
+        out.push_str("| --- | --- | --- | --- | --- | --- |\n");
         for key in &group.keys {
             let (name, default, allowed, meaning) = (key.name, shown(key), &key.allowed, joined(key.doc));
             let variable = variable(&group.place.key_of_first(name));
-            let row = format!("`{name}` | `{default}` | {allowed} | `{variable}` | {}", meaning.replace('|', "\\|"));
+            let when = if needs_restart(&group.place.key(name)) { "needs a restart" } else { "is taken over" };
+            let meaning = meaning.replace('|', "\\|");
+            let row = format!("`{name}` | `{default}` | {allowed} | `{variable}` | {when} | {meaning}");
             let _ = writeln!(out, "| {row} |");
         }
     }
@@ -157,12 +175,27 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_says_only_what_is_not_the_default() {
+        let sample = Config::default().to_sample();
+        assert_eq!(parsed(&sample), Config::default());
+        let said: Vec<_> = sample.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).collect();
+        assert_eq!(said, [""; 0]);
+        assert!(sample.contains("\n# anonymous = true\n") && sample.contains("\n[[listeners]]\n"), "{sample}");
+        let config = Config { data_dir: "/var/lib/willowmq".into(), ..Config::default() };
+        assert!(config.to_sample().contains("\ndata_dir = \"/var/lib/willowmq\"\n"));
+        assert_eq!(parsed(&config.to_sample()), config);
+        // What the listener's address asks for is settled anew.
+        let outside = sample.replace("# address = \"127.0.0.1:1883\"", "address = \"0.0.0.0:1883\"");
+        assert!(!parsed(&outside).listeners[0].anonymous);
+    }
+
+    #[test]
     fn comments_say_meaning_range_and_default() {
         let toml = Config::default().to_toml();
         let expected = "# Longest Client Identifier. Every server has to take 23 bytes [MQTT-3.1.3-5].\n\
                         # Allowed: 23 to 65535. Default: 1024.\nclient_id_bytes_max = 1024\n";
         assert!(toml.contains(expected), "{toml}");
-        assert!(toml.contains("Default: unset.\n# shards =\n"), "{toml}");
+        assert!(toml.contains("Default: unset. A change needs a restart.\n# shards =\n"), "{toml}");
     }
 
     #[test]
@@ -186,7 +219,8 @@ mod tests {
             assert!(row.is_some_and(|row| row.starts_with(&format!("| `{}` |", key.name))), "{path}");
         }
         assert!(reference.contains("| `address` | `\"127.0.0.1:1883\"` |"), "{reference}");
-        assert!(reference.contains("`WILLOWMQ_LISTENERS_0_ADDRESS`"), "{reference}");
+        assert!(reference.contains("`WILLOWMQ_LISTENERS_0_ADDRESS` | is taken over |"), "{reference}");
+        assert!(reference.contains("`WILLOWMQ_DATA_DIR` | needs a restart |"), "{reference}");
         assert!(reference.contains("`WILLOWMQ_IDENTITIES_0_LIMITS_PACKET_BYTES_MAX`"), "{reference}");
     }
 

@@ -95,9 +95,14 @@ impl Place {
 
     /// As [`Place::key`], and where this stands in a list, for the first item of it.
     pub(super) fn key_of_first(&self, name: &str) -> String {
+        self.key_of(0, name)
+    }
+
+    /// As [`Place::key`], and where this stands in a list, for the item with this number.
+    pub(super) fn key_of(&self, item: usize, name: &str) -> String {
         let key = self.key(name);
         match self.list.as_deref().and_then(|list| key.strip_prefix(list).map(|rest| (list, rest))) {
-            Some((list, rest)) => format!("{list}.0{rest}"),
+            Some((list, rest)) => format!("{list}.{item}{rest}"),
             None => key,
         }
     }

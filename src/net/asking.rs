@@ -224,10 +224,8 @@ impl Worker {
 }
 
 /// Whether somebody is asked who the clients of a listener are. It is the same for each of them, so it is found out once.
-pub(super) fn asks(config: &Config) -> Vec<bool> {
-    let is_asked =
-        |listener: &Listener| !listener.anonymous || !listener.authenticators_of(&config.authenticators).is_empty();
-    config.listeners.iter().map(is_asked).collect()
+pub(super) fn asks(listener: &Listener, config: &Config) -> bool {
+    !listener.anonymous || !listener.authenticators_of(&config.authenticators).is_empty()
 }
 
 /// The process at the other end of a Unix socket. Behind a proxy it is none of the client's.

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::errand::Errand;
-use super::worker::{Plan, Worker};
+use super::plan::Plan;
+use super::worker::Worker;
 use crate::shard::{Shard, home_hasher, home_of};
 use crate::timer::Moment;
 
@@ -45,9 +46,14 @@ impl Desk {
         Self { plan, hasher }
     }
 
-    /// What all shards started from.
+    /// What all shards started from, and the settings in force.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The time, as the shards count it.
+    pub(crate) fn now(&self) -> Moment {
+        self.plan.clock.now()
     }
 
     /// Number of shards.

@@ -30,7 +30,7 @@ const HELD_WHEN_SHORT_MAX: usize = 16 * 1024;
 impl Worker {
     /// Begins with a connection that there is room for.
     pub(super) fn begin(&mut self, now: Moment, origin: Origin, ticket: Ticket, socket: OwnedFd) {
-        let entrance = &self.entrances[usize::from(origin.listener)];
+        let entrance = &self.in_force.slot(origin.listener).entrance;
         if !entrance.trusts(origin.peer.map(|peer| peer.ip())) {
             self.counters.layer_faults.proxy += 1;
             if self.complaints.is_time(now) {
@@ -137,7 +137,7 @@ impl Worker {
             let result = layers.receive(&bytes, &mut mqtt);
             mesh.deliver(shard, Errand::Layers(Box::new(Returned { connection, layers, mqtt, result })));
         };
-        if self.handshakes.submit_for(source.map(|source| source.ip()), job).is_err() {
+        if self.in_force.handshakes.submit_for(source.map(|source| source.ip()), job).is_err() {
             self.counters.handshakes_refused += 1;
             if self.complaints.is_time(now) {
                 let (shard, refused) = (self.homes.here.index(), self.counters.handshakes_refused);
@@ -239,7 +239,7 @@ impl Worker {
         let is_surplus = connection.ticket.is_surplus;
         match judge(&handshake.bytes, handshake.origin.listener, is_surplus, &self.homes, &self.config) {
             Verdict::More => {}
-            Verdict::Client(home) if !self.asks[usize::from(handshake.origin.listener)] => {
+            Verdict::Client(home) if !self.in_force.slot(handshake.origin.listener).asks => {
                 let arrival = Arrival { origin: handshake.origin, ..Arrival::default() };
                 self.let_in(now, slot, home, arrival);
             }

@@ -11,9 +11,10 @@ use std::task::{Poll, Waker};
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares, executor, spawn_local_into};
 
 use super::journal::Beginning;
+use super::plan::Plan;
 use super::report::ShardReport;
 use super::startup::StartError;
-use super::worker::{Plan, Rest, Worker};
+use super::worker::{Rest, Worker};
 use crate::shard::ShardId;
 
 /// The shares of the network; `wills.share` counts against it.
@@ -46,7 +47,7 @@ pub(crate) fn start(
             };
             drop(ready); // Whoever waits for the shards hears when one is gone without a word.
             let bell = Rc::new(Bell::default());
-            let wills_share = plan.config.wills.share as usize;
+            let wills_share = plan.config().wills.share as usize;
             let network_queue = queue(NETWORK_SHARES, "network");
             let wills_queue = queue(wills_share, "wills");
             spawn_local_into(publish_wills(Rc::clone(&worker), Rc::clone(&bell)), wills_queue)

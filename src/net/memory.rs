@@ -11,9 +11,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::admission::Gate;
 use super::errand::Errand;
-use super::mesh::Mesh;
+use super::plan::Plan;
 use super::startup::StartError;
 use crate::config::MemoryLimit;
 use crate::shard::Pressure;
@@ -115,22 +114,18 @@ pub(crate) fn limit(limit: MemoryLimit, shards: usize) -> Result<u64, StartError
 ///
 /// # Errors
 /// [`StartError::System`] when there is no thread for it, or /proc cannot be read.
-pub(crate) fn watch(
-    limit: u64,
-    gate: Arc<Gate>,
-    mesh: Arc<Mesh>,
-    stop: Receiver<()>,
-) -> Result<JoinHandle<()>, StartError> {
+pub(crate) fn watch(plan: Arc<Plan>, stop: Receiver<()>) -> Result<JoinHandle<()>, StartError> {
     let failed = |what| move |error| StartError::System { what, error };
     used()
         .ok_or_else(|| std::io::Error::other("it says something else than expected"))
         .map_err(failed("cannot read /proc/self/statm"))?;
     let thread = std::thread::Builder::new().name("memory".into());
-    thread.spawn(move || look_on(limit, &gate, &mesh, &stop)).map_err(failed("cannot start a thread"))
+    thread.spawn(move || look_on(&plan, &stop)).map_err(failed("cannot start a thread"))
 }
 
-fn look_on(limit: u64, gate: &Gate, mesh: &Mesh, stop: &Receiver<()>) {
-    let (start, mut gauge) = (Instant::now(), Gauge::new(limit));
+fn look_on(plan: &Plan, stop: &Receiver<()>) {
+    let Plan { gate, mesh, memory_limit, .. } = plan;
+    let (start, mut gauge) = (Instant::now(), Gauge::new(memory_limit.load(Ordering::Relaxed)));
     let mut wait = Duration::ZERO;
     while stop.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
         // What could be read at the start can be read later, unless descriptors are short for a moment.
@@ -138,6 +133,8 @@ fn look_on(limit: u64, gate: &Gate, mesh: &Mesh, stop: &Receiver<()>) {
             wait = LOOK_EVERY.0;
             continue;
         };
+        let limit = memory_limit.load(Ordering::Relaxed); // A reload may change it.
+        gauge.limit = limit;
         gate.counters().memory_peak_bytes.fetch_max(used, Ordering::Relaxed);
         if let Some(pressure) = gauge.observe(start.elapsed(), used) {
             gate.set_pressure(pressure);

@@ -30,7 +30,9 @@ pub mod logging;
 mod memory;
 mod mesh;
 mod offload;
-mod reload;
+mod plan;
+pub mod probe;
+pub(crate) mod reload;
 pub(crate) mod report;
 mod ring;
 mod safeguards;
@@ -38,7 +40,7 @@ mod signals;
 mod sources;
 mod startup;
 mod totals;
-mod transport;
+pub(crate) mod transport;
 mod unread;
 mod worker;
 
@@ -50,11 +52,12 @@ pub(crate) use admission::{GateFigures, TurnedAway};
 pub(crate) use authentication::Totals;
 pub use bind::Endpoint;
 pub(crate) use journal::JournalFigures;
+pub use reload::{Outcome, Reloader, Source};
 pub(crate) use report::ShardReport;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
-use crate::admin::Server;
+use crate::admin::{Means, Server};
 use crate::config::{Config, Durability};
 use crate::shard::ShardId;
 use crate::timer::Moment;
@@ -64,18 +67,17 @@ use data::Data;
 use desk::Desk;
 use doors::Doors;
 use mesh::Mesh;
-use reload::Reloader;
+use plan::{InForce, Parts, Plan};
 use signals::Signals;
-use worker::Plan;
 
 /// How often it is looked whether a signal has come while the shards begin.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Runs the broker until a signal ends it.
+/// Runs the broker until a signal ends it. With SIGHUP it takes over what `source` says by then.
 ///
 /// # Errors
 /// Why it could not start.
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config, source: Source) -> Result<(), StartError> {
     let begin = SystemTime::now();
     let mut signals = Signals::register()?;
     startup::check_system()?;
@@ -85,7 +87,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let memory_limit = memory::limit(config.memory_limit, shards)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), shards, connections_max, memory_limit, "WillowMQ starts");
     let rights = safeguards::rights(&config.security)?;
-    let entrances = safeguards::entrances(&config)?;
+    let slots = safeguards::slots(&config)?;
+    let access = safeguards::access(&config.admin)?;
     let (doors, sockets) = Doors::bind(&config, shards)?;
     let mut data = match config.durability {
         Durability::Memory => {
@@ -104,18 +107,22 @@ pub fn run(config: Config) -> Result<(), StartError> {
         .map_err(|error| StartError::System { what: "cannot create the eventfds of the shards", error })?;
     let clock = Clock::start_at(data.as_ref().map_or(Moment::ZERO, Data::not_before));
     let gate = Arc::new(Gate::new(connections_max, &config));
-    let plan = Arc::new(Plan {
-        entrances,
+    let plan = Arc::new(Plan::new(Parts {
         authentication: safeguards::authentication(&config, clock, data.as_ref().map(Data::secret), &gate, &mesh)?,
-        handshakes: Arc::new(safeguards::pool("handshake", config.security.handshake_threads, &config)?),
         gate,
         mesh: Arc::clone(&mesh),
         clock,
         seed: data.as_ref().map_or_else(data::random, Data::seed),
         rights,
+        access,
         memory_limit,
-        config: Arc::new(config),
-    });
+        in_force: InForce {
+            slots,
+            handshakes: Arc::new(safeguards::pool("handshake", config.security.handshake_threads, &config)?),
+            config: Arc::new(config),
+        },
+    }));
+    let config = plan.config();
 
     let (ready, readiness) = mpsc::channel();
     let mut threads = Vec::new();
@@ -132,19 +139,24 @@ pub fn run(config: Config) -> Result<(), StartError> {
     if let Some(data) = &mut data {
         data.settle()?;
     }
-    let _files = doors.open(&plan.config)?;
+    let _files = doors.open(&config)?;
     let (memory_watch, stop) = mpsc::channel();
-    let watcher = memory::watch(memory_limit, Arc::clone(&plan.gate), Arc::clone(&mesh), stop)?;
-    let admin = Server::start(&plan.config.admin, Desk::new(Arc::clone(&plan)))?;
+    let watcher = memory::watch(Arc::clone(&plan), stop)?;
+    let reloader = Reloader::start(Arc::clone(&plan), source, begin)
+        .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
+    let admin = match &plan.access {
+        Some(access) => {
+            let means = Means { desk: Desk::new(Arc::clone(&plan)), access: Arc::clone(access) };
+            Server::start(&config.admin, means)?
+        }
+        None => None,
+    };
     mesh.open();
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
-    let interval = plan.config.security.reload_interval;
-    let reloader = Reloader::start(safeguards::watched(&plan), interval, begin)
-        .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
 
-    let reports = signals.serve(&mesh, &reloader, plan.config.shutdown_timeout, threads)?;
+    let reports = signals.serve(&plan, &reloader, threads)?;
     drop(admin);
     drop(memory_watch);
     watcher.join().expect("a panic ends the process");

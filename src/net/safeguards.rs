@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::admission::Gate;
+use super::asking::asks;
 use super::authentication::{Authentication, Means};
 use super::bind;
 use super::clock::Clock;
@@ -13,11 +14,12 @@ use super::errand::Errand;
 use super::memory;
 use super::mesh::Mesh;
 use super::offload::Offload;
+use super::plan::{Plan, Slot};
 use super::reload::Watched;
 use super::startup::{self, StartError};
 use super::transport::Entrance;
-use super::worker::Plan;
-use crate::config::{Config, Listener, RightsFormat, Security};
+use crate::admin::Access;
+use crate::config::{Admin, Config, Listener, RightsFormat, Security};
 use crate::security::Rights;
 use crate::shard::first_packet_bytes_max;
 use crate::timer::Moment;
@@ -52,6 +54,7 @@ pub fn check(config: &Config) -> Vec<StartError> {
         Authentication::new(config, Means { clock, checks, gate, secret: None, deliver: nobody_waits })
     });
     errors.extend(authentication.err());
+    errors.extend(access(&config.admin).err());
     errors
 }
 
@@ -65,13 +68,25 @@ pub(super) fn rights(security: &Security) -> Result<Arc<Rights>, StartError> {
     rights.map(Arc::new).map_err(|problem| StartError::Rights { problem })
 }
 
-/// How the connections of each listener begin.
+/// Who may use the HTTP server; `None` where there is none.
+///
+/// # Errors
+/// What is wrong with a certificate, a key or a token.
+pub(super) fn access(admin: &Admin) -> Result<Option<Arc<Access>>, StartError> {
+    let access = admin.enabled.then(|| Access::new(admin)).transpose();
+    access.map(|access| access.map(Arc::new)).map_err(|problem| StartError::AdminFiles { problem })
+}
+
+/// A slot for each listener.
 ///
 /// # Errors
 /// What is wrong with a certificate, a key or a setting.
-pub(super) fn entrances(config: &Config) -> Result<Vec<Arc<Entrance>>, StartError> {
-    let listeners = config.listeners.iter().enumerate();
-    listeners.map(|(index, listener)| entrance(config, index, listener).map(Arc::new)).collect()
+pub(super) fn slots(config: &Config) -> Result<Vec<Slot>, StartError> {
+    let slot = |(index, listener): (usize, &Listener)| {
+        let entrance = Arc::new(entrance(config, index, listener)?);
+        Ok(Slot { is_open: true, entrance, asks: asks(listener, config) })
+    };
+    config.listeners.iter().enumerate().map(slot).collect()
 }
 
 fn entrance(config: &Config, index: usize, listener: &Listener) -> Result<Entrance, StartError> {
@@ -111,21 +126,23 @@ pub(super) fn pool(name: &str, threads: u32, config: &Config) -> Result<Offload,
 /// All that is read again when it changes.
 pub(super) fn watched(plan: &Plan) -> Vec<Watched> {
     let mut watched = Vec::new();
-    watched.extend(watched_rights(&plan.config.security, &plan.mesh));
+    let in_force = plan.in_force();
+    watched.extend(watched_rights(&in_force.config.security, &plan.mesh));
     let authentication = plan.authentication.clone();
     watched.push(Watched {
         name: "authenticators".to_owned(),
         files: authentication.files(),
         load: Box::new(move || authentication.reload()),
     });
-    for (index, entrance) in plan.entrances.iter().enumerate() {
-        let entrance = Arc::clone(entrance);
+    for (index, slot) in in_force.slots.iter().enumerate().filter(|(_, slot)| slot.is_open) {
+        let entrance = Arc::clone(&slot.entrance);
         watched.push(Watched {
             name: format!("certificates of listeners.{index}"),
             files: entrance.files(),
             load: Box::new(move || entrance.reload()),
         });
     }
+    watched.extend(plan.access.iter().flat_map(|access| access.watched()));
     watched.retain(|watched| !watched.files.is_empty());
     watched
 }

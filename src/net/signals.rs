@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: files are read again.
+//! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: settings and files are
+//! read again.
 
 use std::process::exit;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -9,7 +10,7 @@ use glommio::ExecutorJoinHandle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::bind::notify;
-use super::mesh::Mesh;
+use super::plan::Plan;
 use super::reload::Reloader;
 use super::report::ShardReport;
 use super::startup::StartError;
@@ -52,9 +53,9 @@ impl Signals {
     /// [`StartError::Executor`] when a shard could not even begin.
     pub(super) fn serve(
         mut self,
-        mesh: &Mesh,
+        plan: &Plan,
         reloader: &Reloader,
-        shutdown_timeout: Duration,
+
         threads: Vec<ExecutorJoinHandle<Option<ShardReport>>>,
     ) -> Result<Vec<ShardReport>, StartError> {
         let handle = self.0.handle();
@@ -68,7 +69,7 @@ impl Signals {
         let mut watchdog = Some(stop);
         for signal in self.0.forever() {
             if signal == SIGHUP {
-                reloader.reload_all();
+                reloader.order();
                 continue;
             }
             let Some(stop) = watchdog.take() else {
@@ -77,7 +78,8 @@ impl Signals {
             };
             tracing::info!("a signal: stopping cleanly, a second one ends at once");
             let _ = notify("STOPPING=1"); // Whoever does not hear it waits for the end anyway.
-            mesh.stop();
+            plan.mesh.stop();
+            let shutdown_timeout = plan.config().shutdown_timeout;
             thread::spawn(move || watch(&stop, shutdown_timeout + GRACE));
         }
         let ends = joining.join().expect("a panic ends the process");

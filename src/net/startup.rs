@@ -19,8 +19,8 @@ use crate::shard::ShardId;
 
 /// The oldest kernel with everything the socket ring needs (DEFER_TASKRUN is the youngest part).
 const KERNEL_MIN: (u32, u32) = (6, 1);
-/// What glommio's rings need.
-const MEMLOCK_MIN: u64 = 512 * 1024;
+/// Bytes that a process must be allowed to lock: what glommio's rings need.
+pub const MEMLOCK_MIN: u64 = 512 * 1024;
 /// Descriptors of the process apart from connections: standard streams, some air, and connections above the limit that are being
 /// told so.
 const DESCRIPTORS_OTHER: u64 = 32 + SURPLUS_MAX as u64;
@@ -52,6 +52,11 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system said.
         error: io::Error,
+    },
+    /// What the HTTP server needs cannot be used: a certificate, a key, the tokens.
+    AdminFiles {
+        /// What is wrong, with the file.
+        problem: String,
     },
     /// What a listener needs cannot be used: a setting, a certificate, a key.
     Listener {
@@ -156,7 +161,7 @@ impl StartError {
                 _ => 11,
             },
             Self::MemoryLimitTooLow { .. } => 13,
-            Self::Rights { .. } | Self::Listener { .. } | Self::Authenticator { .. } => 2,
+            Self::Rights { .. } | Self::Listener { .. } | Self::Authenticator { .. } | Self::AdminFiles { .. } => 2,
             Self::Ring { .. } | Self::Executor { .. } | Self::ExecutorLost | Self::System { .. } => 1,
         }
     }
@@ -192,6 +197,7 @@ impl fmt::Display for StartError {
             Self::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
             Self::Admin { address, error } => write!(f, "cannot serve HTTP at admin.address {address}: {error}"),
             Self::Listener { listener, problem } => write!(f, "cannot use listeners.{listener}: {problem}"),
+            Self::AdminFiles { problem } => write!(f, "cannot serve HTTP: {problem}"),
             Self::Rights { problem } => write!(f, "cannot use the rights file: {problem}"),
             Self::KernelTooOld { release } => {
                 let (major, minor) = KERNEL_MIN;
@@ -276,6 +282,14 @@ pub(crate) fn check_system() -> Result<(), StartError> {
         Some(limit) if limit < MEMLOCK_MIN => return Err(StartError::MemlockTooLow { limit }),
         _ => {}
     }
+    check_ring()
+}
+
+/// Creates a ring as the shards do, and lets it go again.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn check_ring() -> Result<(), StartError> {
     let ring = Ring::new(2).map_err(StartError::from_ring)?;
     match ring.has_files() {
         true => Ok(()),
@@ -293,7 +307,16 @@ pub(crate) fn connections_max(asked: Option<u32>, shards: usize, listeners: usiz
     room_for_connections(limit, asked, shards as u64, listeners as u64)
 }
 
-fn room_for_connections(limit: u64, asked: Option<u32>, shards: u64, listeners: u64) -> Result<usize, StartError> {
+/// How many connections there is room for where `limit` descriptors may be open.
+///
+/// # Errors
+/// As [`connections_max`].
+pub(crate) fn room_for_connections(
+    limit: u64,
+    asked: Option<u32>,
+    shards: u64,
+    listeners: u64,
+) -> Result<usize, StartError> {
     // Of every listener a shard has the socket and a reserve.
     let others = DESCRIPTORS_OTHER + shards * (DESCRIPTORS_PER_SHARD + 2 * listeners);
     // A sixteenth is left free, because closing takes a moment.
@@ -305,7 +328,11 @@ fn room_for_connections(limit: u64, asked: Option<u32>, shards: u64, listeners: 
     Ok(asked.map_or(room, u64::from) as usize)
 }
 
-fn check_kernel(release: &str) -> Result<(), StartError> {
+/// Whether the kernel is new enough, by what `uname -r` says.
+///
+/// # Errors
+/// [`StartError::KernelTooOld`]
+pub(crate) fn check_kernel(release: &str) -> Result<(), StartError> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) if (major, minor) < KERNEL_MIN => {

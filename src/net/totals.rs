@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counters::Counters;
+use super::plan::Plan;
 use super::report::ShardReport;
-use super::worker::Plan;
 use crate::shard::{ConnectRefusal, DropReason, PublishOutcome, Stats};
 
 /// Logs what the shards have counted, and what `plan` has for all of them.

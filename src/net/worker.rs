@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use super::admission::Gate;
-use super::asking::asks;
 use super::authentication::{Authentication, Exchange};
 use super::clock::Clock;
 use super::connection::{Accepting, Connections, Io, Stage};
@@ -19,14 +18,12 @@ use super::link::Scratch;
 use super::listener::Listener;
 use super::logging::Seldom;
 use super::mesh::{Letter, Mesh, Port};
-use super::offload::Offload;
+use super::plan::{InForce, Plan};
 use super::report::Turns;
 use super::ring::{Completion, FileDone, Ring, Wait};
 use super::startup::StartError;
-use super::transport::Entrance;
 use super::unread::Unread;
 use crate::config::Config;
-use crate::security::Rights;
 use crate::shard::{ConnectionId, Event, Reading, Shard, ShardId, home_hasher};
 use crate::timer::{Moment, Wheel};
 
@@ -47,24 +44,6 @@ const LETTERS_MAX: usize = 1024;
 const LETTERS_WORK: u64 = 64 * 1024;
 /// Errands carried out in one turn.
 const ERRANDS_MAX: usize = 64;
-
-/// What all shards start from.
-pub(crate) struct Plan {
-    pub(crate) config: Arc<Config>,
-    pub(crate) mesh: Arc<Mesh>,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) clock: Clock,
-    pub(crate) seed: u64,
-    /// How the connections of each listener begin.
-    pub(crate) entrances: Vec<Arc<Entrance>>,
-    pub(crate) authentication: Authentication,
-    /// Threads for TLS handshakes.
-    pub(crate) handshakes: Arc<Offload>,
-    /// What clients may do, until the rights file changes.
-    pub(crate) rights: Arc<Rights>,
-    /// `memory_limit` in bytes.
-    pub(crate) memory_limit: u64,
-}
 
 /// Where the thread spends the time until the next turn.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,13 +85,9 @@ pub(crate) struct Worker {
     pub(super) exhausted: Seldom,
     /// So is what strangers do.
     pub(super) complaints: Seldom,
-    /// How the connections of each listener begin.
-    pub(super) entrances: Vec<Arc<Entrance>>,
-    /// Whether somebody is asked who the clients of each listener are.
-    pub(super) asks: Vec<bool>,
+    /// What follows from the settings: the same as all shards have, but for a moment while they are told.
+    pub(super) in_force: Arc<InForce>,
     pub(super) authentication: Authentication,
-    /// Threads for TLS handshakes.
-    pub(super) handshakes: Arc<Offload>,
     /// Where clients stand that re-authenticate on an open connection.
     pub(super) exchanges: HashMap<ConnectionId, Box<Exchange>>,
     pub(super) port: Port,
@@ -148,7 +123,9 @@ impl Worker {
         beginning: Option<Beginning>,
         ready: Sender<Result<(), StartError>>,
     ) -> Result<Self, StartError> {
-        let Plan { config, mesh, gate, clock, seed, entrances, authentication, handshakes, rights, .. } = plan;
+        let Plan { mesh, gate, clock, seed, authentication, rights, .. } = plan;
+        let in_force = plan.in_force();
+        let config = &in_force.config;
         let now = clock.now();
         let shards = mesh.shards();
         let port = Port::new(Arc::clone(mesh), id.index());
@@ -192,10 +169,8 @@ impl Worker {
             is_moving,
             exhausted: Seldom::default(),
             complaints: Seldom::default(),
-            entrances: entrances.clone(),
-            asks: asks(config),
             authentication: authentication.clone(),
-            handshakes: Arc::clone(handshakes),
+            in_force,
             exchanges: HashMap::new(),
             late: Vec::new(),
             port,

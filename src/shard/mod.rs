@@ -589,6 +589,11 @@ impl Shard {
         &self.stats
     }
 
+    /// Whether the journal cannot be written, so that what needs to be kept is refused.
+    pub fn is_journal_failing(&self) -> bool {
+        self.journal.is_failing()
+    }
+
     /// Gauges: how much there is of everything. It takes no longer however much that is.
     pub fn population(&self) -> Population {
         Population {

@@ -184,6 +184,19 @@ pub(crate) fn check(listener: &Listener) -> Result<(), StartError> {
     }
 }
 
+/// As [`check`], and takes the port for a moment where there is one: whether it is free, and ours to take.
+///
+/// # Errors
+/// As [`bind`] would fail.
+pub(crate) fn try_place(listener: &Listener) -> Result<(), StartError> {
+    check(listener)?;
+    let at = Endpoint::of(listener);
+    match &at {
+        Endpoint::Address(address) => open(*address, false).map(drop).map_err(|error| at.failed(error)),
+        Endpoint::Path(_) | Endpoint::Systemd { .. } => Ok(()),
+    }
+}
+
 /// One TCP socket for each shard, all bound to `address`.
 ///
 /// SO_REUSEPORT lets the shards share the port, but it would let a second broker of the same user

@@ -27,7 +27,7 @@ impl PeerCertificate {
     }
 
     /// Reads a certificate in DER.
-    pub(super) fn read(der: &[u8]) -> Result<Self, Unreadable> {
+    pub(crate) fn read(der: &[u8]) -> Result<Self, Unreadable> {
         let parsed = Certificate::from_der(der).map_err(|_| Unreadable)?;
         let subject = parsed.tbs_certificate();
         let mut certificate = Self::default();
@@ -87,7 +87,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 /// A certificate that breaks the rules of its format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unreadable;
+pub(crate) struct Unreadable;
 
 /// What a server certificate says: for which names it is, and until when.
 pub(super) struct ServerNames {
@@ -98,7 +98,7 @@ pub(super) struct ServerNames {
 
 impl ServerNames {
     /// Reads a certificate in DER.
-    pub(super) fn read(der: &[u8]) -> Result<Self, Unreadable> {
+    pub(crate) fn read(der: &[u8]) -> Result<Self, Unreadable> {
         let parsed = Certificate::from_der(der).map_err(|_| Unreadable)?;
         let subject = parsed.tbs_certificate();
         let validity = subject.validity();
@@ -111,6 +111,12 @@ impl ServerNames {
             dns: dns.collect(),
             validity: (validity.not_before.to_unix_duration(), validity.not_after.to_unix_duration()),
         })
+    }
+
+    /// From when until when it is valid.
+    pub(super) fn validity(&self) -> (SystemTime, SystemTime) {
+        let (from, until) = self.validity;
+        (SystemTime::UNIX_EPOCH + from, SystemTime::UNIX_EPOCH + until)
     }
 
     /// Why clients will not accept it at this time, if so.

@@ -29,6 +29,7 @@ pub(crate) use error::{Broken, TransportError};
 pub(crate) use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::config::{Listener, ListenerKind};
+pub(crate) use tls::validity;
 use tls::{Acceptor, Tls};
 use websocket::{Gate, WebSocket};
 
@@ -73,6 +74,11 @@ impl Entrance {
     /// The files that [`reload`](Self::reload) reads.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         self.tls.as_ref().map_or_else(Vec::new, Acceptor::files)
+    }
+
+    /// What TLS is accepted with now, for those who do without [`Layers`].
+    pub(crate) fn tls_config(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.tls.as_ref().map(Acceptor::config)
     }
 
     /// Whether a connection from `peer`, which is `None` for a Unix socket, may come in: where connections begin with a PROXY header,

@@ -25,6 +25,20 @@ use crate::config::{ClientCertificates, Listener, TlsVersion};
 use files::{Files, Pair};
 use names::Certificates;
 
+/// From when until when the certificate of a server in a file (PEM) is valid: the first in it.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn validity(path: &Path) -> Result<(SystemTime, SystemTime), TransportError> {
+    let pem = std::fs::read(path).map_err(|error| TransportError::file(path, format!("cannot be read: {error}")))?;
+    let chain = files::certificates(path, &pem)?;
+    let leaf = chain.first().map(|leaf| ServerNames::read(leaf));
+    match leaf {
+        Some(Ok(names)) => Ok(names.validity()),
+        _ => Err(TransportError::file(path, "the certificate in it cannot be read")),
+    }
+}
+
 /// Sessions of TLS 1.2 clients without tickets that can be resumed. All others keep their sessions themselves, in tickets.
 const SESSIONS_MAX: usize = 4096;
 
@@ -79,8 +93,12 @@ impl Acceptor {
 
     /// Begins TLS on a new connection.
     pub(super) fn accept(&self) -> Tls {
-        let config = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner).config);
-        Tls::new(config)
+        Tls::new(self.config())
+    }
+
+    /// What new connections are accepted with.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner).config)
     }
 
     /// Takes the files as they are now, if they have changed and are good.

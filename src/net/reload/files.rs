@@ -1,20 +1,17 @@
 //! Files that may change while the broker runs: rights, passwords, keys and certificates.
 //!
-//! A thread looks every so often whether one has changed, and loads it once it has been still for a moment, so that one that is just being
+//! It is looked every so often whether one has changed, and it is loaded once it has been still for a moment, so that one that is just being
 //! written, or a certificate whose key has not followed yet, is not taken for what its owner wants. What cannot be loaded is said in
-//! the log, and what was loaded before stays in force. SIGHUP loads everything at once.
+//! the log, and what was loaded before stays in force.
 
 use std::fs::{self, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 /// How long files must have been still before they are loaded.
-const STILL: Duration = Duration::from_millis(100);
+pub(super) const STILL: Duration = Duration::from_millis(100);
 /// A file that was written so recently may be written again without a trace in its times, whose steps are coarse on some file systems.
 const RECENT: Duration = Duration::from_secs(5);
 
@@ -27,67 +24,9 @@ pub(crate) struct Watched {
     pub(crate) load: Box<dyn FnMut() -> Result<bool, String> + Send>,
 }
 
-/// The thread that watches. It ends when this is dropped.
-pub(crate) struct Reloader(Sender<()>);
-
-impl Reloader {
-    /// Watches sets of files that were first loaded after `begin`, and looks at them so often; with zero, only when told to.
-    ///
-    /// # Errors
-    /// Where the thread cannot be had.
-    pub(crate) fn start(watched: Vec<Watched>, interval: Duration, begin: SystemTime) -> io::Result<Self> {
-        let (order, orders) = channel();
-        let sets = watched.into_iter().map(|watched| Set::new(watched, begin)).collect();
-        thread::Builder::new().name("reload".to_owned()).spawn(move || run(sets, &orders, interval))?;
-        Ok(Self(order))
-    }
-
-    /// Loads everything again, whether it has changed or not.
-    pub(crate) fn reload_all(&self) {
-        let _ = self.0.send(()); // The thread lives as long as this does.
-    }
-}
-
-fn run(mut sets: Vec<Set>, orders: &Receiver<()>, interval: Duration) {
-    loop {
-        let wait = match (interval.is_zero(), sets.iter().any(|set| set.is_restless)) {
-            (true, _) => None,
-            (false, true) => Some(STILL.min(interval)),
-            (false, false) => Some(interval),
-        };
-        let order = match wait {
-            Some(wait) => orders.recv_timeout(wait),
-            None => orders.recv().map_err(RecvTimeoutError::from),
-        };
-        match order {
-            Ok(()) => load_all(&mut sets),
-            Err(RecvTimeoutError::Timeout) => {
-                for set in &mut sets {
-                    if set.look() == Look::Load {
-                        let _ = set.load();
-                    }
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
-}
-
-fn load_all(sets: &mut [Set]) {
-    let (mut loaded, mut failed) = (Vec::new(), Vec::new());
-    for set in sets {
-        set.look();
-        set.is_restless = false;
-        let is_loaded = set.load().is_ok();
-        if is_loaded { &mut loaded } else { &mut failed }.push(set.watched.name.clone());
-    }
-    let (loaded, failed) = (loaded.join(", "), failed.join(", "));
-    tracing::info!(loaded, failed, "a hangup: read again what can be; settings themselves take effect at a restart");
-}
-
 /// What a look at files has shown.
 #[derive(Debug, PartialEq, Eq)]
-enum Look {
+pub(super) enum Look {
     Nothing,
     /// They have changed, and may be changing still.
     Wait,
@@ -95,23 +34,24 @@ enum Look {
     Load,
 }
 
-struct Set {
+pub(super) struct Set {
     watched: Watched,
     /// What each file was like at the last look.
     prints: Vec<Print>,
     /// They have changed and are not loaded yet.
-    is_restless: bool,
+    pub(super) is_restless: bool,
 }
 
 impl Set {
     /// Files that were loaded after `begin`.
-    fn new(watched: Watched, begin: SystemTime) -> Self {
+    pub(super) fn new(watched: Watched, begin: SystemTime) -> Self {
         let prints: Vec<_> = watched.files.iter().map(|path| Print::of(path)).collect();
         let is_restless = prints.iter().any(|print| print.stamp.is_some_and(|stamp| stamp.changed_at() >= begin));
         Self { watched, prints, is_restless }
     }
 
-    fn look(&mut self) -> Look {
+    /// Looks whether they have changed.
+    pub(super) fn look(&mut self) -> Look {
         let mut has_changed = false;
         for (path, print) in self.watched.files.iter().zip(&mut self.prints) {
             has_changed |= print.renew(path);
@@ -124,7 +64,16 @@ impl Set {
         }
     }
 
-    fn load(&mut self) -> Result<bool, String> {
+    /// What they are.
+    pub(super) fn name(&self) -> &str {
+        &self.watched.name
+    }
+
+    /// Loads them and tells of it.
+    ///
+    /// # Errors
+    /// As [`Watched::load`].
+    pub(super) fn load(&mut self) -> Result<bool, String> {
         let what = &self.watched.name;
         let result = (self.watched.load)();
         match &result {
@@ -205,7 +154,7 @@ fn hash(path: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::Receiver;
+    use std::sync::mpsc::{Receiver, channel};
 
     use super::*;
 
@@ -315,29 +264,15 @@ mod tests {
 
     #[test]
     fn changes_are_loaded_as_they_come_and_a_broken_file_does_not_end_that() {
-        let folder = Folder::new("thread");
+        let folder = Folder::new("broken");
         let path = folder.file("rights", "one");
         let (watched, loads) = watched(std::slice::from_ref(&path));
-        let _reloader = Reloader::start(vec![watched], Duration::from_millis(5), SystemTime::now() + PATIENCE).unwrap();
+        let mut set = Set::new(watched, SystemTime::now() + PATIENCE);
         for text in ["two", "broken", "six"] {
             folder.file("rights", text);
-            assert_eq!(loads.recv_timeout(PATIENCE).unwrap(), text);
+            assert_eq!([set.look(), set.look()], [Look::Wait, Look::Load]);
+            assert_eq!(set.load().is_ok(), text != "broken");
+            assert_eq!(loads.try_recv().unwrap(), text);
         }
-    }
-
-    #[test]
-    fn with_no_interval_only_an_order_loads() {
-        let folder = Folder::new("order");
-        let path = folder.file("rights", "one");
-        let (watched, loads) = watched(std::slice::from_ref(&path));
-        let reloader = Reloader::start(vec![watched], Duration::ZERO, SystemTime::now() + PATIENCE).unwrap();
-        folder.file("rights", "two");
-        reloader.reload_all();
-        reloader.reload_all();
-        for _ in 0..2 {
-            assert_eq!(loads.recv_timeout(PATIENCE).unwrap(), "two");
-        }
-        drop(reloader);
-        assert_eq!(loads.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected), "the thread has ended");
     }
 }

@@ -1,0 +1,128 @@
+//! What may change while the broker runs: its settings, and the files that they name.
+//!
+//! A thread looks every so often whether a file has changed, and loads it ([`files`]). When it is told to, by SIGHUP or by an operator, it
+//! loads the settings anew, with all files.
+
+mod files;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::SystemTime;
+
+use super::plan::Plan;
+use super::safeguards;
+use crate::config::{Change, Config, difference};
+pub(crate) use files::Watched;
+use files::{Look, STILL, Set};
+
+/// Loads the settings as the process was told to at its start: the same file, the environment, the same flags.
+pub type Source = Box<dyn Fn() -> Result<Config, String> + Send>;
+
+/// What a reload has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Settings that are others now.
+    pub changed: Vec<Change>,
+    /// Settings that would be others, but take effect at the next start.
+    pub needs_restart: Vec<Change>,
+    /// Files that were read again, by what they are: "rights", "certificates of listeners.0".
+    pub reloaded: Vec<String>,
+}
+
+/// The thread that watches files and reloads settings. It ends when all who know it are gone.
+#[derive(Clone)]
+pub struct Reloader(Sender<Order>);
+
+/// Somebody wants a reload, and may want to know what has come of it.
+struct Order(Option<Sender<Result<Outcome, String>>>);
+
+impl Reloader {
+    /// Watches the files that the settings in force name, which were first loaded after `begin`.
+    ///
+    /// # Errors
+    /// Where the thread cannot be had.
+    pub(crate) fn start(plan: Arc<Plan>, source: Source, begin: SystemTime) -> io::Result<Self> {
+        let (order, orders) = channel();
+        let sets = safeguards::watched(&plan).into_iter().map(|watched| Set::new(watched, begin)).collect();
+        let work = Work { plan, source, sets };
+        thread::Builder::new().name("reload".to_owned()).spawn(move || work.run(&orders))?;
+        Ok(Self(order))
+    }
+
+    /// Reloads all settings and files, and waits until that is done: not on a shard, and not where others wait.
+    ///
+    /// # Errors
+    /// Why nothing has changed, with the file and line where there is one.
+    pub fn reload_settings(&self) -> Result<Outcome, String> {
+        let (answer, outcome) = channel();
+        let gone = || "the broker is about to end".to_owned();
+        self.0.send(Order(Some(answer))).map_err(|_| gone())?;
+        outcome.recv().unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// As [`Reloader::reload_settings`], without waiting: what comes of it is in the log.
+    pub(crate) fn order(&self) {
+        let _ = self.0.send(Order(None)); // The thread lives as long as this does.
+    }
+}
+
+/// What the thread has.
+struct Work {
+    plan: Arc<Plan>,
+    source: Source,
+    sets: Vec<Set>,
+}
+
+impl Work {
+    fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            let interval = self.plan.config().security.reload_interval;
+            let wait = match (interval.is_zero(), self.sets.iter().any(|set| set.is_restless)) {
+                (true, _) => None,
+                (false, true) => Some(STILL.min(interval)),
+                (false, false) => Some(interval),
+            };
+            let order = match wait {
+                Some(wait) => orders.recv_timeout(wait),
+                None => orders.recv().map_err(RecvTimeoutError::from),
+            };
+            match order {
+                Ok(Order(answer)) => {
+                    let outcome = self.reload();
+                    if let Some(answer) = answer {
+                        let _ = answer.send(outcome); // Whoever asked may have gone.
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    for set in &mut self.sets {
+                        if set.look() == Look::Load {
+                            let _ = set.load();
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn reload(&mut self) -> Result<Outcome, String> {
+        let config = (self.source)()?;
+        let needs_restart = difference(&self.plan.effective_config(), &config);
+        let (mut reloaded, mut failed) = (Vec::new(), Vec::new());
+        for set in &mut self.sets {
+            set.look();
+            set.is_restless = false;
+            let is_loaded = set.load().is_ok();
+            if is_loaded { &mut reloaded } else { &mut failed }.push(set.name().to_owned());
+        }
+        let (loaded, failed) = (reloaded.join(", "), failed.join(", "));
+        tracing::info!(
+            loaded,
+            failed,
+            "a hangup: read again what can be; settings themselves take effect at a restart"
+        );
+        Ok(Outcome { changed: Vec::new(), needs_restart, reloaded })
+    }
+}
