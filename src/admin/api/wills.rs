@@ -253,7 +253,7 @@ pub(super) async fn discard(
     ClientId(client_id): ClientId,
 ) -> Result<StatusCode, Problem> {
     let (home, none) = (state.desk.home_of(&client_id), none(&client_id));
-    let outcome = state.desk.ask(home, move |_, shard| shard.discard_will(&client_id)).await?;
+    let outcome = state.desk.ask(home, move |now, shard| shard.discard_will(now, &client_id)).await?;
     certain(&state, home, outcome, &none).await?;
     Ok(StatusCode::NO_CONTENT)
 }
