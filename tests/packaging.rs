@@ -102,11 +102,13 @@ fn the_command_line_understands_what_packaging_types() {
     assert_understood(&words(&unit("ExecStart")[0]));
     let dockerfile = read("packaging/Dockerfile");
     let health = dockerfile.lines().find_map(|line| line.split_once("CMD [")).expect("a HEALTHCHECK").1;
-    let health: Vec<_> = health.trim_end_matches(']').split(", ").map(|word| word.trim_matches('"').to_owned()).collect();
+    let health: Vec<_> =
+        health.trim_end_matches(']').split(", ").map(|word| word.trim_matches('"').to_owned()).collect();
     assert_understood(&health);
     let pod = &manifest("statefulset")["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
-    let commands = ["startupProbe", "readinessProbe", "livenessProbe"].map(|probe| &container[probe]["exec"]["command"]);
+    let commands =
+        ["startupProbe", "readinessProbe", "livenessProbe"].map(|probe| &container[probe]["exec"]["command"]);
     for command in commands.into_iter().chain([&container["lifecycle"]["preStop"]["exec"]["command"]]) {
         assert_understood(&items(command).iter().map(text).collect::<Vec<_>>());
     }
@@ -163,7 +165,8 @@ fn the_seccomp_profile_allows_rings_and_names_nothing_twice() {
     for (index, name) in names.iter().enumerate() {
         assert!(!names[..index].contains(name), "{name} is there twice");
     }
-    for dangerous in ["mount", "ptrace", "bpf", "init_module", "kexec_load", "setns", "unshare", "pivot_root", "keyctl"] {
+    for dangerous in ["mount", "ptrace", "bpf", "init_module", "kexec_load", "setns", "unshare", "pivot_root", "keyctl"]
+    {
         assert!(!names.iter().any(|known| *known == dangerous), "{dangerous}");
     }
 }
@@ -190,7 +193,8 @@ fn the_manifests_fit_each_other_and_the_configuration() {
     assert_eq!(port["containerPort"].as_integer(), Some(i64::from(config.listeners[0].address.port())));
     let service = manifest("service");
     assert_eq!(service["spec"]["ports"][0]["targetPort"], port["name"]);
-    for selector in [&service["spec"]["selector"], &manifest("poddisruptionbudget")["spec"]["selector"]["matchLabels"]] {
+    for selector in [&service["spec"]["selector"], &manifest("poddisruptionbudget")["spec"]["selector"]["matchLabels"]]
+    {
         assert_eq!(*selector, set["spec"]["template"]["metadata"]["labels"]);
     }
     assert_eq!(set["spec"]["serviceName"], service["metadata"]["name"]);
@@ -199,7 +203,10 @@ fn the_manifests_fit_each_other_and_the_configuration() {
         let mount = items(&container["volumeMounts"]).iter().find(|mount| mount["mountPath"].as_str() == Some(path));
         text(&mount.unwrap_or_else(|| panic!("nothing is mounted at {path}"))["name"])
     };
-    assert_eq!(mounted(config.data_dir.to_str().unwrap()), text(&set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"]));
+    assert_eq!(
+        mounted(config.data_dir.to_str().unwrap()),
+        text(&set["spec"]["volumeClaimTemplates"][0]["metadata"]["name"])
+    );
     let passwords = config.authenticators[0].file.as_deref().unwrap();
     mounted(passwords.parent().unwrap().to_str().unwrap());
     let file = container["env"][0]["value"].as_str().unwrap();
@@ -207,7 +214,8 @@ fn the_manifests_fit_each_other_and_the_configuration() {
 
     assert!(config.admin.address.is_none_or(|address| address.ip().is_loopback()), "the probes ask there");
     let drain = items(&container["lifecycle"]["preStop"]["exec"]["command"]);
-    let over = drain.iter().filter_map(Yaml::as_str).find(|word| word.ends_with('s') && word.starts_with(char::is_numeric));
+    let over =
+        drain.iter().filter_map(Yaml::as_str).find(|word| word.ends_with('s') && word.starts_with(char::is_numeric));
     let grace = Duration::from_secs(pod["terminationGracePeriodSeconds"].as_integer().unwrap() as u64);
     assert!(grace > seconds(over.unwrap()) + config.shutdown_timeout);
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"].as_bool(), Some(true));
