@@ -61,7 +61,8 @@ pub(crate) struct Worker {
     pub(super) shard: Shard,
     pub(super) connections: Connections,
     pub(super) io: Io,
-    pub(super) listeners: Vec<Listener>,
+    /// By slot; `None` where it is closed.
+    pub(super) listeners: Vec<Option<Listener>>,
     pub(super) homes: Homes,
     pub(super) config: Arc<Config>,
     pub(super) gate: Arc<Gate>,
@@ -132,7 +133,8 @@ impl Worker {
         let mut ring = Ring::new(BUFFERS).map_err(StartError::from_ring)?;
         port.publish_ring(ring.as_raw_fd());
         ring.watch(port.bell());
-        let listeners = sockets.into_iter().map(Listener::new).collect::<std::io::Result<Vec<_>>>();
+        let listeners =
+            sockets.into_iter().map(|socket| Listener::new(socket).map(Some)).collect::<std::io::Result<Vec<_>>>();
         let listeners = listeners.map_err(StartError::from_ring)?;
         let accepting = vec![Accepting::Off; listeners.len()];
         ring.enter(Wait::No).map_err(StartError::from_ring)?;

@@ -28,6 +28,7 @@ mod ping_disconnect_auth;
 mod properties;
 mod publish;
 mod reload;
+mod reload_settings;
 mod rights;
 mod sessions;
 mod shared;
