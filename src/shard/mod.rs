@@ -13,6 +13,7 @@ mod close;
 mod connect;
 mod connection;
 mod deliver;
+mod drain;
 mod event;
 pub mod handshake;
 mod holds;
@@ -29,6 +30,7 @@ mod restore;
 mod retained;
 mod rights;
 mod sessions;
+mod settings;
 mod shared;
 mod stats;
 mod storms;
@@ -42,6 +44,7 @@ pub use announce::Announcement;
 pub use authenticate::{AuthenticationOutcome, AuthenticationRequest};
 pub use close::Closed;
 pub use connection::{Arrival, Enhanced, Origin, Pause, Reading};
+pub use drain::DrainProgress;
 pub use event::Event;
 pub use holds::Hold;
 pub use limits::{first_packet_bytes_max, identities_of};
@@ -152,6 +155,7 @@ enum Timer {
     ReadAgain(SessionKey),
     SweepQueues { from: u32 },
     CheckpointReadAgain,
+    Drain,
 }
 
 /// What a client did wrong, or ran into: its connection ends with this Reason Code.
@@ -233,6 +237,7 @@ pub struct Shard {
     /// Connections that are to be disconnected, since they do not read what they are sent.
     slow_readers: Vec<ConnectionId>,
     stop: close::Stop,
+    drain: drain::Drain,
     /// Publications so far, and connections so far: they number the next one.
     publications: u64,
     connects: u64,
@@ -243,6 +248,8 @@ pub struct Shard {
     /// Queues are looked through for what need not wait any more, as long as memory is used up.
     is_sweeping: bool,
     bounds: limits::BoundsBook,
+    /// Other settings have come, and not all Sessions have their bounds by them yet.
+    renewal: Option<settings::Renewal>,
     stats: Stats,
     journal: journal::Journal,
     queues: Queues,
@@ -289,6 +296,7 @@ impl Shard {
             hung_up: BTreeSet::new(),
             slow_readers: Vec::new(),
             stop: close::Stop::default(),
+            drain: drain::Drain::default(),
             publications: 0,
             connects: 0,
             events: VecDeque::new(),
@@ -296,6 +304,7 @@ impl Shard {
             pressure: Pressure::None,
             is_sweeping: false,
             bounds: limits::BoundsBook::new(Arc::clone(&config), hasher.clone()),
+            renewal: None,
             stats: Stats::default(),
             journal: journal::Journal::off(journal_hasher),
             queues: Queues::new(queue_limits(&config, shards)),
@@ -446,6 +455,7 @@ impl Shard {
             self.resume(now, id, Pause::Choked);
         }
         self.read_unfinished(now);
+        self.renew_some(now);
     }
 
     fn on_timer(&mut self, now: Moment, timer: Timer, has_unread: &mut impl FnMut(ConnectionId) -> bool) {
@@ -471,6 +481,7 @@ impl Shard {
             }
             Timer::SweepQueues { from } => self.sweep_queues(now, from),
             Timer::CheckpointReadAgain => self.ask_again_for_checkpoint(),
+            Timer::Drain => self.on_drain_timer(now),
             Timer::ReadAgain(key) => {
                 if let Some(session) = self.sessions.resolve(key) {
                     self.send_queued(now, session);
@@ -512,7 +523,8 @@ impl Shard {
     pub fn next_deadline(&self) -> Option<Moment> {
         let may_resume = self.may_resume() || !self.relieved.is_empty() || !self.unfinished.is_empty();
         let may_apply = self.can_apply_any_aside();
-        if self.retained.has_jobs() || may_resume || may_apply || self.can_go_on_with_checkpoint() {
+        let has_work = self.retained.has_jobs() || self.can_go_on_with_checkpoint() || self.is_renewing();
+        if has_work || may_resume || may_apply {
             return Some(Moment::ZERO);
         }
         let deadlines = [self.wheel.next_deadline(), self.storm_ends()];

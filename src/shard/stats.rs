@@ -55,6 +55,8 @@ kinds! {
         Journal = "journal",
         /// The server is about to stop.
         Stopping = "stopping",
+        /// Clients are handed away before a stop.
+        Draining = "draining",
     }
 }
 
@@ -205,6 +207,8 @@ pub struct Stats {
     pub connects_accepted: u64,
     /// CONNECTs refused by the shard.
     pub connects_refused: Tally<ConnectRefusal>,
+    /// Clients handed away before a stop.
+    pub handed_away: u64,
     /// Sessions taken over by another CONNECT.
     pub takeovers: u64,
     /// Connections that ended, by cause.
