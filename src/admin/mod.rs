@@ -17,6 +17,7 @@ mod access;
 mod api;
 mod extract;
 mod guard;
+mod metrics;
 mod page;
 mod patience;
 mod problem;
@@ -24,6 +25,7 @@ pub(crate) mod report;
 mod serve;
 mod server;
 mod stream;
+mod sys;
 mod time;
 mod tokens;
 
@@ -34,11 +36,15 @@ use tokio::sync::Semaphore;
 
 pub(crate) use access::Access;
 pub(crate) use server::{Means, Server};
+pub(crate) use sys::Sys;
 
+use crate::net::Reloader;
 use crate::net::desk::Desk;
+use crate::net::drain::Drain;
+use crate::net::logging::Control;
 
 /// The target of log lines that tell who has changed what.
-const AUDIT: &str = "willowmq::audit";
+pub(crate) const AUDIT: &str = "willowmq::audit";
 
 /// What all requests share.
 #[derive(Clone)]
@@ -49,6 +55,9 @@ pub(crate) struct Shared {
     /// Where shards are asked.
     desk: Desk,
     access: Arc<Access>,
+    reloader: Reloader,
+    drain: Drain,
+    log: Control,
     started: Instant,
     /// Places for answers that go on and on.
     streams: Arc<Semaphore>,

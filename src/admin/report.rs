@@ -1,7 +1,6 @@
 //! The broker at a moment: a report of each shard, and what belongs to none of them.
 
 use std::sync::atomic::Ordering;
-
 use std::time::Duration;
 
 use crate::net::desk::{Desk, Silent};
@@ -17,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) gate: GateFigures,
     /// What the authenticators of all listeners have said.
     pub(crate) authentications: Totals,
+    /// HTTP requests turned away, for want of a token or since they come from a page of somebody else.
+    pub(crate) requests_refused: u64,
     /// `memory_limit` in bytes.
     pub(crate) memory_limit: u64,
     /// Since the start.
@@ -45,12 +46,13 @@ impl Report {
 /// # Errors
 /// A shard does not answer.
 pub(crate) async fn collect(desk: &Desk) -> Result<Report, Silent> {
-    let shards = desk.ask_all_workers(|now, worker| ShardReport::of(worker, now)).await?;
+    let shards = desk.ask_all_workers(|_, worker| ShardReport::of(worker)).await?;
     let plan = desk.plan();
     Ok(Report {
         shards,
         gate: plan.gate.figures(),
         authentications: plan.authentication.totals(),
+        requests_refused: plan.access.as_ref().map_or(0, |access| access.refused()),
         memory_limit: plan.memory_limit.load(Ordering::Relaxed),
         uptime: plan.clock.since_start(),
     })

@@ -6,7 +6,7 @@ use super::error::{ConfigError, Fault, Origin};
 use super::load::{Said, Saying};
 use super::section::{Place, Section};
 use super::{
-    Authenticator, AuthenticatorKind, ClientCertificates, Config, Identities, Listener, ListenerKind, Presence,
+    Admin, Authenticator, AuthenticatorKind, ClientCertificates, Config, Identities, Listener, ListenerKind, Presence,
 };
 use crate::topic::TopicName;
 
@@ -38,7 +38,41 @@ pub(super) fn check(config: &Config, said: &Said) -> Result<(), ConfigError> {
             return Err(item.missing("users", "it says whom the entry is about"));
         }
     }
-    check_presence(&config.presence, said)
+    check_presence(&config.presence, said)?;
+    check_admin(&config.admin, said)
+}
+
+/// Whoever reaches the HTTP server from another machine has to say who it is, where nobody else can read that.
+fn check_admin(admin: &Admin, said: &Said) -> Result<(), ConfigError> {
+    // The error is shown where the setting stands that asks for the one which is absent.
+    let absent = |because: &str, key: &str, reason: &str| {
+        let origin = said.get(&format!("admin.{because}")).map_or(Origin::Default, |saying| saying.origin.clone());
+        Err(ConfigError::new(origin, format!("admin.{key}"), Fault::Missing { reason: reason.to_owned() }))
+    };
+    if !admin.enabled {
+        return Ok(());
+    }
+    match (&admin.certificate, &admin.key) {
+        (Some(_), None) => return absent("certificate", "key", "the certificate needs its private key"),
+        (None, Some(_)) => return absent("key", "certificate", "a private key needs its certificate"),
+        _ => {}
+    }
+    if admin.client_authorities.is_some() && admin.certificate.is_none() {
+        let reason = "clients can show certificates only inside TLS, which needs one of ours";
+        return absent("client_authorities", "certificate", reason);
+    }
+    if admin.address.is_none_or(|address| address.ip().is_loopback()) {
+        return Ok(());
+    }
+    if admin.token_file.is_none() && admin.client_authorities.is_none() {
+        let reason = "admin.address is no loopback address: it must be said who may do what, by a token_file or client_authorities";
+        return absent("address", "token_file", reason);
+    }
+    if admin.certificate.is_none() {
+        let reason = "admin.address is no loopback address: tokens must not be sent in clear text";
+        return absent("address", "certificate", reason);
+    }
+    Ok(())
 }
 
 fn check_presence(presence: &Presence, said: &Said) -> Result<(), ConfigError> {
@@ -398,6 +432,19 @@ mod tests {
     }
 
     #[test]
+    fn presence_is_told_below_a_topic_name() {
+        assert_refused(&[
+            (
+                "[presence]\nroot = 'a/+'\n",
+                "f:2: presence.root = 'a/+': this is no Topic Name: a Topic Name contains no wildcard",
+            ),
+            ("[presence]\nroot = ''\n", "f:2: presence.root = '': this is empty"),
+            ("[presence]\nroot = 'a/'\n", "f:2: presence.root = 'a/': it ends with a slash"),
+        ]);
+        assert!(load("[presence]\nroot = 'a/b'\n").is_ok());
+    }
+
+    #[test]
     fn no_two_listeners_are_at_one_place() {
         let two = |one: &str, other: &str| format!("[[listeners]]\n{one}\n[[listeners]]\n{other}\n");
         assert_eq!(
@@ -557,5 +604,37 @@ mod tests {
         };
         assert_eq!(names(&config.listeners[0]), ["staff"]);
         assert_eq!(names(&config.listeners[1]), ["staff", "uid"]);
+    }
+
+    #[test]
+    fn whoever_comes_to_the_http_server_from_elsewhere_has_to_say_who_it_is() {
+        let admin = |keys: &str| format!("[admin]\n{keys}\n");
+        let near =
+            "f:2: admin.token_file is not set: admin.address is no loopback address: it must be said who may do what";
+        assert_refused(&[
+            (&admin("address = '0.0.0.0:8080'"), near),
+            (&admin("address = '10.0.0.1:8080'\ncertificate = 'c'\nkey = 'k'"), near),
+            (
+                &admin("address = '[::]:8080'\ntoken_file = 't'"),
+                "f:2: admin.certificate is not set: admin.address is no loopback address: tokens must not be sent in clear",
+            ),
+            (&admin("certificate = 'c'"), "f:2: admin.key is not set: the certificate needs its private key"),
+            (&admin("key = 'k'"), "f:2: admin.certificate is not set: a private key needs its certificate"),
+            (
+                &admin("client_authorities = 'a'"),
+                "f:2: admin.certificate is not set: clients can show certificates only",
+            ),
+        ]);
+        for good in [
+            "",
+            "address = '[::1]:8080'",
+            "address = '127.0.0.1:8080'\ntoken_file = 't'",
+            "certificate = 'c'\nkey = 'k'",
+            "address = '0.0.0.0:8443'\ncertificate = 'c'\nkey = 'k'\ntoken_file = 't'",
+            "address = '0.0.0.0:8443'\ncertificate = 'c'\nkey = 'k'\nclient_authorities = 'a'",
+            "enabled = false\naddress = '0.0.0.0:8080'",
+        ] {
+            load(&admin(good)).unwrap();
+        }
     }
 }

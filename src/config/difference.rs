@@ -26,6 +26,8 @@ const RESTART: &[&str] = &[
     // Task queues have their shares from the beginning, and the lanes between shards their length.
     "wills.share",
     "limits.mesh_messages_max",
+    // What was retained below the topic of before would stay.
+    "presence",
     // Whoever asks for the reload may be connected there.
     "admin",
 ];
@@ -91,6 +93,7 @@ impl Config {
         self.journal.reads_max = running.journal.reads_max;
         self.wills.share = running.wills.share;
         self.limits.mesh_messages_max = running.limits.mesh_messages_max;
+        self.presence = running.presence.clone();
         self.admin = running.admin.clone();
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn start(
             spawn_local_into(drive(Rc::clone(&worker), bell), network_queue)
                 .expect("the queue was created above")
                 .await;
-            let report = ShardReport::of(&worker.borrow(), plan.clock.now());
+            let report = ShardReport::of(&worker.borrow());
             Some(report)
         })
         .map_err(|error| StartError::Executor { shard: id.index(), message: error.to_string() })

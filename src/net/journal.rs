@@ -91,7 +91,7 @@ pub(crate) struct JournalCounters {
 }
 
 /// A copy of what the journal of one shard has counted, and how it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct JournalFigures {
     /// What it has counted.
     pub(crate) counters: JournalCounters,
@@ -607,6 +607,11 @@ mod tests {
         let end = SEGMENT_HEADER + desk.journal.durable as usize;
         assert!(bytes[SEGMENT_HEADER..end].iter().any(|byte| *byte != 0));
         assert!(bytes[end..].iter().all(|byte| *byte == 0), "nothing but room behind the end");
+        let figures = desk.journal.figures();
+        assert_eq!(figures.counters.batches.sum(), desk.journal.durable, "what was written, and nothing else");
+        assert_eq!(figures.counters.batches.count(), figures.counters.latencies.count());
+        assert_eq!((figures.segments, figures.counters.segments_begun, figures.counters.failures), (1, 1, 0));
+        assert_eq!((figures.backlog_bytes, figures.is_failing), (0, false));
     }
 
     #[test]
@@ -614,6 +619,8 @@ mod tests {
         // Something has the name of the first segment, so it cannot be created.
         let mut desk = Desk::new("refuse", |path| std::fs::create_dir(path.join(segment(0).file())).unwrap());
         desk.turn_until(|journal| journal.failing_since.is_some());
+        let figures = desk.journal.figures();
+        assert!(figures.is_failing && figures.counters.failures >= 1 && figures.backlog_bytes > 0);
         assert_eq!(desk.journal.durable, 0);
         assert!(desk.journal.log.failure().is_some_and(|failure| failure.what.contains(&segment(0).file())));
         desk.turn_until(|journal| journal.durable > 0);

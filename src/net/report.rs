@@ -16,12 +16,10 @@ const SLOW_MICROS: u64 = 10_000;
 const STALL_MICROS: u64 = 100_000;
 
 /// A shard at a moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ShardReport {
     /// Its number.
     pub(crate) shard: usize,
-    /// When the copy was taken.
-    pub(crate) at: Moment,
     /// What its state machine has counted.
     pub(crate) stats: Stats,
     /// What it holds.
@@ -65,10 +63,9 @@ impl Turns {
 
 impl ShardReport {
     /// A copy of what `worker` has now.
-    pub(crate) fn of(worker: &Worker, now: Moment) -> Self {
+    pub(crate) fn of(worker: &Worker) -> Self {
         Self {
             shard: worker.homes.here.index(),
-            at: now,
             stats: worker.shard.stats().clone(),
             population: worker.shard.population(),
             counters: worker.counters.clone(),

@@ -183,8 +183,8 @@ impl Shard {
             let output = connection.output.bytes();
             let start = output.len();
             codec::encode(&Packet::Auth(packet), version, output);
-            self.stats.packets_sent[PacketKind::Auth] += 1;
             is_too_large = output.len() - start > connection.packet_bytes_max;
+            self.stats.packets_sent[PacketKind::Auth] += u64::from(!is_too_large);
             if is_too_large {
                 connection.output.bytes().truncate(start);
             }

@@ -421,6 +421,17 @@ impl Connections {
         self.slots.get_mut(id.index as usize)?.as_deref_mut().filter(|connection| connection.id == id)
     }
 
+    /// Slots so far, taken or not.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The open connection in a slot.
+    pub(super) fn at(&self, slot: u32) -> Option<ConnectionId> {
+        let connection = self.slots.get(slot as usize)?.as_deref()?;
+        (!connection.is_closing).then_some(connection.id)
+    }
+
     /// All open connections.
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
         self.slots.iter().flatten().filter(|connection| !connection.is_closing).map(|open| open.id).collect()

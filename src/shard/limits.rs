@@ -28,6 +28,8 @@
 //! | `retained_messages_max` of a client | PUBACK and PUBREC 0x97; QoS 0 and 3.x: dropped | `publishes_refused_retained` | `a_session_keeps_so_many_topics…` |
 //! | the same, of a will | delivered, and not kept | `dropped_retained` | `a_will_above_the_bound…` |
 //! | `retained_messages_max`, `retained_bytes_max` of the broker | delivered, and not kept | `dropped_retained` | `stories_retained.rs` |
+//! | `sessions_max`, `retained_bytes_max`, of messages that the broker publishes about itself | delivered, and not kept | `dropped_retained` | `stories_announce.rs` |
+//! | the length of a topic, of messages about a client | not told | `presence_untold` | `stories_presence.rs` |
 //! | `mesh_messages_max`, `journal.backlog_bytes_max` | not read until there is room | `pauses` | `stories_sessions.rs` |
 //! | `mesh_messages_max`, where a letter causes others | put aside | `letters_put_aside` | `messages_between_shards_are_bounded…` |
 //! | the work of a turn | goes on in the next one | `yields` | `stories_turns.rs` |

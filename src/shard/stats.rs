@@ -55,6 +55,8 @@ kinds! {
         Journal = "journal",
         /// The server is about to stop.
         Stopping = "stopping",
+        /// Clients are handed away before a stop.
+        Draining = "draining",
     }
 }
 
@@ -63,7 +65,7 @@ kinds! {
     pub enum PublishOutcome {
         /// There was somebody to receive it.
         Matched = "matched",
-        /// There was nobody, at least not here.
+        /// There was nobody, on no shard.
         Unmatched = "unmatched",
         /// A QoS 2 message that had been received before.
         Repeated = "repeated",
@@ -205,11 +207,13 @@ pub struct Stats {
     pub connects_accepted: u64,
     /// CONNECTs refused by the shard.
     pub connects_refused: Tally<ConnectRefusal>,
+    /// Clients handed away before a stop.
+    pub handed_away: u64,
     /// Sessions taken over by another CONNECT.
     pub takeovers: u64,
     /// Connections that ended, by cause.
     pub closed: Tally<Cause>,
-    /// Packets received, and those of connections that were not let in left out.
+    /// Packets received from clients: what the shell reads of those that it does not let in is not among them.
     pub packets_received: Tally<PacketKind>,
     /// Packets sent but PUBLISH, which [`Self::sent`] has.
     pub packets_sent: Tally<PacketKind>,
@@ -259,6 +263,8 @@ pub struct Stats {
     pub re_authentications_refused: u64,
     /// Connections closed since their credentials had ended.
     pub credentials_ended: u64,
+    /// Sessions that ended since their Session Expiry Interval had passed without a Network Connection.
+    pub sessions_expired: u64,
     /// Messages about clients that came or went. (`presence.enabled`)
     pub presence_told: u64,
     /// Clients not told of, since the topic would be too long.

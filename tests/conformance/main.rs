@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod admission;
+mod announcements;
 mod authentication;
 mod configuration;
 mod connect;

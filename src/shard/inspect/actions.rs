@@ -87,6 +87,9 @@ impl Shard {
             if will == WillFate::Discard {
                 self.discard_will_of(now, session);
             }
+            // Of a client that was handed away before a stop it is armed still.
+            let closing = Closing { cause: Cause::Administrative, at: now, last_packet: now, is_recovered: false };
+            self.on_will_closing(now, session, closing, will);
             self.end_session(now, session);
         }
         Outcome::Done(self.receipt())
@@ -124,8 +127,8 @@ impl Shard {
         }
     }
 
-    /// Ends the step of something that was done on an operator's word.
-    pub(super) fn receipt(&mut self) -> Receipt {
+    /// Ends the step of something that was done on an operator's word; by the receipt it is known when that is certain.
+    pub fn receipt(&mut self) -> Receipt {
         let gate = self.journal.must_promise().then(|| self.promise_to_operator());
         self.journal.end_step();
         Receipt { gate }
