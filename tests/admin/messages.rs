@@ -19,7 +19,7 @@ fn a_message_is_published_as_it_was_said() {
     });
     assert_eq!(post(&broker, "/api/v1/publish", &message).good(), json!({"matched": true}));
     let received = client.message();
-    assert_eq!((received.payload.as_slice(), received.qos), (b"\xff\0".as_slice(), 1));
+    assert_eq!((received.payload.as_slice(), received.qos()), (b"\xff\0".as_slice(), 1));
     assert_eq!(post(&broker, "/api/v1/publish", &json!({"topic": "b"})).good(), json!({"matched": false}));
 }
 
