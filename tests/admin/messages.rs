@@ -25,7 +25,7 @@ fn a_message_is_published_as_it_was_said() {
 
 #[test]
 fn what_no_client_might_publish_no_operator_may() {
-    let broker = Broker::with_admin("", "[limits]\npacket_bytes_max = 1024\ntopic_levels_max = 4\nmaximum_qos = 1");
+    let broker = Broker::with_admin("", "[limits]\npacket_bytes_max = \"1KiB\"\ntopic_levels_max = 4\nmaximum_qos = 1");
     for message in [
         json!({}),
         json!({"topic": ""}),
