@@ -65,7 +65,7 @@ kinds! {
     pub enum PublishOutcome {
         /// There was somebody to receive it.
         Matched = "matched",
-        /// There was nobody, at least not here.
+        /// There was nobody, on no shard.
         Unmatched = "unmatched",
         /// A QoS 2 message that had been received before.
         Repeated = "repeated",
