@@ -38,10 +38,13 @@ pub(crate) use access::Access;
 pub(crate) use server::{Means, Server};
 pub(crate) use sys::Sys;
 
+use crate::net::Reloader;
 use crate::net::desk::Desk;
+use crate::net::drain::Drain;
+use crate::net::logging::Control;
 
 /// The target of log lines that tell who has changed what.
-const AUDIT: &str = "willowmq::audit";
+pub(crate) const AUDIT: &str = "willowmq::audit";
 
 /// What all requests share.
 #[derive(Clone)]
@@ -52,6 +55,9 @@ pub(crate) struct Shared {
     /// Where shards are asked.
     desk: Desk,
     access: Arc<Access>,
+    reloader: Reloader,
+    drain: Drain,
+    log: Control,
     started: Instant,
     /// Places for answers that go on and on.
     streams: Arc<Semaphore>,

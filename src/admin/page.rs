@@ -8,23 +8,32 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use crate::net::desk::Desk;
 use crate::shard::{Shard, inspect};
+use crate::timer::Moment;
 
 /// Items of a page unless the request says otherwise.
 const LIMIT_DEFAULT: u32 = 100;
 /// Most items of a page.
 const LIMIT_MAX: u32 = 1000;
 /// Entries that a shard looks at for a list in one of its turns: some ten microseconds of it.
-const EXAMINE: usize = 256;
+pub(super) const EXAMINE: usize = 256;
 /// Version of the form of cursors, so that one from before an update is not misread.
 const FORM: u8 = 1;
 
 /// Where a page ended. To those who send requests it is opaque.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
     /// The shard that is to go on.
-    pub(super) shard: u16,
-    /// From where in it, as it counts.
-    pub(super) place: u64,
+    shard: u16,
+    /// From where in it, in the words of the list.
+    place: Place,
+}
+
+/// A place in the part of a list that one shard has; empty: its beginning.
+pub(super) type Place = String;
+
+/// The place with this number; zero is the beginning, and so is what is no number.
+pub(super) fn number(place: &str) -> u64 {
+    place.parse().unwrap_or(0)
 }
 
 impl Cursor {
@@ -35,21 +44,21 @@ impl Cursor {
     pub(super) fn parse(after: Option<&str>, shards: usize) -> Result<Self, Problem> {
         let Some(after) = after else { return Ok(Self::default()) };
         let parse = || {
-            let bytes: [u8; 11] = BASE64_URL_SAFE_NO_PAD.decode(after).ok()?.try_into().ok()?;
-            let [form, shard @ .., _, _, _, _, _, _, _, _] = bytes;
-            let place = bytes[3..].try_into().ok()?;
-            let cursor = Self { shard: u16::from_be_bytes(shard), place: u64::from_be_bytes(place) };
-            (form == FORM && usize::from(cursor.shard) < shards).then_some(cursor)
+            let bytes = BASE64_URL_SAFE_NO_PAD.decode(after).ok()?;
+            let [FORM, high, low, place @ ..] = bytes.as_slice() else { return None };
+            let cursor =
+                Self { shard: u16::from_be_bytes([*high, *low]), place: String::from_utf8(place.to_vec()).ok()? };
+            (usize::from(cursor.shard) < shards).then_some(cursor)
         };
         parse().ok_or_else(|| {
             Problem::bad_request("after is no cursor of this broker: it is what a page has as its \"next\"")
         })
     }
 
-    fn to_text(self) -> String {
+    fn to_text(&self) -> String {
         let mut bytes = vec![FORM];
         bytes.extend(self.shard.to_be_bytes());
-        bytes.extend(self.place.to_be_bytes());
+        bytes.extend(self.place.as_bytes());
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 }
@@ -78,7 +87,7 @@ pub(super) struct Page<T> {
 pub(super) struct Slice<T> {
     pub(super) items: Vec<T>,
     /// Where it goes on; `None` at the end of this shard.
-    pub(super) next: Option<u64>,
+    pub(super) next: Option<Place>,
 }
 
 impl<T> Slice<T> {
@@ -89,9 +98,13 @@ impl<T> Slice<T> {
 
 /// What a shard gives in one of its turns: at most so many items, and at most [`EXAMINE`] slots looked at. `give` gives what it finds in so
 /// many slots from one on.
-pub(super) fn examine<T>(from: u64, at_most: usize, mut give: impl FnMut(u32, usize) -> inspect::Page<T>) -> Slice<T> {
+pub(super) fn examine<T>(
+    place: &str,
+    at_most: usize,
+    mut give: impl FnMut(u32, usize) -> inspect::Page<T>,
+) -> Slice<T> {
     // A cursor of another list may name a slot that there cannot be: it is behind the last one.
-    let mut from = u32::try_from(from).unwrap_or(u32::MAX);
+    let mut from = u32::try_from(number(place)).unwrap_or(u32::MAX);
     let (mut items, mut left) = (Vec::new(), EXAMINE);
     while left > 0 && items.len() < at_most {
         // No more slots than there is room for what is found in them.
@@ -104,7 +117,7 @@ pub(super) fn examine<T>(from: u64, at_most: usize, mut give: impl FnMut(u32, us
             None => return Slice { items, next: None },
         }
     }
-    Slice { items, next: Some(from.into()) }
+    Slice { items, next: Some(from.to_string()) }
 }
 
 /// Collects a page from slices, which shards give in turns of theirs: `job` is told the place to begin at, and how many items are wanted.
@@ -115,12 +128,12 @@ pub(super) async fn collect<T: Send + 'static>(
     desk: &Desk,
     from: Cursor,
     limit: usize,
-    job: impl Fn(&Shard, u64, usize) -> Slice<T> + Clone + Send + 'static,
+    job: impl Fn(Moment, &Shard, &str, usize) -> Slice<T> + Clone + Send + 'static,
 ) -> Result<Page<T>, Problem> {
     let mut collection = Collection { items: Vec::new(), cursor: from, limit, shards: desk.shards() };
     while let Some((shard, place, at_most)) = collection.wanted() {
-        let job = job.clone();
-        collection.add(desk.ask(shard, move |_, shard| job(shard, place, at_most)).await?);
+        let (job, place) = (job.clone(), place.clone());
+        collection.add(desk.ask(shard, move |now, shard| job(now, shard, &place, at_most)).await?);
     }
     Ok(collection.page())
 }
@@ -135,8 +148,8 @@ struct Collection<T> {
 
 impl<T> Collection<T> {
     /// The shard to be asked next, from which place in it, and for how many items; `None`: the page is complete.
-    fn wanted(&self) -> Option<(usize, u64, usize)> {
-        let Cursor { shard, place } = self.cursor;
+    fn wanted(&self) -> Option<(usize, &Place, usize)> {
+        let Cursor { shard, ref place } = self.cursor;
         let is_complete = usize::from(shard) >= self.shards || self.items.len() >= self.limit;
         (!is_complete).then(|| (usize::from(shard), place, self.limit - self.items.len()))
     }
@@ -144,8 +157,8 @@ impl<T> Collection<T> {
     fn add(&mut self, slice: Slice<T>) {
         self.items.extend(slice.items);
         self.cursor = match slice.next {
-            Some(place) => Cursor { place, ..self.cursor },
-            None => Cursor { shard: self.cursor.shard + 1, place: 0 },
+            Some(place) => Cursor { shard: self.cursor.shard, place },
+            None => Cursor { shard: self.cursor.shard + 1, place: Place::new() },
         };
     }
 
@@ -161,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back_as_it_went() {
-        for cursor in [Cursor::default(), Cursor { shard: 7, place: u64::MAX }, Cursor { shard: 127, place: 1 }] {
+        for (shard, place) in [(0, ""), (7, "18446744073709551615"), (127, "a/b/é")] {
+            let cursor = Cursor { shard, place: place.to_owned() };
             assert_eq!(Cursor::parse(Some(&cursor.to_text()), 128).unwrap(), cursor);
         }
         assert_eq!(Cursor::parse(None, 1).unwrap(), Cursor::default());
@@ -169,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_is_no_cursor_is_refused() {
-        let of_more_shards = Cursor { shard: 2, place: 0 }.to_text();
+        let of_more_shards = Cursor { shard: 2, place: Place::new() }.to_text();
         let of_another_form = BASE64_URL_SAFE_NO_PAD.encode([9; 11]);
         for after in ["", "x", "AQAA", "ÿ", "AQAAAAAAAAAAAAA=", &of_more_shards, &of_another_form] {
             assert!(Cursor::parse(Some(after), 2).is_err(), "{after}");
@@ -184,11 +198,11 @@ mod tests {
             let items = (from..end).filter(|slot| slot % 100 == 0).collect();
             inspect::Page { items, next: (end < 10_000).then_some(end) }
         };
-        let slice = examine(0, 2, give);
-        assert_eq!((slice.items, slice.next), (vec![0, 100], Some(101)));
-        let slice = examine(1, 1000, give);
-        assert_eq!((slice.items, slice.next), (vec![100, 200], Some(1 + EXAMINE as u64)));
-        let slice = examine(9_990, 1, give);
+        let slice = examine("", 2, give);
+        assert_eq!((slice.items, slice.next.as_deref()), (vec![0, 100], Some("101")));
+        let slice = examine("1", 1000, give);
+        assert_eq!((slice.items, slice.next.as_deref()), (vec![100, 200], Some("257")));
+        let slice = examine("9990", 1, give);
         assert_eq!((slice.items, slice.next), (vec![], None));
     }
 
@@ -199,14 +213,15 @@ mod tests {
             let end = if place == 2 { 2 } else { 5.min(place + at_most.min(2) as u64) };
             let items = (place..end).map(|item| (shard, item)).collect();
             let next = if place == 2 { 3 } else { end };
-            Slice { items, next: (next < 5).then_some(next) }
+            Slice { items, next: (next < 5).then(|| next.to_string()) }
         };
         for limit in 1..20 {
             let (mut all, mut cursor) = (Vec::new(), Cursor::default());
             loop {
                 let mut collection = Collection { items: Vec::new(), cursor, limit, shards: 3 };
                 while let Some((shard, place, at_most)) = collection.wanted() {
-                    collection.add(give(shard, place, at_most));
+                    let slice = give(shard, number(place), at_most);
+                    collection.add(slice);
                 }
                 let page = collection.page();
                 assert!(page.items.len() <= limit);

@@ -11,8 +11,10 @@ use tokio::sync::{Semaphore, oneshot};
 use super::serve::Serving;
 use super::{Access, Shared, State, api, serve};
 use crate::config::Admin;
-use crate::net::StartError;
 use crate::net::desk::Desk;
+use crate::net::drain::Drain;
+use crate::net::logging::Control;
+use crate::net::{Reloader, StartError};
 
 /// How much the thread yields to the shards. Unlike the threads that check passwords it is not an idle one: where the shards use all
 /// processors an idle thread gets next to nothing, and just then somebody has to be told that the broker is well, or why it is not.
@@ -29,6 +31,12 @@ pub(crate) struct Means {
     pub(crate) desk: Desk,
     /// Who may come in.
     pub(crate) access: Arc<Access>,
+    /// What loads the settings again.
+    pub(crate) reloader: Reloader,
+    /// What hands clients away.
+    pub(crate) drain: Drain,
+    /// What the log obeys.
+    pub(crate) log: Control,
 }
 
 /// The HTTP server. It ends when this is dropped.
@@ -61,6 +69,9 @@ impl Server {
         let state = State(Arc::new(Shared {
             desk: means.desk,
             access: Arc::clone(&means.access),
+            reloader: means.reloader,
+            drain: means.drain,
+            log: means.log,
             started: Instant::now(),
             streams: Arc::new(Semaphore::new(streams as usize)),
         }));

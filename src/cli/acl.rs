@@ -81,7 +81,7 @@ pub(crate) fn run(action: &Action, security: &Security) -> Result<u8, String> {
         Action::Check { source } => {
             let (file, format) = source.file(security).ok_or("there is no rights file: name one with --file")?;
             let rights = read_rights(file, format)?;
-            println!("{}: {}", file.display(), count(rights.rules().len()));
+            tell(&format!("{}: {}", file.display(), count(rights.rules().len())))?;
             Ok(0)
         }
         Action::Explain { source, user, client, field, what, topic } => {
@@ -132,19 +132,23 @@ fn explain(rights: &Rights, who: Who<'_>, what: What, topic: &str) -> Result<u8,
             let subscribed =
                 Subscribed::parse(topic).map_err(|error| format!("{topic:?} is no Topic Filter: {error}"))?;
             let explanation = rights.explain_subscribe(who, subscribed.filter());
-            say(&explanation, topic);
+            say(&explanation, topic)?;
             if explanation.is_allowed && !rights.may_receive_all(who, subscribed.filter()) {
-                println!("\nNot all that it matches may be received; what may not is not delivered.");
+                tell("\nNot all that it matches may be received; what may not is not delivered.")?;
             }
             return Ok(exit_code(&explanation));
         }
     };
-    say(&explanation, topic);
+    say(&explanation, topic)?;
     Ok(exit_code(&explanation))
 }
 
-fn say(explanation: &Explanation<'_>, topic: &str) {
-    println!("{} {topic:?}: {explanation}", explanation.action.name());
+fn say(explanation: &Explanation<'_>, topic: &str) -> Result<(), String> {
+    tell(&format!("{} {topic:?}: {explanation}", explanation.action.name()))
+}
+
+fn tell(line: &str) -> Result<(), String> {
+    super::print(&format!("{line}\n")).map(drop).map_err(|failure| failure.said)
 }
 
 fn exit_code(explanation: &Explanation<'_>) -> u8 {

@@ -4,12 +4,9 @@ use willowmq::config::Config;
 use willowmq::net::{self, logging};
 
 use super::settings::Overrides;
-use super::{Failure, Outcome, SUCCESS, say};
+use super::{Failure, Outcome, SUCCESS, print, say};
 
 /// What to check.
-///
-/// Nothing is listened on and nothing is changed. Exits with 0 where nothing is wrong, with 2 where a setting is, and otherwise with the
-/// code that the start would have ended with.
 #[derive(clap::Args)]
 pub(super) struct Options {
     #[command(flatten)]
@@ -29,8 +26,5 @@ pub(super) fn run(config: &Config) -> Outcome {
 /// The same, and says so where nothing is wrong.
 pub(super) fn run_and_say(config: &Config) -> Outcome {
     let code = run(config)?;
-    if code == SUCCESS {
-        println!("nothing is wrong");
-    }
-    Ok(code)
+    if code == SUCCESS { print("nothing is wrong\n") } else { Ok(code) }
 }

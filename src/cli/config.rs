@@ -7,8 +7,6 @@ use super::settings::Overrides;
 use super::{Failure, Outcome, print};
 
 /// What to print.
-///
-/// Without a flag: the settings in force, each with its meaning, as a file that can be used again.
 #[derive(clap::Args)]
 pub(super) struct Options {
     /// All settings in Markdown: default, allowed values, environment variable and meaning

@@ -78,8 +78,13 @@ enum Command {
     /// Run the broker; the same as no subcommand at all
     Run(run::Options),
     /// Say what is wrong with the configuration and the files that it names
+    ///
+    /// Nothing is listened on and nothing is changed. Exits with 0 where nothing is wrong, with 2 where a setting is, and otherwise
+    /// with the code that the start would have ended with.
     Check(check::Options),
     /// Print the settings: those in force, all that there are, or a file to begin with
+    ///
+    /// Without a flag: the settings in force, each with its meaning, as a file that can be used again.
     Config(config::Options),
     /// Look after a password file
     Passwd {
@@ -93,15 +98,18 @@ enum Command {
     },
     /// Look after the journals of a broker that does not run
     Journal(journal::Options),
-    /// Look at this machine and the configuration: what is fine, what is not, and what to type
-    Doctor(doctor::Options),
-    /// Write our configuration from one of Mosquitto, and name what could not be carried over
-    Migrate(migrate::Options),
     /// Look after a broker that runs, by its HTTP API
     ///
     /// Exits with 0 where it could be done, with 1 where not, with 2 where the command line or the configuration is wrong, with 3 where
     /// the broker cannot be reached, with 4 where it refuses, and with 5 where what was asked for is not there.
     Ctl(ctl::Options),
+    /// Look at this machine and the configuration: what is fine, what is not, and what to type
+    ///
+    /// Nothing is changed: a port is taken for a moment, and a file in the data directory written and removed. Best run as the user that
+    /// the broker runs as. Exits with 1 where something is wrong.
+    Doctor(doctor::Options),
+    /// Write our configuration from one of Mosquitto, and name what could not be carried over
+    Migrate(migrate::Options),
     /// Print what a shell needs to complete the command line
     Completions(shell::Completions),
     /// Print the manual page, or write those of all subcommands
@@ -149,9 +157,9 @@ fn carry_out(arguments: Arguments) -> Outcome {
             let overrides = Overrides { data_dir: options.data_dir, ..Overrides::default() };
             journal::run(&options.action, &load(overrides)?.data_dir)
         }
+        Command::Ctl(options) => ctl::run(options, &file),
         Command::Doctor(options) => doctor::run(&options, load(Overrides::default()), file.config.as_deref()),
         Command::Migrate(options) => migrate::run(&options),
-        Command::Ctl(options) => ctl::run(options, &file),
         Command::Completions(options) => options.run(Arguments::command()),
         Command::Man(options) => options.run(Arguments::command()),
     }
@@ -170,7 +178,8 @@ fn print(text: &str) -> Outcome {
 
 /// Says on standard error what an operator has to know.
 fn say(said: &str) {
-    eprintln!("willowmq: {said}");
+    // Where nobody listens there is nobody to tell.
+    let _ = writeln!(io::stderr(), "willowmq: {said}");
 }
 
 #[cfg(test)]

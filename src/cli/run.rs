@@ -16,9 +16,9 @@ pub(super) struct Options {
 /// Runs the broker until a signal ends it. A reload loads the settings once more.
 pub(super) fn run(load: impl Fn() -> Result<Config, Failure> + Send + 'static) -> Outcome {
     let config = load()?;
-    let _writes_the_log = logging::begin(&config.log).map_err(Failure::usage)?;
+    let log = logging::begin(&config.log).map_err(Failure::usage)?;
     logging::abort_on_panic();
     let source = Box::new(move || load().map_err(|failure| failure.said));
-    net::run(config, source).map_err(|error| Failure::new(error.to_string(), error.exit_code()))?;
+    net::run(config, source, log.control()).map_err(|error| Failure::new(error.to_string(), error.exit_code()))?;
     Ok(SUCCESS)
 }

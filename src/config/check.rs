@@ -6,13 +6,17 @@ use super::error::{ConfigError, Fault, Origin};
 use super::load::{Said, Saying};
 use super::section::{Place, Section};
 use super::{
-    Authenticator, AuthenticatorKind, ClientCertificates, Config, Identities, Listener, ListenerKind, Presence,
+    Admin, Authenticator, AuthenticatorKind, ClientCertificates, Config, Drain, Identities, Listener, ListenerKind,
+    Presence,
 };
 use crate::topic::TopicName;
 
 /// Algorithms of JSON Web Tokens, without the one that signs nothing.
 const ALGORITHMS: [&str; 12] =
     ["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+
+/// Room for a few servers in a Server Reference (§4.11).
+const SERVER_REFERENCE_BYTES_MAX: usize = 1024;
 
 /// Checks all rules between keys.
 ///
@@ -38,7 +42,42 @@ pub(super) fn check(config: &Config, said: &Said) -> Result<(), ConfigError> {
             return Err(item.missing("users", "it says whom the entry is about"));
         }
     }
-    check_presence(&config.presence, said)
+    check_presence(&config.presence, said)?;
+    check_drain(&config.drain, said)?;
+    check_admin(&config.admin, said)
+}
+
+/// Whoever reaches the HTTP server from another machine has to say who it is, where nobody else can read that.
+fn check_admin(admin: &Admin, said: &Said) -> Result<(), ConfigError> {
+    // The error is shown where the setting stands that asks for the one which is absent.
+    let absent = |because: &str, key: &str, reason: &str| {
+        let origin = said.get(&format!("admin.{because}")).map_or(Origin::Default, |saying| saying.origin.clone());
+        Err(ConfigError::new(origin, format!("admin.{key}"), Fault::Missing { reason: reason.to_owned() }))
+    };
+    if !admin.enabled {
+        return Ok(());
+    }
+    match (&admin.certificate, &admin.key) {
+        (Some(_), None) => return absent("certificate", "key", "the certificate needs its private key"),
+        (None, Some(_)) => return absent("key", "certificate", "a private key needs its certificate"),
+        _ => {}
+    }
+    if admin.client_authorities.is_some() && admin.certificate.is_none() {
+        let reason = "clients can show certificates only inside TLS, which needs one of ours";
+        return absent("client_authorities", "certificate", reason);
+    }
+    if admin.address.is_none_or(|address| address.ip().is_loopback()) {
+        return Ok(());
+    }
+    if admin.token_file.is_none() && admin.client_authorities.is_none() {
+        let reason = "admin.address is no loopback address: it must be said who may do what, by a token_file or client_authorities";
+        return absent("address", "token_file", reason);
+    }
+    if admin.certificate.is_none() {
+        let reason = "admin.address is no loopback address: tokens must not be sent in clear text";
+        return absent("address", "certificate", reason);
+    }
+    Ok(())
 }
 
 fn check_presence(presence: &Presence, said: &Said) -> Result<(), ConfigError> {
@@ -53,6 +92,20 @@ fn check_presence(presence: &Presence, said: &Said) -> Result<(), ConfigError> {
         Ok(_) => Ok(()),
         Err(error) => refused(format!("this is no Topic Name: {error}")),
     }
+}
+
+/// The Server Reference stands in packets: a string of MQTT holds no U+0000 [MQTT-1.5.4-2], and one that few clients could take is none.
+fn check_drain(drain: &Drain, said: &Said) -> Result<(), ConfigError> {
+    let key = "drain.server_reference";
+    let Some(reference) = &drain.server_reference else { return Ok(()) };
+    let is_right = (1..=SERVER_REFERENCE_BYTES_MAX).contains(&reference.len()) && !reference.contains(char::is_control);
+    if is_right {
+        return Ok(());
+    }
+    let (origin, value) = (Origin::Default, format!("{reference:?}"));
+    let saying = said.get(key).cloned().unwrap_or(Saying { origin, key: key.to_owned(), value });
+    let reason = format!("it is empty, holds control characters, or is longer than {SERVER_REFERENCE_BYTES_MAX} bytes");
+    Err(saying.refused(reason, "servers, such as \"other.example.org:1883\""))
 }
 
 /// One item of a list, for errors about it.
@@ -353,6 +406,16 @@ mod tests {
     const UNIX: &str = "[[listeners]]\nkind = 'unix'\nanonymous = true\npath = '/run/a'\n";
 
     #[test]
+    fn a_server_reference_has_to_fit_a_packet() {
+        let of = |reference: &str| format!("[drain]\nserver_reference = {reference}\n");
+        load(&of("'other.example.org:1883 [2001:db8::1]:1883'")).unwrap();
+        let long = format!("'{}'", "x".repeat(SERVER_REFERENCE_BYTES_MAX + 1));
+        for wrong in ["''", "\"a\\u0000b\"", &long] {
+            assert!(message(&of(wrong)).contains("drain.server_reference"), "{wrong}");
+        }
+    }
+
+    #[test]
     fn who_says_nothing_lets_anonymous_clients_in_on_loopback_without_authenticators() {
         let anonymous = |text: &str| load(text).unwrap().listeners[0].anonymous;
         assert!(anonymous(""));
@@ -404,7 +467,7 @@ mod tests {
                 "[presence]\nroot = 'a/+'\n",
                 "f:2: presence.root = 'a/+': this is no Topic Name: a Topic Name contains no wildcard",
             ),
-            ("[presence]\nroot = ''\n", "f:2: presence.root = '': this is no Topic Name: it is empty"),
+            ("[presence]\nroot = ''\n", "f:2: presence.root = '': this is empty"),
             ("[presence]\nroot = 'a/'\n", "f:2: presence.root = 'a/': it ends with a slash"),
         ]);
         assert!(load("[presence]\nroot = 'a/b'\n").is_ok());
@@ -570,5 +633,37 @@ mod tests {
         };
         assert_eq!(names(&config.listeners[0]), ["staff"]);
         assert_eq!(names(&config.listeners[1]), ["staff", "uid"]);
+    }
+
+    #[test]
+    fn whoever_comes_to_the_http_server_from_elsewhere_has_to_say_who_it_is() {
+        let admin = |keys: &str| format!("[admin]\n{keys}\n");
+        let near =
+            "f:2: admin.token_file is not set: admin.address is no loopback address: it must be said who may do what";
+        assert_refused(&[
+            (&admin("address = '0.0.0.0:8080'"), near),
+            (&admin("address = '10.0.0.1:8080'\ncertificate = 'c'\nkey = 'k'"), near),
+            (
+                &admin("address = '[::]:8080'\ntoken_file = 't'"),
+                "f:2: admin.certificate is not set: admin.address is no loopback address: tokens must not be sent in clear",
+            ),
+            (&admin("certificate = 'c'"), "f:2: admin.key is not set: the certificate needs its private key"),
+            (&admin("key = 'k'"), "f:2: admin.certificate is not set: a private key needs its certificate"),
+            (
+                &admin("client_authorities = 'a'"),
+                "f:2: admin.certificate is not set: clients can show certificates only",
+            ),
+        ]);
+        for good in [
+            "",
+            "address = '[::1]:8080'",
+            "address = '127.0.0.1:8080'\ntoken_file = 't'",
+            "certificate = 'c'\nkey = 'k'",
+            "address = '0.0.0.0:8443'\ncertificate = 'c'\nkey = 'k'\ntoken_file = 't'",
+            "address = '0.0.0.0:8443'\ncertificate = 'c'\nkey = 'k'\nclient_authorities = 'a'",
+            "enabled = false\naddress = '0.0.0.0:8080'",
+        ] {
+            load(&admin(good)).unwrap();
+        }
     }
 }

@@ -78,6 +78,11 @@ impl Desk {
         self.ask_worker(shard, move |now, worker| job(now, &mut worker.shard)).await
     }
 
+    /// Has a shard run `job` on its state machine, whatever comes of it.
+    pub(crate) fn tell(&self, shard: usize, job: impl FnOnce(Moment, &mut Shard) + Send + 'static) {
+        drop(self.send(shard, move |now, worker| job(now, &mut worker.shard)));
+    }
+
     /// Has all shards run `job`; their answers in the order of the shards.
     ///
     /// # Errors

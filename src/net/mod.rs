@@ -17,6 +17,7 @@ mod counters;
 mod data;
 pub(crate) mod desk;
 mod doors;
+pub(crate) mod drain;
 mod endings;
 mod entry;
 mod errand;
@@ -42,6 +43,7 @@ mod startup;
 mod totals;
 pub(crate) mod transport;
 mod unread;
+mod watchdog;
 mod worker;
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -69,6 +71,7 @@ use clock::Clock;
 use data::Data;
 use desk::Desk;
 use doors::Doors;
+use drain::{Drain, Stop};
 use mesh::Mesh;
 use plan::{InForce, Parts, Plan};
 use signals::Signals;
@@ -76,11 +79,11 @@ use signals::Signals;
 /// How often it is looked whether a signal has come while the shards begin.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Runs the broker until a signal ends it. With SIGHUP it takes over what `source` says by then.
+/// Runs the broker until a signal ends it; `log` is the control of its log. With SIGHUP it takes over what `source` says by then.
 ///
 /// # Errors
 /// Why it could not start.
-pub fn run(config: Config, source: Source) -> Result<(), StartError> {
+pub fn run(config: Config, source: Source, log: logging::Control) -> Result<(), StartError> {
     let begin = SystemTime::now();
     let mut signals = Signals::register()?;
     startup::check_system()?;
@@ -147,10 +150,13 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
     let watcher = memory::watch(Arc::clone(&plan), stop)?;
     let reloader = Reloader::start(Arc::clone(&plan), source, Arc::clone(&doors), begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
+    let desk = Desk::new(Arc::clone(&plan));
+    let own_stop = Stop::default();
+    let drain = Drain::new(desk.clone(), own_stop.clone());
     let admin = match &plan.access {
         Some(access) => {
-            let means = Means { desk: Desk::new(Arc::clone(&plan)), access: Arc::clone(access) };
-            Server::start(&config.admin, means)?
+            let (access, reloader) = (Arc::clone(access), reloader.clone());
+            Server::start(&config.admin, Means { desk, access, reloader, drain, log: log.clone() })?
         }
         None => None,
     };
@@ -159,12 +165,17 @@ pub fn run(config: Config, source: Source) -> Result<(), StartError> {
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
+    let (watchdog_stop, stop) = mpsc::channel();
+    let watchdog = watchdog::start(Arc::clone(&mesh), stop)
+        .map_err(|error| StartError::System { what: "cannot start the thread of the watchdog", error })?;
 
-    let reports = signals.serve(&plan, &reloader, threads)?;
+    let reports = signals.serve(&plan, &reloader, &log, &own_stop, threads)?;
     drop((admin, sys));
     doors.lock().unwrap_or_else(PoisonError::into_inner).close_all();
-    drop(memory_watch);
-    watcher.join().expect("a panic ends the process");
+    drop((memory_watch, watchdog_stop));
+    for thread in watchdog.into_iter().chain([watcher]) {
+        thread.join().expect("a panic ends the process");
+    }
     totals::log(&reports, &plan);
     Ok(())
 }

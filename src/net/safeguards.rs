@@ -149,7 +149,7 @@ pub(super) fn watched(plan: &Plan) -> Vec<Watched> {
             load: Box::new(move || entrance.reload()),
         });
     }
-    watched.extend(plan.access.iter().flat_map(|access| access.watched()));
+    watched.extend(plan.access.iter().flat_map(Access::watched));
     watched.retain(|watched| !watched.files.is_empty());
     watched
 }

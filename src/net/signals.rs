@@ -1,5 +1,5 @@
 //! SIGTERM and SIGINT: the first asks for a clean stop, the second ends the process at once. SIGHUP: settings and files are
-//! read again.
+//! read again, and the file of the log is opened anew.
 
 use std::process::exit;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -10,6 +10,8 @@ use glommio::ExecutorJoinHandle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::bind::notify;
+use super::drain::Stop;
+use super::logging::Control;
 use super::plan::Plan;
 use super::reload::Reloader;
 use super::report::ShardReport;
@@ -55,7 +57,8 @@ impl Signals {
         mut self,
         plan: &Plan,
         reloader: &Reloader,
-
+        log: &Control,
+        own_stop: &Stop,
         threads: Vec<ExecutorJoinHandle<Option<ShardReport>>>,
     ) -> Result<Vec<ShardReport>, StartError> {
         let handle = self.0.handle();
@@ -69,14 +72,21 @@ impl Signals {
         let mut watchdog = Some(stop);
         for signal in self.0.forever() {
             if signal == SIGHUP {
+                log.reopen();
                 reloader.order();
                 continue;
             }
+            let is_ours = own_stop.is_asked();
             let Some(stop) = watchdog.take() else {
+                if is_ours {
+                    continue; // The drain ended just when somebody else stopped the broker.
+                }
                 tracing::warn!("a second signal: ending at once");
                 exit(CUT_SHORT);
             };
-            tracing::info!("a signal: stopping cleanly, a second one ends at once");
+            if !is_ours {
+                tracing::info!("a signal: stopping cleanly, a second one ends at once");
+            }
             let _ = notify("STOPPING=1"); // Whoever does not hear it waits for the end anyway.
             plan.mesh.stop();
             let shutdown_timeout = plan.config().shutdown_timeout;

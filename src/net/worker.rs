@@ -509,11 +509,17 @@ impl Drop for Worker {
     }
 }
 
-/// One line per thing that an operator can act on.
+/// One line per thing that an operator can act on. Each kind has a place of its own, since the lines of one place are limited: those of clients
+/// that are turned away again and again must not keep another kind from the log.
 fn log_event(shard: ShardId, event: &Event) {
     let shard = shard.index();
     match event {
+        Event::ConnectRefused { .. } => tracing::warn!(shard, "{event}"),
+        Event::Disconnected { .. } => tracing::warn!(shard, "{event}"),
+        Event::WillDelayCapped { .. } => tracing::warn!(shard, "{event}"),
+        Event::WillDenied { .. } => tracing::warn!(shard, "{event}"),
+        Event::MessageUnreadable { .. } => tracing::warn!(shard, "{event}"),
+        Event::CheckpointAbandoned => tracing::warn!(shard, "{event}"),
         Event::Storm { .. } => tracing::info!(shard, "{event}"),
-        _ => tracing::warn!(shard, "{event}"),
     }
 }

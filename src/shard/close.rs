@@ -82,9 +82,10 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else { return };
         let (version, bytes_max) = (connection.version, connection.packet_bytes_max);
         self.end_connection(now, id, cause, fate, Some(fault.reason));
+        let reference = self.server_reference(fault.reason);
         self.connections.close(id, |output| {
             if version.has_reason_codes() {
-                append_disconnect(fault, bytes_max, output);
+                append_disconnect(fault, reference.as_deref(), bytes_max, output);
             }
         });
         self.stats.packets_sent[PacketKind::Disconnect] += u64::from(version.has_reason_codes());
@@ -120,7 +121,9 @@ impl Shard {
         if cause == Cause::TakenOver {
             return; // What happens to Session and will depends on the new CONNECT.
         }
-        let is_held = cause == Cause::Shutdown && self.config.wills.on_shutdown == OnShutdown::Hold;
+        // Whoever is handed away before a stop keeps its will in any case: the stop itself publishes it where that is asked for.
+        let is_held =
+            cause == Cause::Shutdown && (self.config.wills.on_shutdown == OnShutdown::Hold || self.drain.is_on());
         if !is_held {
             self.on_will_closing(now, session, closing, fate);
         }
@@ -278,6 +281,7 @@ impl Shard {
                 };
                 self.on_will_closing(now, connection.session, closing, WillFate::Publish);
             }
+            self.close_wills_of_away(now);
             self.publish_all_wills(now);
         }
         for peer in self.peers.others() {
@@ -330,14 +334,16 @@ pub(super) fn session_record(session: &Session, closed: Option<Moment>) -> Optio
     })
 }
 
-/// A DISCONNECT with a Reason String, or without it where the client takes no packet that long. [MQTT-3.14.2-3]
-fn append_disconnect(fault: &Fault, bytes_max: usize, output: &mut Vec<u8>) {
-    let mut disconnect = Disconnect::new(fault.reason);
-    disconnect.reason_string = Some(&fault.detail);
+/// A DISCONNECT with as much of Server Reference and Reason String as fits what the client takes. [MQTT-3.14.2-3]
+fn append_disconnect(fault: &Fault, reference: Option<&str>, bytes_max: usize, output: &mut Vec<u8>) {
     let start = output.len();
-    codec::encode(&Packet::Disconnect(disconnect), codec::ProtocolVersion::V5, output);
-    if output.len() - start > bytes_max {
+    // Where to go counts for more than why.
+    for (server_reference, reason_string) in [(reference, Some(&*fault.detail)), (reference, None), (None, None)] {
         output.truncate(start);
-        codec::encode(&Packet::Disconnect(Disconnect::new(fault.reason)), codec::ProtocolVersion::V5, output);
+        let disconnect = Disconnect { server_reference, reason_string, ..Disconnect::new(fault.reason) };
+        codec::encode(&Packet::Disconnect(disconnect), codec::ProtocolVersion::V5, output);
+        if output.len() - start <= bytes_max {
+            return;
+        }
     }
 }

@@ -61,6 +61,9 @@ impl Shard {
         let refused = self.check_connect(now, &newcomer).err();
         if let Some((reason, why)) = refused.or_else(|| self.check_capacity(&newcomer)) {
             self.stats.connects_refused[why] += 1;
+            if why == ConnectRefusal::Draining {
+                self.on_turned_away(now, &newcomer.client_id, connect.clean_start);
+            }
             return self.refuse(now, &newcomer, reason);
         }
         self.admit(now, &newcomer);
@@ -111,7 +114,7 @@ impl Shard {
     }
 
     /// Whether a connection waits for its CONNACK: what it has caused may not be on record yet.
-    fn awaits_connack(&self, id: ConnectionId) -> bool {
+    pub(super) fn awaits_connack(&self, id: ConnectionId) -> bool {
         self.connections.get(id).is_some_and(|connection| !connection.is_acknowledged)
     }
 
@@ -201,6 +204,10 @@ impl Shard {
 
     fn check_capacity(&mut self, newcomer: &Newcomer<'_>) -> Option<Refused> {
         let Newcomer { client_id, connect, .. } = newcomer;
+        if self.drain.is_on() {
+            let reason = self.redirection(connect.version).unwrap_or(ReasonCode::ServerUnavailable);
+            return Some((reason, ConnectRefusal::Draining));
+        }
         if self.stop.is_asked {
             return Some((ReasonCode::ServerUnavailable, ConnectRefusal::Stopping));
         }
@@ -228,9 +235,11 @@ impl Shard {
     fn refuse(&mut self, now: Moment, newcomer: &Newcomer<'_>, reason: ReasonCode) {
         let Newcomer { id, client_id, connect, arrival, bounds, .. } = newcomer;
         let (id, origin) = (*id, arrival.origin);
-        // That the disk fails, or memory is short, is logged elsewhere, and a fleet that returns meanwhile must not fill the log.
-        let is_known =
-            (self.journal.is_failing() && reason == ReasonCode::QuotaExceeded) || reason == ReasonCode::ServerBusy;
+        // That the disk fails, memory is short, or there is a drain, is logged elsewhere, and a fleet that returns meanwhile must not fill
+        // the log.
+        let is_known = (self.journal.is_failing() && reason == ReasonCode::QuotaExceeded)
+            || reason == ReasonCode::ServerBusy
+            || self.drain.is_on();
         if !is_known {
             let client_id = Arc::clone(client_id);
             self.events.push_back(Event::ConnectRefused { client_id, peer: origin.peer, reason });
@@ -254,9 +263,11 @@ impl Shard {
         // A 3.x client hears nothing but the codes that its version has. [v3.1.1 MQTT-3.2.2-6]
         let has_code = connect.version.has_reason_codes() || reason.connack_return_code_3x().is_some();
         let version = connect.version;
+        let reference = self.server_reference(reason);
+        let bytes_max = connect.maximum_packet_size.map_or(usize::MAX, |max| max as usize);
         self.connections.close(id, |output| {
             if has_code {
-                codec::encode(&Packet::Connack(Box::new(Connack::new(false, reason))), version, output);
+                append_refusal(reason, reference.as_deref(), version, bytes_max, output);
             }
         });
         self.stats.packets_sent[PacketKind::Connack] += u64::from(has_code);
@@ -278,6 +289,7 @@ impl Shard {
         if let Some(connection) = taken_over {
             self.take_over(now, connection, survives);
         }
+        self.settle_away(session);
         let old = self.sessions.get_mut(session).expect("a takeover keeps the Session");
         match old.will.take() {
             // The delay is in force and the Session goes on [MQTT-3.1.3-9]; or the server was down, and the grace is in force.
@@ -481,4 +493,23 @@ fn keep_alive(connect: &Connect<'_>, bounds: &Bounds) -> u16 {
     let max = bounds.keep_alive_max;
     let exceeds = connect.keep_alive > max || (connect.keep_alive == 0 && max < u16::MAX);
     if exceeds && connect.version.has_properties() { max } else { connect.keep_alive }
+}
+
+/// A CONNACK that refuses, with the Server Reference where the client takes a packet that long. [MQTT-3.1.2-24]
+fn append_refusal(
+    reason: ReasonCode,
+    reference: Option<&str>,
+    version: ProtocolVersion,
+    bytes_max: usize,
+    output: &mut Vec<u8>,
+) {
+    let start = output.len();
+    for server_reference in [reference, None] {
+        output.truncate(start);
+        let connack = Connack { server_reference, ..Connack::new(false, reason) };
+        codec::encode(&Packet::Connack(Box::new(connack)), version, output);
+        if output.len() - start <= bytes_max {
+            return;
+        }
+    }
 }

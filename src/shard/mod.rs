@@ -13,6 +13,7 @@ mod close;
 mod connect;
 mod connection;
 mod deliver;
+mod drain;
 mod event;
 pub mod handshake;
 mod holds;
@@ -43,6 +44,7 @@ pub use announce::Announcement;
 pub use authenticate::{AuthenticationOutcome, AuthenticationRequest};
 pub use close::Closed;
 pub use connection::{Arrival, Enhanced, Origin, Pause, Reading};
+pub use drain::DrainProgress;
 pub use event::Event;
 pub use holds::Hold;
 pub use limits::{first_packet_bytes_max, identities_of};
@@ -153,6 +155,7 @@ enum Timer {
     ReadAgain(SessionKey),
     SweepQueues { from: u32 },
     CheckpointReadAgain,
+    Drain,
 }
 
 /// What a client did wrong, or ran into: its connection ends with this Reason Code.
@@ -234,6 +237,7 @@ pub struct Shard {
     /// Connections that are to be disconnected, since they do not read what they are sent.
     slow_readers: Vec<ConnectionId>,
     stop: close::Stop,
+    drain: drain::Drain,
     /// Publications so far, and connections so far: they number the next one.
     publications: u64,
     connects: u64,
@@ -292,6 +296,7 @@ impl Shard {
             hung_up: BTreeSet::new(),
             slow_readers: Vec::new(),
             stop: close::Stop::default(),
+            drain: drain::Drain::default(),
             publications: 0,
             connects: 0,
             events: VecDeque::new(),
@@ -476,6 +481,7 @@ impl Shard {
             }
             Timer::SweepQueues { from } => self.sweep_queues(now, from),
             Timer::CheckpointReadAgain => self.ask_again_for_checkpoint(),
+            Timer::Drain => self.on_drain_timer(now),
             Timer::ReadAgain(key) => {
                 if let Some(session) = self.sessions.resolve(key) {
                     self.send_queued(now, session);

@@ -102,10 +102,11 @@ impl Shard {
         let aliases = &mut self.connections.get_mut(id).expect("the packet came on it").aliases_in;
         let at = usize::from(alias.get()) - 1;
         if packet.topic.is_empty() {
-            let known = aliases.get(at).cloned().flatten();
+            let known = aliases.as_ref().and_then(|aliases| aliases.get(at).cloned().flatten());
             return known.map(Some).ok_or(Fault::new(ReasonCode::ProtocolError, "Topic Alias was never set"));
         }
         if TopicName::parse(packet.topic).is_ok() {
+            let aliases = aliases.get_or_insert_default();
             if aliases.len() <= at {
                 aliases.resize(at + 1, None);
             }
@@ -286,7 +287,7 @@ impl Shard {
         let stats = &mut self.stats;
         self.connections.with_output(id, |connection| {
             stats.packets_sent[packet.kind()] += 1;
-            connection.traffic.packets_out += 1;
+            connection.traffic.note_sent(false);
             codec::encode(packet, connection.version, connection.output.bytes());
         });
     }

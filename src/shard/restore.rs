@@ -265,7 +265,7 @@ impl Shard {
 }
 
 /// How long after a restart a client may take to come back without raising a false alarm.
-fn grace(config: &Config, keep_alive: u16) -> Duration {
+pub(super) fn grace(config: &Config, keep_alive: u16) -> Duration {
     match config.wills.restart_grace {
         RestartGrace::After(grace) => grace,
         RestartGrace::KeepAlive if keep_alive == 0 => GRACE_WITHOUT_KEEP_ALIVE,

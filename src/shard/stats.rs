@@ -55,6 +55,8 @@ kinds! {
         Journal = "journal",
         /// The server is about to stop.
         Stopping = "stopping",
+        /// Clients are handed away before a stop.
+        Draining = "draining",
     }
 }
 
@@ -63,7 +65,7 @@ kinds! {
     pub enum PublishOutcome {
         /// There was somebody to receive it.
         Matched = "matched",
-        /// There was nobody, at least not here.
+        /// There was nobody, on no shard.
         Unmatched = "unmatched",
         /// A QoS 2 message that had been received before.
         Repeated = "repeated",
@@ -205,6 +207,8 @@ pub struct Stats {
     pub connects_accepted: u64,
     /// CONNECTs refused by the shard.
     pub connects_refused: Tally<ConnectRefusal>,
+    /// Clients handed away before a stop.
+    pub handed_away: u64,
     /// Sessions taken over by another CONNECT.
     pub takeovers: u64,
     /// Connections that ended, by cause.

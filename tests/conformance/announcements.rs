@@ -170,7 +170,8 @@ fn has(bytes: &[u8], text: &str) -> bool {
 
 #[test]
 fn the_journal_knows_nothing_of_it_and_a_restart_begins_anew() {
-    let settings = "[sys]\ninterval = \"20ms\"\n[presence]\nenabled = true\n";
+    // Small segments: all of them are looked through.
+    let settings = "[sys]\ninterval = \"20ms\"\n[presence]\nenabled = true\n[journal]\nsegment_bytes = \"1MiB\"\n";
     let mut broker = Broker::start(settings);
     let mut lamp = broker.connect(Connect::v5("lamp").expiry(600));
     lamp.subscribe("$SYS/broker/version", 0);

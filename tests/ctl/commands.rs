@@ -115,7 +115,12 @@ fn what_changes_something_asks_for_it_and_says_so() {
         ),
         (&["log-level", "debug"], "PUT /api/v1/log", json!({"level": "debug"}), "debug\n"),
         (&["reload"], "POST /api/v1/reload", Value::Null, "nothing has changed\n"),
-        (&["drain", "--over", "5m"], "POST /api/v1/drain", json!({"over_seconds": 300}), "the drain has begun\n"),
+        (
+            &["drain", "--over", "5m"],
+            "POST /api/v1/drain",
+            json!({"over_seconds": 300}),
+            "the drain has begun: - of - clients left, until -\n",
+        ),
         (&["drain", "--cancel"], "DELETE /api/v1/drain", Value::Null, "the drain is cancelled\n"),
     ];
     for (arguments, line, body, expected) in cases {
@@ -272,10 +277,13 @@ fn top_without_a_terminal_says_what_to_do() {
 #[test]
 fn a_wait_for_a_drain_ends_when_somebody_cancels_it() {
     let fake = Fake::new(|line| match line.starts_with("POST") {
-        true => Reply(202, String::new()),
+        true => Reply(202, r#"{"state": "draining", "clients": 3, "clients_left": 2, "until": "t"}"#.to_owned()),
         false => Reply(200, r#"{"state": "none"}"#.to_owned()),
     });
     let said = ctl(&fake, &["drain", "--wait"]);
-    assert_eq!((said.code, said.out.as_str()), (1, "the drain has begun\nstate none\n"));
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (1, "the drain has begun: 2 of 3 clients left, until t\nno drain goes on\n")
+    );
     assert!(said.error.contains("cancelled"), "{}", said.error);
 }

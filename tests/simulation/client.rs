@@ -58,6 +58,8 @@ pub(crate) struct Client {
     /// It reads, and acknowledges nothing.
     pub(crate) withholds_acks: bool,
     pub(crate) connack: Option<(bool, ReasonCode)>,
+    /// Where it was told to go instead.
+    pub(crate) server_reference: Option<String>,
     /// What CONNACK told beside its Reason Code.
     pub(crate) told: Told,
     /// The AUTH packets received: Reason Code, Authentication Method and Data.
@@ -82,6 +84,7 @@ impl Client {
             is_stuck: false,
             withholds_acks: false,
             connack: None,
+            server_reference: None,
             told: Told::default(),
             auths: Vec::new(),
             disconnected_with: None,

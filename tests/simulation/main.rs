@@ -7,6 +7,8 @@ mod simulation;
 mod stories_announce;
 mod stories_authentication;
 mod stories_counting;
+mod stories_drain;
+mod stories_inspect;
 mod stories_limits;
 mod stories_presence;
 mod stories_pressure;

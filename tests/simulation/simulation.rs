@@ -392,6 +392,7 @@ impl Simulation {
             Packet::Connack(connack) => {
                 client.connack = Some((connack.session_present, connack.reason));
                 client.told = Told::of(connack);
+                client.server_reference = connack.server_reference.map(str::to_owned);
             }
             Packet::Auth(auth) => {
                 let method = auth.authentication_method.unwrap_or_default().to_owned();
@@ -433,7 +434,10 @@ impl Simulation {
                 }
             }
             Packet::Puback(ack) => client.acknowledged.push((ack.packet_id, ack.reason)),
-            Packet::Disconnect(disconnect) => client.disconnected_with = Some(disconnect.reason),
+            Packet::Disconnect(disconnect) => {
+                client.disconnected_with = Some(disconnect.reason);
+                client.server_reference = disconnect.server_reference.map(str::to_owned);
+            }
             _ => {}
         }
     }

@@ -32,7 +32,7 @@ pub(super) enum Status {
 /// How the broker is, and where it is not well, why.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
-    status: Status,
+    pub(super) status: Status,
     /// Shards that do not answer.
     silent_shards: Vec<usize>,
     /// Shards whose journal cannot be written.
@@ -48,6 +48,7 @@ struct Answer {
 #[utoipa::path(
     get,
     path = "/health/live",
+    operation_id = "get_live",
     tag = "health",
     responses(
         (status = 200, description = "All shards answer.", body = Health),
@@ -64,6 +65,7 @@ pub(super) async fn live(Shared(state): Shared<State>) -> (StatusCode, Json<Heal
 #[utoipa::path(
     get,
     path = "/health/ready",
+    operation_id = "get_ready",
     tag = "health",
     responses(
         (status = 200, description = "Clients are welcome.", body = Health),
@@ -79,7 +81,7 @@ fn tell(health: Health) -> (StatusCode, Json<Health>) {
     (status, Json(health))
 }
 
-async fn examine(state: &State) -> Health {
+pub(super) async fn examine(state: &State) -> Health {
     let ask = |shard| {
         let answer = state.desk.ask(shard, |_, shard| Answer { is_journal_failing: shard.is_journal_failing() });
         timeout(PATIENCE, answer)
@@ -93,10 +95,11 @@ async fn examine(state: &State) -> Health {
             Ok(Err(_)) | Err(_) => silent_shards.push(shard),
         }
     }
-    let status = match (silent_shards.is_empty(), failing_journals.is_empty()) {
-        (false, _) => Status::Stuck,
-        (true, false) => Status::JournalFailing,
-        (true, true) => Status::Ok,
+    let status = match (silent_shards.is_empty(), state.drain.is_on(), failing_journals.is_empty()) {
+        (false, _, _) => Status::Stuck,
+        (true, true, _) => Status::Draining,
+        (true, false, false) => Status::JournalFailing,
+        (true, false, true) => Status::Ok,
     };
     Health { status, silent_shards, failing_journals }
 }

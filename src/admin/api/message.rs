@@ -12,42 +12,87 @@ use crate::topic::TopicName;
 /// Longest text and binary data of a property (§1.5.4, §1.5.6).
 const VALUE_BYTES_MAX: usize = 65_535;
 
-/// A User Property.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct UserProperty {
-    #[schema(max_length = 65535)]
-    pub(super) name: String,
-    #[schema(max_length = 65535)]
-    pub(super) value: String,
+/// Defines bodies that tell of a message to be published: fields of their own, and those that all of them have.
+macro_rules! bodies {
+    ($($(#[$meta:meta])* $Body:ident { $($(#[$of_field:meta])* $field:ident: $Type:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Default, Deserialize, ToSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct $Body {
+            $($(#[$of_field])* pub(super) $field: $Type,)*
+            /// The payload as text. Neither this nor `payload_base64`: empty.
+            payload: Option<String>,
+            /// The payload as bytes in base64, instead of `payload`.
+            #[schema(content_encoding = "base64")]
+            payload_base64: Option<String>,
+            #[serde(default)]
+            #[schema(maximum = 2, default = 0)]
+            qos: u8,
+            #[schema(max_length = 65535)]
+            content_type: Option<String>,
+            /// A Topic Name.
+            #[schema(min_length = 1, max_length = 65535)]
+            response_topic: Option<String>,
+            #[schema(content_encoding = "base64")]
+            correlation_data_base64: Option<String>,
+            /// Pairs of a name and a value.
+            #[serde(default)]
+            #[schema(value_type = Vec<Vec<String>>, max_items = 1000, example = json!([["name", "value"]]))]
+            user_properties: Vec<(String, String)>,
+            /// Seconds after which nobody is sent the message any more.
+            message_expiry_seconds: Option<u32>,
+            /// Payload Format Indicator.
+            payload_is_utf8: Option<bool>,
+        }
+
+        impl $Body {
+            /// Checks it.
+            ///
+            /// # Errors
+            /// What MQTT does not allow.
+            pub(super) fn ready(self) -> Result<Ready, Problem> {
+                Content {
+                    payload: self.payload,
+                    payload_base64: self.payload_base64,
+                    qos: self.qos,
+                    content_type: self.content_type,
+                    response_topic: self.response_topic,
+                    correlation_data_base64: self.correlation_data_base64,
+                    user_properties: self.user_properties,
+                    message_expiry_seconds: self.message_expiry_seconds,
+                    payload_is_utf8: self.payload_is_utf8,
+                }
+                .ready()
+            }
+        }
+    )*};
+}
+
+bodies! {
+    /// A message to be published.
+    Publish {
+        /// A Topic Name.
+        #[schema(min_length = 1, max_length = 65535)]
+        topic: String,
+        /// Whether it is retained. An empty one removes what is.
+        #[serde(default)]
+        retain: bool,
+    }
+
+    /// A message to be retained.
+    Retain {}
 }
 
 /// What a message to be published carries beside its topic.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Content {
-    /// The payload as text. Neither this nor `payload_base64`: empty.
-    #[schema(nullable = false)]
+struct Content {
     payload: Option<String>,
-    /// The payload as bytes in base64, instead of `payload`.
-    #[schema(nullable = false, content_encoding = "base64")]
     payload_base64: Option<String>,
-    #[schema(maximum = 2, default = 0)]
     qos: u8,
-    #[schema(nullable = false, max_length = 65535)]
     content_type: Option<String>,
-    /// A Topic Name.
-    #[schema(nullable = false, min_length = 1, max_length = 65535)]
     response_topic: Option<String>,
-    #[schema(nullable = false, content_encoding = "base64")]
     correlation_data_base64: Option<String>,
-    #[schema(max_items = 1000)]
-    user_properties: Vec<UserProperty>,
-    /// Seconds after which nobody is sent the message any more.
-    #[schema(nullable = false)]
+    user_properties: Vec<(String, String)>,
     message_expiry_seconds: Option<u32>,
-    /// Payload Format Indicator.
-    #[schema(nullable = false)]
     payload_is_utf8: Option<bool>,
 }
 
@@ -61,11 +106,7 @@ pub(super) struct Ready {
 }
 
 impl Content {
-    /// Checks it.
-    ///
-    /// # Errors
-    /// What MQTT does not allow.
-    pub(super) fn ready(self) -> Result<Ready, Problem> {
+    fn ready(self) -> Result<Ready, Problem> {
         let payload = match (self.payload, self.payload_base64) {
             (Some(_), Some(_)) => return Err(Problem::refused("payload and payload_base64 are both given")),
             (Some(text), None) => text.into_bytes(),
@@ -93,7 +134,7 @@ impl Content {
             }
             builder = builder.correlation_data(&data);
         }
-        for UserProperty { name, value } in &self.user_properties {
+        for (name, value) in &self.user_properties {
             builder = builder.user_property(text("user_properties", name)?, text("user_properties", value)?);
         }
         let forwarded = builder.into_bytes();
@@ -149,7 +190,9 @@ pub(super) struct Carried {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     correlation_data_base64: Option<String>,
-    user_properties: Vec<UserProperty>,
+    /// Pairs of a name and a value.
+    #[schema(value_type = Vec<Vec<String>>)]
+    user_properties: Vec<(String, String)>,
     /// Whether its Payload Format Indicator says so.
     payload_is_utf8: bool,
 }
@@ -167,10 +210,7 @@ impl Carried {
             content_type: properties.content_type().map(str::to_owned),
             response_topic: properties.response_topic().map(str::to_owned),
             correlation_data_base64: properties.correlation_data().map(|data| BASE64_STANDARD.encode(data)),
-            user_properties: pairs
-                .iter()
-                .map(|(name, value)| UserProperty { name: name.into(), value: value.into() })
-                .collect(),
+            user_properties: pairs.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             payload_is_utf8: properties.payload_format_is_utf8(),
         }
     }
@@ -181,14 +221,14 @@ mod tests {
     use super::*;
 
     fn ready(json: &str) -> Result<Ready, Problem> {
-        serde_json::from_str::<Content>(json).expect("the fields are those there are").ready()
+        serde_json::from_str::<Retain>(json).expect("the fields are those there are").ready()
     }
 
     #[test]
     fn what_was_given_is_what_is_carried() {
         let ready = ready(
             r#"{"payload_base64": "/w==", "qos": 2, "content_type": "a", "response_topic": "b/c", "correlation_data_base64": "AAE=",
-                "user_properties": [{"name": "n", "value": "1"}, {"name": "n", "value": "2"}], "message_expiry_seconds": 9}"#,
+                "user_properties": [["n", "1"], ["n", "2"]], "message_expiry_seconds": 9}"#,
         );
         let ready = ready.unwrap_or_else(|problem| panic!("{problem:?}"));
         assert_eq!((ready.qos, ready.message_expiry_interval), (QoS::ExactlyOnce, Some(9)));
@@ -196,7 +236,7 @@ mod tests {
         assert_eq!((carried.payload, carried.payload_base64.as_deref()), (None, Some("/w==")));
         assert_eq!(carried.response_topic.as_deref(), Some("b/c"));
         assert_eq!(carried.correlation_data_base64.as_deref(), Some("AAE="));
-        let values: Vec<_> = carried.user_properties.iter().map(|property| property.value.as_str()).collect();
+        let values: Vec<_> = carried.user_properties.iter().map(|(_, value)| value.as_str()).collect();
         assert_eq!(values, ["1", "2"]);
         assert!(!carried.payload_is_utf8);
     }
@@ -211,7 +251,7 @@ mod tests {
             r#"{"response_topic": "a/#"}"#,
             r#"{"response_topic": ""}"#,
             r#"{"content_type": "\u0000"}"#,
-            r#"{"user_properties": [{"name": "\u0000", "value": ""}]}"#,
+            r#"{"user_properties": [["\u0000", ""]]}"#,
             r#"{"payload_base64": "/w==", "payload_is_utf8": true}"#,
             &long,
         ] {

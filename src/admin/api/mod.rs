@@ -4,10 +4,22 @@
 
 mod certain;
 mod clients;
+mod config;
 mod document;
+mod drain;
 mod health;
+mod holds;
+mod log;
 mod message;
+mod messages;
 mod metrics;
+mod overview;
+mod publish;
+mod reload;
+mod retained;
+mod storms;
+mod subscriptions;
+mod trace;
 mod version;
 mod wills;
 
@@ -44,8 +56,13 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(openapi))
-        .routes(routes!(metrics::metrics))
+        .routes(routes!(metrics::text))
         .routes(routes!(version::version))
+        .routes(routes!(config::config))
+        .routes(routes!(overview::overview))
+        .routes(routes!(reload::reload))
+        .routes(routes!(drain::progress, drain::begin, drain::cancel))
+        .routes(routes!(log::level, log::set_level))
         .routes(routes!(clients::list))
         .routes(routes!(clients::one))
         .routes(routes!(clients::disconnect))
@@ -53,6 +70,15 @@ fn documented() -> OpenApiRouter<State> {
         .routes(routes!(wills::list))
         .routes(routes!(wills::one, wills::discard))
         .routes(routes!(wills::publish))
+        .routes(routes!(holds::list, holds::add))
+        .routes(routes!(holds::release))
+        .routes(routes!(storms::list))
+        .routes(routes!(subscriptions::list))
+        .routes(routes!(retained::list))
+        .routes(routes!(retained::one, retained::put, retained::delete))
+        .routes(routes!(publish::post))
+        .routes(routes!(messages::watch))
+        .routes(routes!(trace::trace))
 }
 
 /// The OpenAPI document, as it is sent.
@@ -63,6 +89,7 @@ struct Document(Bytes);
 #[utoipa::path(
     get,
     path = "/openapi.json",
+    operation_id = "get_document",
     tag = "about",
     responses((status = 200, description = "The document (OpenAPI 3.1).", body = serde_json::Value))
 )]

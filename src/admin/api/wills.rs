@@ -111,7 +111,8 @@ pub(super) struct Will {
     qos: u8,
     retain: bool,
     payload_bytes: usize,
-    delay_seconds: u32,
+    /// Its Will Delay Interval, in seconds.
+    delay_interval: u32,
     #[schema(required)]
     message_expiry_seconds: Option<u32>,
     /// When it is due, or was; `null` while it is armed.
@@ -133,7 +134,7 @@ impl From<WillSummary> for Will {
             qos: will.qos as u8,
             retain: will.retain,
             payload_bytes: will.payload_bytes,
-            delay_seconds: will.delay_interval,
+            delay_interval: will.delay_interval,
             message_expiry_seconds: will.message_expiry_interval,
             due: will.due.map(time::text),
             closing: will.closing.map(Ending::from),
@@ -179,6 +180,7 @@ pub(super) struct Which {
 #[utoipa::path(
     get,
     path = "/api/v1/wills",
+    operation_id = "list_wills",
     tag = "wills",
     params(Which),
     responses((status = 200, description = "A page of them.", body = Page<Will>))
@@ -190,7 +192,7 @@ pub(super) async fn list(
     let (desk, limit) = (&state.desk, page::limit(which.limit)?);
     let from = Cursor::parse(which.after.as_deref(), desk.shards())?;
     let filter = WillFilter { phase: which.state.map(WillPhase::from), client_id: which.client_id.map(Into::into) };
-    let page = page::collect(desk, from, limit, move |shard, place, at_most| {
+    let page = page::collect(desk, from, limit, move |_, shard, place, at_most| {
         page::examine(place, at_most, |slot, slots| shard.wills(slot, slots, &filter)).map(Will::from)
     });
     page.await.map(Json)
@@ -200,6 +202,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/api/v1/wills/{client_id}",
+    operation_id = "get_will",
     tag = "wills",
     params(("client_id" = String, Path, description = "The Client Identifier, percent-encoded.", min_length = 1)),
     responses(
@@ -220,6 +223,7 @@ pub(super) async fn one(
 #[utoipa::path(
     post,
     path = "/api/v1/wills/{client_id}/publish",
+    operation_id = "publish_will",
     tag = "wills",
     params(("client_id" = String, Path, description = "The Client Identifier, percent-encoded.", min_length = 1)),
     responses(
@@ -241,6 +245,7 @@ pub(super) async fn publish(
 #[utoipa::path(
     delete,
     path = "/api/v1/wills/{client_id}",
+    operation_id = "discard_will",
     tag = "wills",
     params(("client_id" = String, Path, description = "The Client Identifier, percent-encoded.", min_length = 1)),
     responses(

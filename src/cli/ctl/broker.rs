@@ -97,13 +97,9 @@ pub(super) fn reload(server: &Server, out: &mut Output) -> Outcome {
 fn difference(answer: &Value) -> String {
     let list = |key: &str| answer[key].as_array().into_iter().flatten();
     let mut lines = Vec::new();
-    for change in list("changed") {
-        lines.push(format!("{}: {} → {}", cell(change, "key"), cell(change, "old"), cell(change, "new")));
-    }
-    for waits in list("needs_restart") {
-        let key = if waits.is_object() { cell(waits, "key") } else { shown(waits) };
-        lines.push(format!("{key}: counts from the next start on"));
-    }
+    let change = |change| format!("{}: {} → {}", cell(change, "key"), cell(change, "old"), cell(change, "new"));
+    lines.extend(list("changed").map(change));
+    lines.extend(list("needs_restart").map(|waits| format!("{}, from the next start on", change(waits))));
     for files in list("reloaded") {
         lines.push(format!("{}: read again", shown(files)));
     }
@@ -136,14 +132,15 @@ impl Drain {
             return out.say(&answer, || "the drain is cancelled".to_owned());
         }
         if self.status {
-            return out.describe(&server.get(DRAIN, &[])?);
+            let progress = server.get(DRAIN, &[])?;
+            return out.say(&progress, || progress_line(&progress));
         }
         let body = match self.over {
             Some(over) => json!({ "over_seconds": over.as_secs() }),
             None => json!({}),
         };
         let answer = server.ask(Method::POST, DRAIN, &[], Some(&body))?;
-        out.say(&answer, || "the drain has begun".to_owned())?;
+        out.say(&answer, || format!("the drain has begun: {}", progress_line(&answer)))?;
         if self.wait { wait(server, out) } else { Ok(SUCCESS) }
     }
 }
@@ -168,12 +165,15 @@ fn wait(server: &Server, out: &mut Output) -> Outcome {
 }
 
 fn progress_line(progress: &Value) -> String {
-    let members = progress.as_object().into_iter().flatten();
-    let members = members.filter(|(_, value)| !value.is_null());
-    members
-        .map(|(key, value)| format!("{} {}", escaped(&key.replace('_', " ")), shown(value)))
-        .collect::<Vec<_>>()
-        .join(", ")
+    if progress["state"] == "none" {
+        return "no drain goes on".to_owned();
+    }
+    let of = |key| cell(progress, key);
+    let line = format!("{} of {} clients left, until {}", of("clients_left"), of("clients"), of("until"));
+    match progress["warning"].as_str() {
+        Some(warning) => format!("{line}; {}", escaped(warning)),
+        None => line,
+    }
 }
 
 #[cfg(test)]
@@ -183,8 +183,8 @@ mod tests {
     #[test]
     fn the_difference_of_a_reload_names_every_change() {
         let answer = json!({"changed": [{"key": "log.level", "old": "info", "new": "debug\u{7}"}],
-                            "needs_restart": ["shards"], "reloaded": ["rights"]});
-        let expected = "log.level: info → debug\\u{7}\nshards: counts from the next start on\nrights: read again";
+                            "needs_restart": [{"key": "shards", "old": null, "new": 4}], "reloaded": ["rights"]});
+        let expected = "log.level: info → debug\\u{7}\nshards: - → 4, from the next start on\nrights: read again";
         assert_eq!(difference(&answer), expected);
         assert_eq!(difference(&json!({"changed": [], "needs_restart": [], "reloaded": []})), "nothing has changed");
     }

@@ -41,8 +41,11 @@ impl Output {
         Self { is_json, out: io::stdout() }
     }
 
-    /// A line for people, or an object for programs.
+    /// A line for people, or an object for programs, where there is one: that something is done, the exit code tells them.
     pub(super) fn say(&mut self, value: &Value, text: impl FnOnce() -> String) -> Outcome {
+        if self.is_json && value.is_null() {
+            return Ok(SUCCESS);
+        }
         let line = if self.is_json { json(value) } else { text() };
         self.line(&line)?;
         Ok(SUCCESS)

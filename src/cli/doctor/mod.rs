@@ -22,9 +22,6 @@ use facts::{Certificate, Clock, DataDirectory, Limits, Machine, NamedFile, Place
 use finding::{Finding, Look, Verdict};
 
 /// How to say it.
-///
-/// Nothing is changed: a port is taken for a moment, and a file in the data directory written and removed. Best run as the user that the
-/// broker runs as. Exits with 1 where something is wrong.
 #[derive(Args)]
 pub(super) struct Options {
     /// Say it as a JSON object

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 /// The data directory within the folder of a broker.
 pub(crate) const DATA: &str = "data";
 
+/// In the line that tells where the HTTP server is.
+const LISTENS_FOR_HTTP: &str = "listening for HTTP";
 /// In the last line of the log.
 const LAST_LINE: &str = "WillowMQ has stopped";
 
@@ -27,6 +29,8 @@ pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     /// Where all its listeners are, in their order.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Where its HTTP server is, if it has one.
+    admin: Option<SocketAddr>,
     log: Arc<Mutex<String>>,
     folder: PathBuf,
 }
@@ -79,6 +83,41 @@ impl Broker {
         self.folder.join(DATA)
     }
 
+    /// Two shards, and an HTTP server on a free port with these settings of `[admin]`; then `settings` (TOML).
+    #[allow(dead_code, reason = "not every target that has this module asks by HTTP")]
+    pub(crate) fn with_admin(admin: &str, settings: &str) -> Self {
+        Self::with_admin_in(folder(), admin, settings)
+    }
+
+    /// The same with its files in a folder.
+    #[allow(dead_code, reason = "not every target that has this module asks by HTTP")]
+    pub(crate) fn with_admin_in(folder: PathBuf, admin: &str, settings: &str) -> Self {
+        let admin = match admin.contains("address") {
+            true => admin.to_owned(),
+            false => format!("address = \"127.0.0.1:0\"\n{admin}"),
+        };
+        let mut broker = Self::start_by(folder, 2, &format!("{settings}\n[admin]\n{admin}\n"), |configuration| {
+            let mut command = command(configuration);
+            command.env_remove("WILLOWMQ_ADMIN_ENABLED");
+            command
+        });
+        broker.await_log(LISTENS_FOR_HTTP, PATIENCE);
+        broker.admin = broker.log().lines().filter(|line| line.contains(LISTENS_FOR_HTTP)).find_map(address_in);
+        broker
+    }
+
+    /// Where its HTTP server is.
+    #[allow(dead_code, reason = "not every target that has this module asks by HTTP")]
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin.expect("it was started with an HTTP server")
+    }
+
+    /// Number of its process.
+    #[allow(dead_code, reason = "not every target that has this module asks by HTTP")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A broker whose configuration and data are in `folder`.
     pub(crate) fn start_in(folder: PathBuf, shards: u16, settings: &str) -> Self {
         Self::start_by(folder, shards, settings, command)
@@ -99,7 +138,8 @@ impl Broker {
             let _ = child.kill();
             panic!("the broker does not listen; its log:\n{}", log.lock().unwrap());
         };
-        Self { child, address: *addresses.first().expect("the last listener has an address"), addresses, log, folder }
+        let address = *addresses.first().expect("the last listener has an address");
+        Self { child, address, addresses, admin: None, log, folder }
     }
 
     /// Writes other settings into the configuration of a running broker, which does not look at it by itself. See [`Broker::start_in`].
@@ -302,8 +342,10 @@ fn listening(lines: &Receiver<String>, count: usize) -> Option<Vec<SocketAddr>> 
     let mut open = 0;
     while open < count {
         let line = lines.recv_timeout(end.saturating_duration_since(Instant::now())).ok()?;
-        addresses.extend(address_in(&line));
-        open += usize::from(line.contains("listening for MQTT"));
+        if line.contains("listening for MQTT") {
+            addresses.extend(address_in(&line));
+            open += 1;
+        }
     }
     Some(addresses)
 }

@@ -5,9 +5,11 @@
 
 pub(crate) mod broker;
 pub(crate) mod disk;
+mod drains;
 mod drawn;
 mod endings;
 mod exhaustive;
+mod operator;
 mod oracle;
 mod reference;
 mod run;
