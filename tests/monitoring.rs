@@ -145,13 +145,12 @@ impl Client {
     /// Reads the next packet, which must be as said.
     fn expect(&mut self, is_expected: impl Fn(&Packet<'_>) -> bool) {
         loop {
-            if let Some(length) = codec::packet_length(&self.unread, 1 << 20).expect("a packet") {
-                if length <= self.unread.len() {
-                    let packet = codec::decode(&self.unread[..length], VERSION).expect("a packet");
-                    assert!(is_expected(&packet), "{packet:?}");
-                    self.unread.drain(..length);
-                    return;
-                }
+            let length = codec::packet_length(&self.unread, 1 << 20).expect("a packet");
+            if let Some(length) = length.filter(|length| *length <= self.unread.len()) {
+                let packet = codec::decode(&self.unread[..length], VERSION).expect("a packet");
+                assert!(is_expected(&packet), "{packet:?}");
+                self.unread.drain(..length);
+                return;
             }
             let mut buffer = [0; 4096];
             let read = self.stream.read(&mut buffer).expect("the broker answers in time");

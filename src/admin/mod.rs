@@ -25,6 +25,7 @@ pub(crate) mod report;
 mod serve;
 mod server;
 mod stream;
+mod sys;
 mod time;
 mod tokens;
 
@@ -35,6 +36,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use access::Access;
 pub(crate) use server::{Means, Server};
+pub(crate) use sys::Sys;
 
 use crate::net::Reloader;
 use crate::net::desk::Desk;
@@ -42,7 +44,7 @@ use crate::net::drain::Drain;
 use crate::net::logging::Control;
 
 /// The target of log lines that tell who has changed what.
-const AUDIT: &str = "willowmq::audit";
+pub(crate) const AUDIT: &str = "willowmq::audit";
 
 /// What all requests share.
 #[derive(Clone)]

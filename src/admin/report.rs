@@ -1,7 +1,6 @@
 //! The broker at a moment: a report of each shard, and what belongs to none of them.
 
 use std::sync::atomic::Ordering;
-
 use std::time::Duration;
 
 use crate::net::desk::{Desk, Silent};
@@ -17,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) gate: GateFigures,
     /// What the authenticators of all listeners have said.
     pub(crate) authentications: Totals,
+    /// HTTP requests turned away, for want of a token or since they come from a page of somebody else.
+    pub(crate) requests_refused: u64,
     /// `memory_limit` in bytes.
     pub(crate) memory_limit: u64,
     /// Since the start.
@@ -51,6 +52,7 @@ pub(crate) async fn collect(desk: &Desk) -> Result<Report, Silent> {
         shards,
         gate: plan.gate.figures(),
         authentications: plan.authentication.totals(),
+        requests_refused: plan.access.as_ref().map_or(0, |access| access.refused()),
         memory_limit: plan.memory_limit.load(Ordering::Relaxed),
         uptime: plan.clock.since_start(),
     })

@@ -26,6 +26,12 @@ const RESTART: &[&str] = &[
     // Task queues have their shares from the beginning, and the lanes between shards their length.
     "wills.share",
     "limits.mesh_messages_max",
+    // What was retained below the topic of before would stay.
+    "presence",
+    // What was told of clients would stay, and nobody would tell of their end.
+    "presence.enabled",
+    "presence.root",
+    "presence.retain",
     // Whoever asks for the reload may be connected there.
     "admin",
 ];
@@ -91,6 +97,10 @@ impl Config {
         self.journal.reads_max = running.journal.reads_max;
         self.wills.share = running.wills.share;
         self.limits.mesh_messages_max = running.limits.mesh_messages_max;
+        self.presence = running.presence.clone();
+        self.presence.enabled = running.presence.enabled;
+        self.presence.root.clone_from(&running.presence.root);
+        self.presence.retain = running.presence.retain;
         self.admin = running.admin.clone();
     }
 }
@@ -290,6 +300,7 @@ mod tests {
                 "a/#",
                 "10.0.0.0/8",
                 "128KiB",
+                "1KiB",
             ];
             let differs = |candidate: &&&str| {
                 let flags = vec![(key.clone(), (**candidate).to_owned())];
@@ -324,7 +335,7 @@ mod tests {
             from("[[listeners]]\naddress = \"127.0.0.1:1\"\n[[listeners]]\naddress = \"127.0.0.1:2\"\nbacklog = 7\n");
         let new = from(
             "[[listeners]]\naddress = \"127.0.0.1:2\"\nbacklog = 8\n[listeners.limits]\ninflight_max = 3\n\
-             [[listeners]]\nkind = \"unix\"\npath = \"/run/w\"\n",
+             [[listeners]]\nkind = \"unix\"\npath = \"/run/w\"\nanonymous = true\n",
         );
         let differences = difference(&old, &new);
         let expected = [

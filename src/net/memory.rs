@@ -165,7 +165,7 @@ fn log(pressure: Pressure, used: u64, limit: u64) {
 }
 
 /// Bytes that this process holds for itself, without files that it has mapped: those the kernel can take back.
-fn used() -> Option<u64> {
+pub(crate) fn used() -> Option<u64> {
     let statm = read("/proc/self/statm")?;
     let mut pages = statm.split(' ').skip(1).map(str::parse::<u64>);
     let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);

@@ -46,8 +46,8 @@ mod unread;
 mod watchdog;
 mod worker;
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 pub(crate) use admission::GateFigures;
@@ -56,12 +56,13 @@ pub(crate) use admission::TurnedAway;
 pub(crate) use authentication::Totals;
 pub use bind::Endpoint;
 pub(crate) use journal::JournalFigures;
+pub(crate) use memory::used as memory_used;
 pub use reload::{Outcome, Reloader, Source};
 pub(crate) use report::ShardReport;
 pub use safeguards::{check, read_rights};
 pub use startup::StartError;
 
-use crate::admin::{Means, Server};
+use crate::admin::{Means, Server, Sys};
 use crate::config::{Config, Durability};
 use crate::shard::ShardId;
 use crate::timer::Moment;
@@ -144,10 +145,10 @@ pub fn run(config: Config, source: Source, log: logging::Control) -> Result<(), 
     if let Some(data) = &mut data {
         data.settle()?;
     }
-    let _files = doors.open(&config)?;
+    let doors = Arc::new(Mutex::new(doors.open(&config)?));
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(Arc::clone(&plan), stop)?;
-    let reloader = Reloader::start(Arc::clone(&plan), source, begin)
+    let reloader = Reloader::start(Arc::clone(&plan), source, Arc::clone(&doors), begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
     let desk = Desk::new(Arc::clone(&plan));
     let own_stop = Stop::default();
@@ -160,6 +161,7 @@ pub fn run(config: Config, source: Source, log: logging::Control) -> Result<(), 
         None => None,
     };
     mesh.open();
+    let sys = Sys::start(Desk::new(Arc::clone(&plan)))?;
     if let Err(error) = bind::notify("READY=1") {
         tracing::warn!("cannot tell systemd that the broker is ready: {error}");
     }
@@ -168,7 +170,8 @@ pub fn run(config: Config, source: Source, log: logging::Control) -> Result<(), 
         .map_err(|error| StartError::System { what: "cannot start the thread of the watchdog", error })?;
 
     let reports = signals.serve(&plan, &reloader, &log, &own_stop, threads)?;
-    drop(admin);
+    drop((admin, sys));
+    doors.lock().unwrap_or_else(PoisonError::into_inner).close_all();
     drop((memory_watch, watchdog_stop));
     for thread in watchdog.into_iter().chain([watcher]) {
         thread.join().expect("a panic ends the process");

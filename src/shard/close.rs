@@ -247,6 +247,7 @@ impl Shard {
     /// The interval of a Session without a connection has passed. [MQTT-3.1.2-23]
     pub(super) fn on_session_expiry(&mut self, now: Moment, session: u32) {
         self.sessions.get_mut(session).expect("the timer names a Session").expiry_timer = None;
+        self.stats.sessions_expired += 1;
         self.end_session(now, session);
     }
 

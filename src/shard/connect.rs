@@ -114,7 +114,7 @@ impl Shard {
     }
 
     /// Whether a connection waits for its CONNACK: what it has caused may not be on record yet.
-    fn awaits_connack(&self, id: ConnectionId) -> bool {
+    pub(super) fn awaits_connack(&self, id: ConnectionId) -> bool {
         self.connections.get(id).is_some_and(|connection| !connection.is_acknowledged)
     }
 

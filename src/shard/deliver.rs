@@ -470,7 +470,7 @@ impl Shard {
                 return;
             }
             stats.sent.note(grant.qos, publishing.outgoing.payload.len());
-            connection.traffic.note_sent_message();
+            connection.traffic.note_sent(true);
             let version = connection.version;
             if connection.aliases_out.is_none() && grant.subscription_ids.is_empty() {
                 let template = templates.get(version, packet_id.is_some(), &publishing.outgoing);

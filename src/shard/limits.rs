@@ -28,6 +28,8 @@
 //! | `retained_messages_max` of a client | PUBACK and PUBREC 0x97; QoS 0 and 3.x: dropped | `publishes_refused_retained` | `a_session_keeps_so_many_topics…` |
 //! | the same, of a will | delivered, and not kept | `dropped_retained` | `a_will_above_the_bound…` |
 //! | `retained_messages_max`, `retained_bytes_max` of the broker | delivered, and not kept | `dropped_retained` | `stories_retained.rs` |
+//! | `sessions_max`, `retained_bytes_max`, of messages that the broker publishes about itself | delivered, and not kept | `dropped_retained` | `stories_announce.rs` |
+//! | the length of a topic, of messages about a client | not told | `presence_untold` | `stories_presence.rs` |
 //! | `mesh_messages_max`, `journal.backlog_bytes_max` | not read until there is room | `pauses` | `stories_sessions.rs` |
 //! | `mesh_messages_max`, where a letter causes others | put aside | `letters_put_aside` | `messages_between_shards_are_bounded…` |
 //! | the work of a turn | goes on in the next one | `yields` | `stories_turns.rs` |
@@ -100,6 +102,12 @@ fn for_everybody(config: &Config) -> Bounds {
         queue: Load { messages: sessions.queue_messages_max as usize, bytes: sessions.queue_bytes_max },
         session_expiry_max: sessions.expiry_max,
         retained_messages_max: None,
+        topic_alias_maximum: limits.topic_alias_maximum,
+        maximum_qos: limits.maximum_qos,
+        retain: config.features.retain,
+        wildcard_subscriptions: config.features.wildcard_subscriptions,
+        shared_subscriptions: config.features.shared_subscriptions,
+        subscription_identifiers: config.features.subscription_identifiers,
     }
 }
 
@@ -128,6 +136,7 @@ fn overruled(bounds: &Bounds, over: &ClientLimits) -> Bounds {
         },
         session_expiry_max: over.session_expiry_max.or(bounds.session_expiry_max),
         retained_messages_max: over.retained_messages_max.or(bounds.retained_messages_max),
+        ..*bounds
     }
 }
 

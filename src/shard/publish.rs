@@ -96,16 +96,17 @@ impl Shard {
                 Ok(None)
             };
         };
-        if alias.get() > self.config.limits.topic_alias_maximum {
+        if alias.get() > self.connections.get(id).expect("the packet came on it").bounds.topic_alias_maximum {
             return Err(Fault::new(ReasonCode::TopicAliasInvalid, "Topic Alias above the maximum")); // [MQTT-3.3.2-9]
         }
         let aliases = &mut self.connections.get_mut(id).expect("the packet came on it").aliases_in;
         let at = usize::from(alias.get()) - 1;
         if packet.topic.is_empty() {
-            let known = aliases.get(at).cloned().flatten();
+            let known = aliases.as_ref().and_then(|aliases| aliases.get(at).cloned().flatten());
             return known.map(Some).ok_or(Fault::new(ReasonCode::ProtocolError, "Topic Alias was never set"));
         }
         if TopicName::parse(packet.topic).is_ok() {
+            let aliases = aliases.get_or_insert_default();
             if aliases.len() <= at {
                 aliases.resize(at + 1, None);
             }
@@ -117,10 +118,10 @@ impl Shard {
     /// What ends the connection of whoever sends such a packet.
     fn check_publish(&self, id: ConnectionId, topic: TopicName<'_>, packet: &Publish<'_>) -> Result<(), Fault> {
         let bounds = &self.connections.get(id).expect("the packet came on it").bounds;
-        if packet.qos as u8 > self.config.limits.maximum_qos {
+        if packet.qos as u8 > bounds.maximum_qos {
             return Err(Fault::new(ReasonCode::QosNotSupported, "QoS above the Maximum QoS")); // [MQTT-3.2.2-11]
         }
-        if packet.retain && !self.config.features.retain {
+        if packet.retain && !bounds.retain {
             return Err(Fault::new(ReasonCode::RetainNotSupported, "retained messages are off")); // [MQTT-3.2.2-14]
         }
         if !packet.subscription_identifiers.is_empty() {
@@ -286,7 +287,7 @@ impl Shard {
         let stats = &mut self.stats;
         self.connections.with_output(id, |connection| {
             stats.packets_sent[packet.kind()] += 1;
-            connection.traffic.packets_out += 1;
+            connection.traffic.note_sent(false);
             codec::encode(packet, connection.version, connection.output.bytes());
         });
     }

@@ -99,9 +99,20 @@ pub(super) struct Groups {
     slots: Vec<Option<Group>>,
     free: Vec<u32>,
     by_key: BTreeMap<Arc<SharedKey>, u32>,
+    members: usize,
 }
 
 impl Groups {
+    /// How many groups there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// How many members all of them have.
+    pub(super) fn members(&self) -> usize {
+        self.members
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
@@ -203,12 +214,15 @@ impl Shard {
         joined.options.is_filtered = !self.rights.may_receive_all(joined.reader.who(), &key.filter);
         let options = joined.options;
         let (index, group) = self.groups.find_or_add(key);
+        let before = group.members.len();
         match group.members.iter_mut().find(|known| known.member == joined.member) {
             Some(known) => *known = joined,
             None => group.members.push(joined),
         }
         // The group may store what it is sent if any of its members may.
         let keeps = group.members.iter().any(|member| member.options.keeps);
+        let joined = group.members.len() - before;
+        self.groups.members += joined;
         let options = SubscriberOptions { keeps, ..options };
         self.add_subscriber(&key.filter, Subscriber::Group(index), options);
     }
@@ -216,8 +230,11 @@ impl Shard {
     pub(super) fn remove_member(&mut self, key: &Arc<SharedKey>, member: Member) {
         let Some(index) = self.groups.by_key.get(key).copied() else { return };
         let Some(group) = self.groups.get_mut(index) else { return };
+        let before = group.members.len();
         group.members.retain(|joined| joined.member != member);
-        if group.members.is_empty() {
+        let (left, is_empty) = (before - group.members.len(), group.members.is_empty());
+        self.groups.members -= left;
+        if is_empty {
             self.groups.remove(index);
             self.forget_subscriber(&key.filter, Subscriber::Group(index));
         }

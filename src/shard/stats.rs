@@ -65,7 +65,7 @@ kinds! {
     pub enum PublishOutcome {
         /// There was somebody to receive it.
         Matched = "matched",
-        /// There was nobody, at least not here.
+        /// There was nobody, on no shard.
         Unmatched = "unmatched",
         /// A QoS 2 message that had been received before.
         Repeated = "repeated",
@@ -263,6 +263,8 @@ pub struct Stats {
     pub re_authentications_refused: u64,
     /// Connections closed since their credentials had ended.
     pub credentials_ended: u64,
+    /// Sessions that ended since their Session Expiry Interval had passed without a Network Connection.
+    pub sessions_expired: u64,
     /// Messages about clients that came or went. (`presence.enabled`)
     pub presence_told: u64,
     /// Clients not told of, since the topic would be too long.

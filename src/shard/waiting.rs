@@ -66,7 +66,7 @@ impl Shard {
         self.stats.sent.note(delivery.qos, delivery.message.payload().len());
         self.stats.sent.again += u64::from(dup);
         self.connections.with_output(id, |connection| {
-            connection.traffic.note_sent_message();
+            connection.traffic.note_sent(true);
             let alias = alias_for(connection, &delivery.message.outgoing(now), grant_of(delivery));
             let fields = fields(grant_of(delivery), Some(packet_id), dup, alias);
             codec::encode_publish(

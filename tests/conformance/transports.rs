@@ -354,3 +354,13 @@ fn will_of_a_camera_tells_a_hub_over_wss() {
     assert_eq!(kept.text(), "offline");
     assert!(kept.retain());
 }
+
+#[test]
+fn tls_handshakes_and_bytes_of_sockets_are_counted() {
+    let mut broker = start();
+    let clients: Vec<_> = KINDS.into_iter().map(|kind| broker.client_over(kind)).collect();
+    assert_eq!(broker.total("tls_handshakes"), 2, "TLS, and WebSocket over TLS");
+    // A CONNECT and a CONNACK are some bytes; what TLS exchanges before them is more than a thousand.
+    assert!(broker.total("bytes_received") > 1000 && broker.total("bytes_sent") > 1000);
+    drop(clients);
+}

@@ -4,10 +4,13 @@
 mod client;
 mod crash;
 mod simulation;
+mod stories_announce;
 mod stories_authentication;
 mod stories_counting;
 mod stories_drain;
+mod stories_inspect;
 mod stories_limits;
+mod stories_presence;
 mod stories_pressure;
 mod stories_retained;
 mod stories_rights;

@@ -289,6 +289,7 @@ pub(super) struct Which {
 #[utoipa::path(
     get,
     path = "/api/v1/clients",
+    operation_id = "list_clients",
     tag = "clients",
     params(Which),
     responses((status = 200, description = "A page of them.", body = Page<Client>))
@@ -317,6 +318,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/api/v1/clients/{client_id}",
+    operation_id = "get_client",
     tag = "clients",
     params(("client_id" = String, Path, description = "The Client Identifier, percent-encoded.", min_length = 1)),
     responses(
@@ -345,6 +347,7 @@ pub(super) struct Disconnect {
 #[utoipa::path(
     post,
     path = "/api/v1/clients/{client_id}/disconnect",
+    operation_id = "disconnect_client",
     tag = "clients",
     params(("client_id" = String, Path, description = "The Client Identifier, percent-encoded.", min_length = 1)),
     request_body = Disconnect,
@@ -378,6 +381,7 @@ pub(super) struct End {
 #[utoipa::path(
     delete,
     path = "/api/v1/sessions/{client_id}",
+    operation_id = "end_session",
     tag = "clients",
     params(("client_id" = String, Path, description = "The Client Identifier, percent-encoded.", min_length = 1), End),
     responses(

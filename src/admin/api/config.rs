@@ -36,6 +36,7 @@ pub(super) struct Settings {
 #[utoipa::path(
     get,
     path = "/api/v1/config",
+    operation_id = "get_config",
     tag = "about",
     responses((status = 200, description = "The settings.", body = Settings))
 )]

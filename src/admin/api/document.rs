@@ -20,7 +20,12 @@ const OF_ALL: [(&str, &str); 2] = [
 /// Problems of requests that have to say who sends them.
 const OF_CALLERS: [(&str, &str); 1] = [("401", "Nobody knows who sends the request.")];
 /// Problems of requests with parameters.
-const OF_PARAMETERS: [(&str, &str); 1] = [("400", "A parameter cannot be understood.")];
+const OF_PARAMETERS: [(&str, &str); 2] = [
+    ("400", "A parameter cannot be understood."),
+    (TOO_LONG, "The path and the parameters have more than 65,534 bytes. There is no document about it."),
+];
+/// What is answered before the request is a request.
+const TOO_LONG: &str = "414";
 /// Problems of requests with a body.
 const OF_BODIES: [(&str, &str); 5] = [
     ("400", "The body is no JSON, or a parameter cannot be understood."),
@@ -105,6 +110,7 @@ fn describe_problems(operation: &mut Operation) {
         if let RefOr::T(response) = response
             && status.as_str() >= "400"
             && response.content.is_empty()
+            && status != TOO_LONG
         {
             let content = Content::new(Some(Ref::from_schema_name("Problem")));
             response.content.insert(problem::MEDIA_TYPE.to_owned(), RefOr::T(content));

@@ -21,7 +21,7 @@ const SECONDS_MAX: u32 = 86_400;
 #[serde(deny_unknown_fields)]
 pub(super) struct Order {
     /// Over how many seconds, evenly. Without it as `drain.over` says.
-    #[schema(nullable = false, maximum = 86400)]
+    #[schema(maximum = 86400)]
     over_seconds: Option<u32>,
 }
 
@@ -74,6 +74,7 @@ impl From<Option<Progress>> for DrainProgress {
 #[utoipa::path(
     post,
     path = "/api/v1/drain",
+    operation_id = "begin_drain",
     tag = "operation",
     request_body = Order,
     responses((status = 202, description = "It has begun.", body = DrainProgress))
@@ -93,6 +94,7 @@ pub(super) async fn begin(
 #[utoipa::path(
     get,
     path = "/api/v1/drain",
+    operation_id = "get_drain",
     tag = "operation",
     responses((status = 200, description = "Its progress, or that there is none.", body = DrainProgress))
 )]
@@ -104,6 +106,7 @@ pub(super) async fn progress(Shared(state): Shared<State>) -> Result<Json<DrainP
 #[utoipa::path(
     delete,
     path = "/api/v1/drain",
+    operation_id = "cancel_drain",
     tag = "operation",
     responses(
         (status = 204, description = "Clients are let in again."),

@@ -48,6 +48,7 @@ struct Answer {
 #[utoipa::path(
     get,
     path = "/health/live",
+    operation_id = "get_live",
     tag = "health",
     responses(
         (status = 200, description = "All shards answer.", body = Health),
@@ -64,6 +65,7 @@ pub(super) async fn live(Shared(state): Shared<State>) -> (StatusCode, Json<Heal
 #[utoipa::path(
     get,
     path = "/health/ready",
+    operation_id = "get_ready",
     tag = "health",
     responses(
         (status = 200, description = "Clients are welcome.", body = Health),

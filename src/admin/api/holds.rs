@@ -12,6 +12,9 @@ use crate::admin::extract;
 use crate::admin::problem::Problem;
 use crate::shard::Hold;
 
+/// Longest Client Identifier that there can be (§1.5.4).
+const CLIENT_ID_BYTES_MAX: usize = 65_535;
+
 /// Whose wills are held back.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "scope", rename_all = "snake_case", deny_unknown_fields)]
@@ -75,6 +78,7 @@ pub(super) struct Holds {
 #[utoipa::path(
     get,
     path = "/api/v1/holds",
+    operation_id = "list_holds",
     tag = "wills",
     responses((status = 200, description = "All of them.", body = Holds))
 )]
@@ -88,6 +92,7 @@ pub(super) async fn list(Shared(state): Shared<State>) -> Result<Json<Holds>, Pr
 #[utoipa::path(
     post,
     path = "/api/v1/holds",
+    operation_id = "add_hold",
     tag = "wills",
     request_body = Scope,
     responses(
@@ -116,6 +121,7 @@ pub(super) async fn add(
 #[utoipa::path(
     post,
     path = "/api/v1/holds/release",
+    operation_id = "release_hold",
     tag = "wills",
     request_body = Release,
     responses(
@@ -148,8 +154,9 @@ fn of_listener(state: &State, listener: u16) -> Result<Hold, Problem> {
 }
 
 fn of_prefix(prefix: String) -> Result<Hold, Problem> {
-    match prefix.is_empty() {
-        true => Err(Problem::refused("client_id_prefix is empty: the scope of all clients is \"all\"")),
-        false => Ok(Hold::ClientIdPrefix(prefix.into())),
+    match prefix.len() {
+        0 => Err(Problem::refused("client_id_prefix is empty: the scope of all clients is \"all\"")),
+        1..=CLIENT_ID_BYTES_MAX => Ok(Hold::ClientIdPrefix(prefix.into())),
+        _ => Err(Problem::refused("client_id_prefix is longer than any Client Identifier")),
     }
 }

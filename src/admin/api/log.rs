@@ -24,6 +24,7 @@ const BYTES_MAX: usize = 1000;
 #[utoipa::path(
     get,
     path = "/api/v1/log",
+    operation_id = "get_log_level",
     tag = "operation",
     responses((status = 200, description = "The level in force.", body = Level))
 )]
@@ -35,6 +36,7 @@ pub(super) async fn level(Shared(state): Shared<State>) -> Json<Level> {
 #[utoipa::path(
     put,
     path = "/api/v1/log",
+    operation_id = "set_log_level",
     tag = "operation",
     request_body = Level,
     responses((status = 200, description = "The level in force from now on.", body = Level))

@@ -21,30 +21,27 @@ macro_rules! bodies {
         pub(super) struct $Body {
             $($(#[$of_field])* pub(super) $field: $Type,)*
             /// The payload as text. Neither this nor `payload_base64`: empty.
-            #[schema(nullable = false)]
             payload: Option<String>,
             /// The payload as bytes in base64, instead of `payload`.
-            #[schema(nullable = false, content_encoding = "base64")]
+            #[schema(content_encoding = "base64")]
             payload_base64: Option<String>,
             #[serde(default)]
             #[schema(maximum = 2, default = 0)]
             qos: u8,
-            #[schema(nullable = false, max_length = 65535)]
+            #[schema(max_length = 65535)]
             content_type: Option<String>,
             /// A Topic Name.
-            #[schema(nullable = false, min_length = 1, max_length = 65535)]
+            #[schema(min_length = 1, max_length = 65535)]
             response_topic: Option<String>,
-            #[schema(nullable = false, content_encoding = "base64")]
+            #[schema(content_encoding = "base64")]
             correlation_data_base64: Option<String>,
             /// Pairs of a name and a value.
             #[serde(default)]
             #[schema(value_type = Vec<Vec<String>>, max_items = 1000, example = json!([["name", "value"]]))]
             user_properties: Vec<(String, String)>,
             /// Seconds after which nobody is sent the message any more.
-            #[schema(nullable = false)]
             message_expiry_seconds: Option<u32>,
             /// Payload Format Indicator.
-            #[schema(nullable = false)]
             payload_is_utf8: Option<bool>,
         }
 

@@ -84,6 +84,7 @@ pub(super) enum MessageLine {
 #[utoipa::path(
     get,
     path = "/api/v1/messages",
+    operation_id = "watch_messages",
     tag = "messages",
     params(Which),
     responses((status = 200, description = "The messages.", body = MessageLine, content_type = "application/x-ndjson"))

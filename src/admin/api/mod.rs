@@ -89,6 +89,7 @@ struct Document(Bytes);
 #[utoipa::path(
     get,
     path = "/openapi.json",
+    operation_id = "get_document",
     tag = "about",
     responses((status = 200, description = "The document (OpenAPI 3.1).", body = serde_json::Value))
 )]

@@ -46,6 +46,8 @@ pub(super) struct Figures {
     messages_dropped: u64,
     bytes_received: u64,
     bytes_sent: u64,
+    /// Requests to this API that were turned away, since nobody knows who sent them or they may not.
+    http_requests_refused: u64,
     wills: Wills,
 }
 
@@ -92,6 +94,7 @@ pub(super) struct Shard {
 #[utoipa::path(
     get,
     path = "/api/v1/overview",
+    operation_id = "get_overview",
     tag = "about",
     responses((status = 200, description = "The broker at this moment.", body = Overview))
 )]
@@ -102,12 +105,12 @@ pub(super) async fn overview(Shared(state): Shared<State>) -> Result<Json<Overvi
         version: env!("CARGO_PKG_VERSION"),
         state: status,
         uptime: time::seconds(state.started.elapsed()),
-        totals: totals(&report),
+        totals: totals(&report, state.access.refused()),
         shards: report.shards.iter().map(shard).collect(),
     }))
 }
 
-fn totals(report: &Report) -> Figures {
+fn totals(report: &Report, http_requests_refused: u64) -> Figures {
     let mut lateness = Histogram::default();
     report.shards.iter().for_each(|shard| lateness.add(&shard.stats.wills.lateness));
     Figures {
@@ -125,6 +128,7 @@ fn totals(report: &Report) -> Figures {
         messages_dropped: report.counted(|stats| stats.dropped.total()),
         bytes_received: report.sum(|shard| shard.counters.bytes_received),
         bytes_sent: report.sum(|shard| shard.counters.bytes_sent),
+        http_requests_refused,
         wills: Wills {
             armed: report.counted(|stats| stats.wills.armed_now),
             pending: report.counted(|stats| stats.wills.pending_now),

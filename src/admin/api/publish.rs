@@ -27,6 +27,7 @@ pub(super) struct Published {
 #[utoipa::path(
     post,
     path = "/api/v1/publish",
+    operation_id = "publish",
     tag = "messages",
     request_body = Publish,
     responses(

@@ -48,6 +48,7 @@ pub(super) struct Reloaded {
 #[utoipa::path(
     post,
     path = "/api/v1/reload",
+    operation_id = "reload",
     tag = "operation",
     responses(
         (status = 200, description = "What has changed.", body = Reloaded),

@@ -100,7 +100,7 @@ pub(super) struct Which {
 #[into_params(parameter_in = Query)]
 pub(super) struct Of {
     /// Its topic.
-    #[param(min_length = 1, max_length = 65535)]
+    #[param(min_length = 1)]
     topic: String,
 }
 
@@ -108,6 +108,7 @@ pub(super) struct Of {
 #[utoipa::path(
     get,
     path = "/api/v1/retained",
+    operation_id = "list_retained",
     tag = "messages",
     params(Which),
     responses((status = 200, description = "A page of them, of each shard in the order of their topics.", body = Page<Retained>))
@@ -145,6 +146,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/api/v1/retained/message",
+    operation_id = "get_retained",
     tag = "messages",
     params(Of),
     responses(
@@ -174,6 +176,7 @@ pub(super) async fn one(
 #[utoipa::path(
     put,
     path = "/api/v1/retained/message",
+    operation_id = "set_retained",
     tag = "messages",
     params(Of),
     request_body = Retain,
@@ -199,6 +202,7 @@ pub(super) async fn put(
 #[utoipa::path(
     delete,
     path = "/api/v1/retained/message",
+    operation_id = "delete_retained",
     tag = "messages",
     params(Of),
     responses(

@@ -45,6 +45,7 @@ pub(super) struct Storms {
 #[utoipa::path(
     get,
     path = "/api/v1/storms",
+    operation_id = "list_storms",
     tag = "wills",
     responses((status = 200, description = "Of each shard the last 32.", body = Storms))
 )]

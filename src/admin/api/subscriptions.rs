@@ -69,6 +69,7 @@ pub(super) struct Which {
 #[utoipa::path(
     get,
     path = "/api/v1/subscriptions",
+    operation_id = "list_subscriptions",
     tag = "messages",
     params(Which),
     responses((status = 200, description = "A page of them.", body = Page<Subscription>))

@@ -141,6 +141,7 @@ impl TraceLine {
 #[utoipa::path(
     get,
     path = "/api/v1/clients/{client_id}/trace",
+    operation_id = "trace_client",
     tag = "clients",
     params(("client_id" = String, Path, description = "The Client Identifier, percent-encoded.", min_length = 1), HowLong),
     responses((status = 200, description = "The trace.", body = TraceLine, content_type = "application/x-ndjson"))

@@ -31,6 +31,7 @@ pub(super) struct Version {
 #[utoipa::path(
     get,
     path = "/api/v1/version",
+    operation_id = "get_version",
     tag = "about",
     responses((status = 200, description = "The version.", body = Version))
 )]

@@ -180,6 +180,7 @@ pub(super) struct Which {
 #[utoipa::path(
     get,
     path = "/api/v1/wills",
+    operation_id = "list_wills",
     tag = "wills",
     params(Which),
     responses((status = 200, description = "A page of them.", body = Page<Will>))
@@ -201,6 +202,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/api/v1/wills/{client_id}",
+    operation_id = "get_will",
     tag = "wills",
     params(("client_id" = String, Path, description = "The Client Identifier, percent-encoded.", min_length = 1)),
     responses(
@@ -221,6 +223,7 @@ pub(super) async fn one(
 #[utoipa::path(
     post,
     path = "/api/v1/wills/{client_id}/publish",
+    operation_id = "publish_will",
     tag = "wills",
     params(("client_id" = String, Path, description = "The Client Identifier, percent-encoded.", min_length = 1)),
     responses(
@@ -242,6 +245,7 @@ pub(super) async fn publish(
 #[utoipa::path(
     delete,
     path = "/api/v1/wills/{client_id}",
+    operation_id = "discard_will",
     tag = "wills",
     params(("client_id" = String, Path, description = "The Client Identifier, percent-encoded.", min_length = 1)),
     responses(

@@ -23,7 +23,14 @@ fn report(shards: Vec<ShardReport>) -> Report {
         memory_peak_bytes: 1 << 20,
     };
     let authentications = Totals { granted: 7, ..Totals::default() };
-    Report { shards, gate, authentications, memory_limit: 1 << 30, uptime: Duration::from_millis(1500) }
+    Report {
+        shards,
+        gate,
+        authentications,
+        requests_refused: 0,
+        memory_limit: 1 << 30,
+        uptime: Duration::from_millis(1500),
+    }
 }
 
 fn shard(number: usize) -> ShardReport {

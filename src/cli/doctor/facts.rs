@@ -181,7 +181,8 @@ pub(super) struct DataDirectory {
     pub(super) exists: bool,
     /// Why it cannot be used.
     pub(super) problem: Option<String>,
-    /// The broker that uses it.
+    /// Whether a broker uses it, and which, if that is told.
+    pub(super) is_used: bool,
     pub(super) used_by: Option<u32>,
     /// The number of the file system, as statfs(2) has it.
     pub(super) file_system: Option<i64>,
@@ -203,11 +204,11 @@ impl DataDirectory {
         let above = path.ancestors().map(|path| if path == Path::new("") { Path::new(".") } else { path });
         let at = above.into_iter().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned();
         let exists = path.is_dir();
-        let (mut problem, mut used_by) = (None, None);
+        let (mut problem, mut is_used, mut used_by) = (None, false, None);
         if exists {
             match Directory::open_existing(path, Access::Read).map_err(|error| (error.to_string(), error.problem)) {
                 Ok(_) | Err((_, DirectoryProblem::NoData)) => {}
-                Err((_, DirectoryProblem::InUse(pid))) => used_by = Some(pid.unwrap_or_default()),
+                Err((_, DirectoryProblem::InUse(pid))) => (is_used, used_by) = (true, pid),
                 Err((said, _)) => problem = Some(said),
             }
         } else if path.exists() {
@@ -224,6 +225,7 @@ impl DataDirectory {
         Self {
             exists,
             problem,
+            is_used,
             used_by,
             file_system: file_system.map(|found| found.f_type as i64),
             free_bytes: free.map(|found| found.f_bavail.saturating_mul(found.f_frsize)),

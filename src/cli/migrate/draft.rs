@@ -122,13 +122,7 @@ impl Draft {
     /// The file.
     pub(super) fn to_toml(&self, of: &str) -> String {
         let mut out = String::new();
-        let mut comment = |text: &str| {
-            for line in text.lines() {
-                out.push_str(if line.is_empty() { "#" } else { "# " });
-                out.push_str(line);
-                out.push('\n');
-            }
-        };
+        let mut comment = |text: &str| text.lines().for_each(|line| write_comment(&mut out, line));
         comment(&format!("Settings of WillowMQ, made from {of} by `willowmq migrate`.\n"));
         comment("What is not said here has its default: `willowmq --print-config` explains every setting.");
         for (weight, title) in [
@@ -148,20 +142,22 @@ impl Draft {
     }
 }
 
+/// A line of comment. TOML allows no control characters there, and what is quoted may hold some.
+fn write_comment(out: &mut String, line: &str) {
+    let shown: String = line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    let _ = writeln!(out, "{}", format!("# {shown}").trim_end());
+}
+
 fn write_table(out: &mut String, table: &Table) {
     out.push('\n');
-    for comment in &table.comments {
-        let _ = writeln!(out, "# {comment}");
-    }
+    table.comments.iter().for_each(|comment| write_comment(out, comment));
     if !table.header.is_empty() {
         let _ = writeln!(out, "{}", table.header);
     }
     let mut keys = BTreeSet::new();
     for entry in &table.entries {
         debug_assert!(keys.insert(entry.key), "{} twice in {}", entry.key, table.header);
-        for comment in &entry.comments {
-            let _ = writeln!(out, "# {comment}");
-        }
+        entry.comments.iter().for_each(|comment| write_comment(out, comment));
         let _ = writeln!(out, "{} = {}", entry.key, entry.value);
     }
 }

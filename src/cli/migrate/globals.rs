@@ -14,6 +14,8 @@ const PACKET_BYTES_MAX: i64 = 1 + 4 + 268_435_455;
 const PACKET_OVERHEAD: i64 = 2 * 65_536;
 /// The least that memory_limit takes.
 const MEMORY_MIN: i64 = 64 << 20;
+/// The most that it takes.
+const MEMORY_MAX: i64 = 1 << 50;
 
 /// Translates them.
 pub(super) fn translate(source: &Source, draft: &mut Draft) {
@@ -195,7 +197,7 @@ fn others(global: &Section, draft: &mut Draft) {
         if setting.number() < MEMORY_MIN {
             draft.note_of(Lost, setting, "memory_limit is at least 64 MiB, and the default is 75 % of the machine");
         } else {
-            draft.set("", Entry::from("memory_limit", size(setting.number()), setting));
+            draft.set("", Entry::from("memory_limit", size(setting.number().min(MEMORY_MAX)), setting));
         }
     }
     if let Some(setting) = global.get("retain_available") {

@@ -24,7 +24,15 @@ pub(super) fn translate(source: &Source, draft: &mut Draft) {
         items.extend(translate_one(listener, &who, draft));
     }
     if items.is_empty() {
-        draft.note(Lost, None, "no listener could be carried over, so there is the default one: 127.0.0.1:1883");
+        draft.note(
+            Lost,
+            None,
+            "no listener could be carried over, so there is one on 127.0.0.1:1883 that waits for users",
+        );
+        let file = Entry::new("authenticators", list_of(users.missing())).because("Its file is yet to be made.");
+        let address = Entry::new("address", quoted("127.0.0.1:1883"));
+        let entries = vec![address, Entry::new("anonymous", false), file];
+        items.push(Table { header: HEADER, comments: Vec::new(), entries });
     }
     items.into_iter().for_each(|item| draft.push(item));
     users.write(draft);

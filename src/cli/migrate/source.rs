@@ -195,8 +195,21 @@ fn setting(line: &str, at: Place) -> Result<Option<(Opt, Setting)>, Unreadable> 
             value.parse::<i64>().map_err(|_| wrong(format!("{name} is a whole number, not {value:?}")))?;
         }
     }
+    check_place(name, value).map_err(wrong)?;
     let scope_is_security = option.scope == Scope::Security;
     Ok(Some((option, Setting { name: name.to_owned(), value: value.to_owned(), at, scope_is_security })))
+}
+
+/// Whether a listener can be there: a port, or 0 and the path of a Unix socket.
+fn check_place(name: &str, value: &str) -> Result<(), String> {
+    let (port, place) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
+    match (name, port.parse::<u16>()) {
+        ("listener", Ok(0)) if place.trim().is_empty() => {
+            Err("port 0 needs the path of a Unix socket behind it".into())
+        }
+        ("port", Ok(0)) | ("listener" | "port", Err(_)) => Err(format!("{port:?} is no port")),
+        _ => Ok(()),
+    }
 }
 
 /// The known option that has most of its letters in the same places, from either end, if that is nearly all of them.
@@ -247,6 +260,10 @@ mod tests {
             ("persistence yes\n", "mosquitto.conf:1: persistence is true or false, not \"yes\""),
             ("sys_interval soon\n", "mosquitto.conf:1: sys_interval is a whole number, not \"soon\""),
             ("cafile\n", "mosquitto.conf:1: cafile has no value"),
+            ("listener 65536\n", "mosquitto.conf:1: \"65536\" is no port"),
+            ("listener mqtt\n", "mosquitto.conf:1: \"mqtt\" is no port"),
+            ("port 0\n", "mosquitto.conf:1: \"0\" is no port"),
+            ("listener 0\n", "mosquitto.conf:1: port 0 needs the path of a Unix socket behind it"),
             ("topic # out\n", "mosquitto.conf:1: topic belongs to a bridge, and no connection stands above it"),
             (
                 "allow_anonymous true\nper_listener_settings true\n",

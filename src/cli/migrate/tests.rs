@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use willowmq::config::{
     AuthenticatorKind, ClientCertificates, Config, Durability, File, ListenerKind, LogTarget, MemoryLimit,
     RightsFormat, Sources, TlsVersion,
@@ -117,6 +119,7 @@ fn listeners_that_cannot_be_are_left_out() {
     let psk = "listener 8884\npsk_hint hint\npsk_file /psk\n";
     let (draft, config) = migrated(psk);
     assert_eq!(addresses(&config), ["127.0.0.1:1883"]);
+    assert!(!config.listeners[0].anonymous);
     let lost = notes(&draft, Weight::Lost);
     assert!(lost.iter().any(|note| note.starts_with("mosquitto.conf:2: psk_hint")), "{lost:?}");
     assert!(lost.iter().any(|note| note.starts_with("mosquitto.conf:3: psk_file")), "{lost:?}");
@@ -246,6 +249,7 @@ fn bounds_beyond_ours_are_cut_to_them() {
     );
     let (draft, _) = migrated(&text);
     assert!(notes(&draft, Weight::Lost).iter().any(|note| note.contains("at least 64 MiB")));
+    assert_eq!(migrated(&format!("memory_limit {huge}\n")).1.memory_limit, MemoryLimit::Bytes(1 << 50));
 }
 
 #[test]
@@ -309,4 +313,57 @@ fn every_option_is_carried_over_or_named() {
         }
     }
     assert_eq!(silent, [""; 0], "these leave no trace");
+}
+
+/// Values of all kinds, for options that take them or do not.
+const VALUES: [&str; 22] = [
+    "true",
+    "false",
+    "0",
+    "1",
+    "-1",
+    "100",
+    "70000",
+    "4294967296",
+    "9223372036854775807",
+    "websockets",
+    "mqtt",
+    "mqttsn",
+    "tlsv1.1",
+    "tlsv1.3",
+    "ipv4",
+    "/a b/\"c\"\\d",
+    "1883 localhost",
+    "8883",
+    "0 /run/a.sock",
+    "14d",
+    "\u{7}\u{e9}#",
+    "file /var/log/mosquitto/a\tb.log",
+];
+
+proptest! {
+    /// Whatever Mosquitto could understand becomes a configuration that can be loaded, and never one that lets in more than it did. All
+    /// that can be wrong with it is what Mosquitto would stumble over as well: two listeners at one place.
+    #[test]
+    fn whatever_can_be_read_can_be_loaded(lines in vec((0..super::options::OPTIONS.len(), 0..VALUES.len()), 0..20)) {
+        let mut text = String::new();
+        for (option, value) in lines {
+            let line = format!("{} {}\n", super::options::OPTIONS[option].name, VALUES[value]);
+            if !line.starts_with("include_dir") && Source::parse(&format!("{text}{line}")).is_ok() {
+                text += &line;
+            }
+        }
+        let source = Source::parse(&text).expect("each line was tried");
+        let toml = super::translate(&source).to_toml("mosquitto.conf");
+        let file = Some(File { name: "willowmq.toml", text: &toml });
+        match Config::load(Sources { file, ..Sources::default() }) {
+            Err(error) => prop_assert!(error.to_string().contains("another listener has this"), "{error}\n{text}\n{toml}"),
+            Ok(config) if config.listeners.iter().any(|listener| listener.anonymous) => {
+                let is_local = !text.contains("listener ") && !text.contains("allow_anonymous false");
+                let is_said = ["allow_anonymous true", "allow_anonymous 1"].iter().any(|line| text.contains(line));
+                prop_assert!(is_local || is_said, "{text}\n{toml}");
+            }
+            Ok(_) => {}
+        }
+    }
 }

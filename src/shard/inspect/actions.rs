@@ -16,7 +16,8 @@ pub enum Outcome {
     Done(Receipt),
     /// There is no such will, or no such Session.
     NotFound,
-    /// Not now: the disk refuses what is written, or the Session is just ending together with other shards. Asking again helps.
+    /// Not now: the disk refuses what is written, or the Session is just beginning, or ending together with other shards. Asking again
+    /// helps.
     NotNow,
 }
 
@@ -115,9 +116,11 @@ impl Shard {
     fn session_with_will(&self, client_id: &str) -> Result<u32, Outcome> {
         let session = self.sessions.find(client_id).ok_or(Outcome::NotFound)?;
         let owner = self.sessions.get(session).ok_or(Outcome::NotFound)?;
+        // Until CONNACK leaves it may turn out that the client was never let in, and left no will.
+        let is_opening = owner.connection.is_some_and(|id| self.awaits_connack(id));
         if matches!(owner.will, WillState::None) {
             Err(Outcome::NotFound)
-        } else if self.journal.is_failing() || self.is_between_transactions(session) {
+        } else if self.journal.is_failing() || self.is_between_transactions(session) || is_opening {
             Err(Outcome::NotNow)
         } else {
             Ok(session)

@@ -238,7 +238,7 @@ impl Shard {
             output_bytes: connection.output.pending(),
             unread_bytes: connection.unread.len(),
             pauses: connection.pauses.iter().collect(),
-            traffic: ConnectionTraffic { bytes_out: connection.output.taken(), ..connection.traffic },
+            traffic: ConnectionTraffic::of(connection.traffic, connection.output.taken()),
         })
     }
 }

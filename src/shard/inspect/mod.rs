@@ -27,6 +27,7 @@ pub use tap::{Draught, TapId, Tapped};
 pub(super) use trace::Traces;
 pub use trace::{TraceEvent, TraceId, Traced, WillChange};
 pub use traffic::ConnectionTraffic;
+pub(super) use traffic::Passed;
 pub use wills::{WillDetail, WillFilter, WillPhase, WillSummary};
 
 /// Part of a list.

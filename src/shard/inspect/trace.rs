@@ -121,6 +121,8 @@ impl Trace {
         if at >= self.until {
             return;
         }
+        // What is sent has the time of the turn before, where it goes out first thing in a turn.
+        let at = self.lines.back().map_or(at, |last| at.max(last.at));
         // After the first line that had no room the others miss out, too, so that the gap is in one place.
         if self.missed > 0 || self.lines.len() >= LINES_MAX {
             self.missed += 1;

@@ -4,11 +4,12 @@
 //! `WILLOWMQ_CRASH_DUMP=1` tells what is in the journals whenever a broker starts.
 
 pub(crate) mod broker;
-mod disk;
+pub(crate) mod disk;
 mod drains;
 mod drawn;
 mod endings;
 mod exhaustive;
+mod operator;
 mod oracle;
 mod reference;
 mod run;

@@ -54,6 +54,11 @@ pub(super) const METRICS: &[Metric] = &[
         "Times that a listener paused, since it had accepted faster than it may.",
         |facts, out| out.put(facts.report.gate.listener_pauses),
     ),
+    broker_counter(
+        "willowmq_http_requests_refused_total",
+        "HTTP requests turned away, for want of a token or since they come from a page of somebody else.",
+        |facts, out| out.put(facts.report.requests_refused),
+    ),
     counter(
         "willowmq_reauthentications_total",
         "Clients that authenticated again on an open Network Connection.",

@@ -62,17 +62,20 @@ pub(in crate::cli::doctor) fn data_directory(config: &Config, found: &DataDirect
 
 fn usable(path: &Path, found: &DataDirectory) -> Finding {
     let (subject, shown) = ("data directory", path.display());
-    match (&found.problem, found.used_by) {
-        (Some(problem), _) => Finding::wrong(
+    match &found.problem {
+        Some(problem) => Finding::wrong(
             subject,
             problem.as_str(),
             format!(
                 "install -d -o willowmq -g willowmq -m 0750 {shown}   # and run doctor as that user: sudo -u willowmq willowmq doctor"
             ),
         ),
-        (None, Some(pid)) => Finding::fine(subject, format!("{shown} is in use by WillowMQ (process {pid})")),
-        (None, None) if found.exists => Finding::fine(subject, format!("{shown} can be written to")),
-        (None, None) => Finding::fine(subject, format!("{shown} is not there yet, and can be made")),
+        None if found.is_used => {
+            let process = found.used_by.map_or(String::new(), |pid| format!(" (process {pid})"));
+            Finding::fine(subject, format!("{shown} is in use by WillowMQ{process}"))
+        }
+        None if found.exists => Finding::fine(subject, format!("{shown} can be written to")),
+        None => Finding::fine(subject, format!("{shown} is not there yet, and can be made")),
     }
 }
 
@@ -145,6 +148,7 @@ mod tests {
             at: "/data".into(),
             exists: true,
             problem: None,
+            is_used: false,
             used_by: None,
             file_system: Some(0xef53),
             free_bytes: Some(100 << 30),

@@ -1,0 +1,164 @@
+//! `$SYS/broker/…`: what the broker tells of itself to whoever subscribes, with the names that Mosquitto has for it.
+//!
+//! A thread of its own takes the figures of all shards every `sys.interval` and publishes those that have changed, as volatile retained
+//! messages of QoS 0. One shard publishes all of them, in one turn, so that each topic keeps its order.
+
+mod figures;
+mod load;
+
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use self::figures::Figures;
+use self::load::Loads;
+use super::report::collect;
+use crate::net::StartError;
+use crate::net::desk::{Desk, Silent};
+use crate::shard::Announcement;
+use crate::topic::TopicName;
+
+/// What all topics begin with.
+const ROOT: &str = "$SYS/broker/";
+/// The shard that publishes.
+const PUBLISHER: usize = 0;
+/// How often it is looked whether `sys.interval` is still zero: settings may be loaded again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How much the thread yields to the shards, as nice(1) has it by default: nobody waits for it.
+const NICENESS: i32 = 10;
+
+/// The thread that publishes. It ends when this is dropped.
+pub(crate) struct Sys {
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sys {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub(crate) fn start(desk: Desk) -> Result<Self, StartError> {
+        let failed = |error| StartError::System { what: "cannot start the thread that publishes below $SYS", error };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+        let (end, ended) = oneshot::channel();
+        let work = move || {
+            // Linux: of this thread alone. It cannot fail for more niceness than there was.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
+            let mut publisher = Publisher::new(desk);
+            runtime.block_on(async move {
+                tokio::select! {
+                    _ = ended => {}
+                    () = publisher.publish_for_ever() => {}
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("sys".to_owned()).spawn(work).map_err(failed)?;
+        Ok(Self { end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for Sys {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // A panic ends the process.
+        }
+    }
+}
+
+/// What was told, and what the next values follow from.
+struct Publisher {
+    desk: Desk,
+    loads: Loads,
+    /// By topic below [`ROOT`].
+    told: BTreeMap<String, String>,
+    connected_max: u64,
+    memory_max: u64,
+    last: Option<Instant>,
+}
+
+impl Publisher {
+    fn new(desk: Desk) -> Self {
+        Self { desk, loads: Loads::default(), told: BTreeMap::new(), connected_max: 0, memory_max: 0, last: None }
+    }
+
+    async fn publish_for_ever(&mut self) {
+        loop {
+            let interval = self.desk.plan().config().sys.interval;
+            // A shard that does not answer is noticed elsewhere, and its silence ends or the broker does.
+            let _ = if interval.is_zero() { self.withdraw().await } else { self.publish().await };
+            sleep(if interval.is_zero() { LOOK_AGAIN } else { interval }).await;
+        }
+    }
+
+    /// Publishes what has changed.
+    async fn publish(&mut self) -> Result<(), Silent> {
+        let report = collect(&self.desk).await?;
+        let mut figures = Figures::of(&report);
+        self.connected_max = self.connected_max.max(figures.connected);
+        self.memory_max = self.memory_max.max(figures.memory_max).max(figures.memory);
+        (figures.connected_max, figures.memory_max) = (self.connected_max, self.memory_max);
+        let now = Instant::now();
+        let since = self.last.replace(now).map(|last| now - last);
+        self.loads.note(since, &figures);
+        let mut values = figures.values();
+        values.extend(self.loads.values());
+        let news = changed(&mut self.told, values);
+        self.tell(news).await
+    }
+
+    /// Removes what was published, where that was switched off.
+    async fn withdraw(&mut self) -> Result<(), Silent> {
+        let news = std::mem::take(&mut self.told).into_keys().map(|topic| (topic, String::new())).collect();
+        self.last = None;
+        self.tell(news).await
+    }
+
+    async fn tell(&self, news: Vec<(String, String)>) -> Result<(), Silent> {
+        if news.is_empty() {
+            return Ok(());
+        }
+        let publish = move |now, shard: &mut crate::shard::Shard| {
+            for (topic, value) in &news {
+                let topic = format!("{ROOT}{topic}");
+                let topic = TopicName::parse(&topic).expect("these topics are literal");
+                // What is volatile with QoS 0 needs no journal, so nothing refuses it.
+                let _ = shard.publish_as_broker(now, &Announcement::volatile(topic, value.as_bytes()));
+            }
+        };
+        self.desk.ask(PUBLISHER, publish).await
+    }
+}
+
+/// Those of `values` that were not told yet, or not so.
+fn changed(told: &mut BTreeMap<String, String>, values: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut news = Vec::new();
+    for (topic, value) in values {
+        if told.get(&topic) != Some(&value) {
+            told.insert(topic.clone(), value.clone());
+            news.push((topic, value));
+        }
+    }
+    news
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_changed_is_told_again() {
+        let mut told = BTreeMap::new();
+        let values = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(topic, value)| ((*topic).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
+        };
+        let all = [("a", "1"), ("b", "2")];
+        assert_eq!(changed(&mut told, values(&all)), values(&all));
+        assert_eq!(changed(&mut told, values(&all)), []);
+        assert_eq!(changed(&mut told, values(&[("a", "1"), ("b", "3")])), values(&[("b", "3")]));
+    }
+}

@@ -1,0 +1,139 @@
+//! What an operator has done survives the broker once the receipt says so.
+
+use crate::crash::broker::Manner;
+use crate::crash::disk::Crash;
+use crate::wire::message::{Will, hours, secs};
+use crate::wire::network::{Link, Simulation};
+use willowmq::codec::{Forwarded, QoS, ReasonCode};
+use willowmq::config::Config;
+use willowmq::shard::inspect::{OperatorMessage, Outcome, Receipt};
+use willowmq::shard::{Shard, WillFate};
+use willowmq::timer::Moment;
+
+/// Tells a story on one, two and four shards, with every way in which the broker may die.
+fn story(tell: impl Fn(&mut Simulation, Crash)) {
+    for shards in [1, 2, 4] {
+        for how in [Crash::Kill, Crash::PowerCut] {
+            for seed in 0..3 {
+                let mut sim = Simulation::journalled(seed, shards, Config::default(), Manner::default());
+                tell(&mut sim, how);
+            }
+        }
+    }
+}
+
+/// Has the shard of a client do something, and waits until that is certain.
+fn act(sim: &mut Simulation, client_id: &str, act: impl FnOnce(&mut Shard, Moment) -> Outcome) {
+    let home = sim.home(client_id);
+    match sim.control(home, act) {
+        Outcome::Done(receipt) => await_certainty(sim, home, receipt),
+        refused => panic!("{refused:?}"),
+    }
+}
+
+fn await_certainty(sim: &mut Simulation, shard: usize, receipt: Receipt) {
+    assert!(!sim.shards()[shard].is_certain(receipt), "it is not written yet");
+    sim.step_until(|sim| sim.shards()[shard].is_certain(receipt));
+}
+
+/// A watcher whose Session is kept, and a lamp with a will; the lamp's connection is open or not.
+fn watcher_and_lamp(sim: &mut Simulation, is_open: bool) -> Link {
+    let watcher = sim.connect("watcher").session_never_expires().accepted();
+    sim.subscribe(watcher, "status/#", 1);
+    sim.disconnect(watcher, ReasonCode::Success);
+    let will = Will::new("status/lamp", "off").qos(1).delay(secs(500)).retain();
+    let lamp = sim.connect("lamp").session_expiry(hours(1)).keep_alive(secs(10)).will(will).accepted();
+    if !is_open {
+        sim.reset(lamp);
+    }
+    lamp
+}
+
+/// What the watcher has heard in the end, over another crash.
+fn heard_in_the_end(sim: &mut Simulation, how: Crash) -> Vec<String> {
+    sim.crash_and_start(how, secs(1));
+    sim.advance(secs(1000));
+    sim.crash_and_start(how, secs(1));
+    sim.advance(secs(1000));
+    let watcher = sim.connect("watcher").session_never_expires().resumed();
+    sim.settle();
+    sim.texts(watcher)
+}
+
+#[test]
+fn a_discarded_will_is_not_published_after_a_crash() {
+    for is_open in [true, false] {
+        story(|sim, how| {
+            watcher_and_lamp(sim, is_open);
+            act(sim, "lamp", |shard, now| shard.discard_will(now, "lamp"));
+            assert!(heard_in_the_end(sim, how).is_empty());
+            assert!(sim.retained("status/#").is_empty());
+        });
+    }
+}
+
+#[test]
+fn a_will_that_was_published_now_is_not_published_again_after_a_crash() {
+    for is_open in [true, false] {
+        story(|sim, how| {
+            watcher_and_lamp(sim, is_open);
+            act(sim, "lamp", |shard, now| shard.publish_will_now(now, "lamp"));
+            assert_eq!(heard_in_the_end(sim, how), ["off"]);
+            assert_eq!(sim.retained("status/#"), [("status/lamp".to_owned(), "off".to_owned())]);
+        });
+    }
+}
+
+/// Without waiting for the receipt it may have happened or not, but a will that was to be published is published in any case, and once.
+#[test]
+fn a_will_that_is_published_while_the_broker_dies_is_published_once() {
+    story(|sim, how| {
+        watcher_and_lamp(sim, true);
+        let home = sim.home("lamp");
+        let outcome = sim.control(home, |shard, now| shard.publish_will_now(now, "lamp"));
+        assert!(matches!(outcome, Outcome::Done(_)));
+        for _ in 0..how as usize + sim.shards().len() {
+            sim.step();
+        }
+        assert_eq!(heard_in_the_end(sim, how), ["off"]);
+    });
+}
+
+#[test]
+fn a_session_that_was_ended_is_not_there_after_a_crash() {
+    for (fate, expected) in [(WillFate::Publish, &["off"][..]), (WillFate::Discard, &[])] {
+        story(|sim, how| {
+            let lamp = watcher_and_lamp(sim, true);
+            sim.subscribe(lamp, "t", 1);
+            act(sim, "lamp", |shard, now| shard.end_session_of(now, "lamp", fate));
+            assert_eq!(sim.farewell(lamp), Some(ReasonCode::AdministrativeAction));
+            assert_eq!(heard_in_the_end(sim, how), expected);
+            sim.connect("lamp").session_expiry(hours(1)).started_anew();
+        });
+    }
+}
+
+#[test]
+fn what_an_operator_has_retained_or_removed_is_so_after_a_crash() {
+    story(|sim, how| {
+        for (topic, payload) in [("a", "kept"), ("b", "removed")] {
+            let message = OperatorMessage {
+                topic,
+                payload: payload.as_bytes(),
+                forwarded: Forwarded::default(),
+                qos: QoS::AtLeastOnce,
+                retain: true,
+                message_expiry_interval: None,
+            };
+            let published = sim.control(0, |shard, now| shard.publish_for_operator(now, &message));
+            let receipt = published.expect("it may be published").receipt;
+            await_certainty(sim, 0, receipt);
+        }
+        let home = sim.home("b"); // Topics are at home where a client of that name would be.
+        let removed = sim.control(home, |shard, now| shard.remove_retained(now, "b"));
+        let Outcome::Done(receipt) = removed else { panic!("{removed:?}") };
+        await_certainty(sim, home, receipt);
+        sim.crash_and_start(how, secs(1));
+        assert_eq!(sim.retained("#"), [("a".to_owned(), "kept".to_owned())]);
+    });
+}
