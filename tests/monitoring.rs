@@ -269,6 +269,18 @@ fn dashboard_alerts_and_reference_name_the_metrics_that_there_are() {
 }
 
 #[test]
+fn each_alert_is_explained_and_seen_to_fire() {
+    let (rules, tests, guide) =
+        (read("monitoring/alerts.yml"), read("monitoring/alerts_test.yml"), read("MONITORING.md"));
+    let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 20);
+    for alert in alerts {
+        assert!(guide.contains(&format!("`{alert}`")), "docs/MONITORING.md does not say what to do about {alert}");
+        assert!(tests.contains(alert), "no test has {alert} fire");
+    }
+}
+
+#[test]
 fn the_dashboard_is_json_and_each_panel_asks_for_something() {
     let dashboard: serde_json::Value = serde_json::from_str(&read("monitoring/dashboard.json")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
