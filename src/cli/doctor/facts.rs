@@ -227,7 +227,7 @@ impl DataDirectory {
             problem,
             is_used,
             used_by,
-            file_system: file_system.map(|found| found.f_type as i64),
+            file_system: file_system.map(|found| found.f_type),
             free_bytes: free.map(|found| found.f_bavail.saturating_mul(found.f_frsize)),
             latency: measured
                 .map(|result| result.map_err(|error| format!("cannot sync a file in {}: {error}", at.display()))),

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use clap::Args;
-use willowmq::config::Config;
+use willowmq::config::{Config, Durability};
 use willowmq::net::{self, probe};
 
 use super::{FAILURE, Failure, Outcome, SUCCESS, print};
@@ -84,7 +84,12 @@ fn findings(config: Result<Config, Failure>, file: Option<&Path>) -> Vec<Finding
     // Who has not said how many there may be does not have very many.
     let connections = config.limits.connections_max.map_or(CONNECTIONS_UNSAID, |connections| connections as usize);
     findings.extend(system::sysctls(&config, &machine, connections));
-    findings.extend(Place::read(&config).iter().map(listeners::place));
+    // Without a journal nothing tells whose broker it is, nor where its lock does not say.
+    let is_ours = |pid| match data.used_by {
+        Some(ours) => ours == pid,
+        None => data.is_used || config.durability == Durability::Memory,
+    };
+    findings.extend(Place::read(&config).iter().map(|place| listeners::place(place, is_ours)));
     findings.extend(disk::data_directory(&config, &data, shards));
     findings.extend(Certificate::read(&config).iter().map(|one| files::certificate(one, SystemTime::now())));
     findings.extend(NamedFile::read(&config).iter().filter_map(files::permissions));

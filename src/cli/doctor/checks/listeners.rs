@@ -10,16 +10,22 @@ use crate::cli::doctor::finding::Finding;
 /// Ports below this one are for the superuser, and for who has CAP_NET_BIND_SERVICE.
 const PRIVILEGED: u16 = 1024;
 
-/// Whether a listener, or the HTTP server, could listen there.
-pub(in crate::cli::doctor) fn place(place: &Place) -> Finding {
+/// Whether a listener, or the HTTP server, could listen there. A WillowMQ that has the place is fine if it `is_ours`, which is asked by its
+/// process.
+pub(in crate::cli::doctor) fn place(place: &Place, is_ours: impl Fn(u32) -> bool) -> Finding {
     let Place { subject, at, result, occupant } = place;
     let subject = subject.as_str();
     match result {
         Ok(()) => Finding::fine(subject, format!("{at} is free")),
         Err(StartError::AddressInUse { .. }) => match occupant {
-            Some(Occupant { name, pid }) if name == "willowmq" => {
+            Some(Occupant { name, pid }) if name == "willowmq" && is_ours(*pid) => {
                 Finding::fine(subject, format!("{at}: WillowMQ listens there (process {pid})"))
             }
+            Some(Occupant { name, pid }) if name == "willowmq" => Finding::wrong(
+                subject,
+                format!("{at} is taken by another WillowMQ (process {pid}), which does not use this data directory"),
+                "stop it, or give another address in the configuration",
+            ),
             Some(Occupant { name, pid }) => Finding::wrong(
                 subject,
                 format!("{at} is taken by {name:?} (process {pid})"),
@@ -75,7 +81,7 @@ mod tests {
             Some(kind) => Err(StartError::Listen { at: endpoint(), error: kind.into() }),
         };
         let occupant = occupant.map(|(name, pid)| Occupant { name: name.to_owned(), pid });
-        place(&Place { subject: "listener 0".into(), at: at.into(), result, occupant })
+        place(&Place { subject: "listener 0".into(), at: at.into(), result, occupant }, |pid| pid == 7)
     }
 
     #[test]
@@ -90,6 +96,11 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_wrong_and_names_who_has_it() {
+        let another = found("0.0.0.0:1883", Some(io::ErrorKind::AddrInUse), Some(("willowmq", 8)));
+        assert!(
+            another.verdict == Verdict::Wrong && another.said.contains("another WillowMQ (process 8)"),
+            "{another:?}"
+        );
         let other = found("0.0.0.0:1883", Some(io::ErrorKind::AddrInUse), Some(("mosquitto", 7)));
         assert_eq!(other.verdict, Verdict::Wrong);
         assert!(
