@@ -34,6 +34,7 @@ enum Scenario {
     Offline(scenario::offline::Offline),
     Soak(scenario::soak::Soak),
     Siege(Box<scenario::siege::Siege>),
+    Restart(scenario::restart::Restart),
     /// Print the JSON Schema of what `--json` writes
     Schema,
 }
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Scenario::Offline(offline) => offline.run(&common),
         Scenario::Soak(soak) => soak.run(&common),
         Scenario::Siege(siege) => siege.run(&common),
+        Scenario::Restart(restart) => restart.run(&common),
         Scenario::Schema => print_schema(),
     };
     match passed {

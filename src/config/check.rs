@@ -6,13 +6,17 @@ use super::error::{ConfigError, Fault, Origin};
 use super::load::{Said, Saying};
 use super::section::{Place, Section};
 use super::{
-    Admin, Authenticator, AuthenticatorKind, ClientCertificates, Config, Identities, Listener, ListenerKind, Presence,
+    Admin, Authenticator, AuthenticatorKind, ClientCertificates, Config, Drain, Identities, Listener, ListenerKind,
+    Presence,
 };
 use crate::topic::TopicName;
 
 /// Algorithms of JSON Web Tokens, without the one that signs nothing.
 const ALGORITHMS: [&str; 12] =
     ["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+
+/// Room for a few servers in a Server Reference (§4.11).
+const SERVER_REFERENCE_BYTES_MAX: usize = 1024;
 
 /// Checks all rules between keys.
 ///
@@ -39,6 +43,7 @@ pub(super) fn check(config: &Config, said: &Said) -> Result<(), ConfigError> {
         }
     }
     check_presence(&config.presence, said)?;
+    check_drain(&config.drain, said)?;
     check_admin(&config.admin, said)
 }
 
@@ -87,6 +92,20 @@ fn check_presence(presence: &Presence, said: &Said) -> Result<(), ConfigError> {
         Ok(_) => Ok(()),
         Err(error) => refused(format!("this is no Topic Name: {error}")),
     }
+}
+
+/// The Server Reference stands in packets: a string of MQTT holds no U+0000 [MQTT-1.5.4-2], and one that few clients could take is none.
+fn check_drain(drain: &Drain, said: &Said) -> Result<(), ConfigError> {
+    let key = "drain.server_reference";
+    let Some(reference) = &drain.server_reference else { return Ok(()) };
+    let is_right = (1..=SERVER_REFERENCE_BYTES_MAX).contains(&reference.len()) && !reference.contains(char::is_control);
+    if is_right {
+        return Ok(());
+    }
+    let (origin, value) = (Origin::Default, format!("{reference:?}"));
+    let saying = said.get(key).cloned().unwrap_or(Saying { origin, key: key.to_owned(), value });
+    let reason = format!("it is empty, holds control characters, or is longer than {SERVER_REFERENCE_BYTES_MAX} bytes");
+    Err(saying.refused(reason, "servers, such as \"other.example.org:1883\""))
 }
 
 /// One item of a list, for errors about it.
@@ -385,6 +404,16 @@ mod tests {
     const PASSWORDS: &str = "[[authenticators]]\nname = 'staff'\nfile = 'passwords'\n";
     const TLS: &str = "[[listeners]]\nkind = 'tls'\nanonymous = true\ncertificates = ['c']\nkeys = ['k']\n";
     const UNIX: &str = "[[listeners]]\nkind = 'unix'\nanonymous = true\npath = '/run/a'\n";
+
+    #[test]
+    fn a_server_reference_has_to_fit_a_packet() {
+        let of = |reference: &str| format!("[drain]\nserver_reference = {reference}\n");
+        load(&of("'other.example.org:1883 [2001:db8::1]:1883'")).unwrap();
+        let long = format!("'{}'", "x".repeat(SERVER_REFERENCE_BYTES_MAX + 1));
+        for wrong in ["''", "\"a\\u0000b\"", &long] {
+            assert!(message(&of(wrong)).contains("drain.server_reference"), "{wrong}");
+        }
+    }
 
     #[test]
     fn who_says_nothing_lets_anonymous_clients_in_on_loopback_without_authenticators() {

@@ -28,6 +28,10 @@ const RESTART: &[&str] = &[
     "limits.mesh_messages_max",
     // What was retained below the topic of before would stay.
     "presence",
+    // What was told of clients would stay, and nobody would tell of their end.
+    "presence.enabled",
+    "presence.root",
+    "presence.retain",
     // Whoever asks for the reload may be connected there.
     "admin",
 ];
@@ -94,6 +98,9 @@ impl Config {
         self.wills.share = running.wills.share;
         self.limits.mesh_messages_max = running.limits.mesh_messages_max;
         self.presence = running.presence.clone();
+        self.presence.enabled = running.presence.enabled;
+        self.presence.root.clone_from(&running.presence.root);
+        self.presence.retain = running.presence.retain;
         self.admin = running.admin.clone();
     }
 }
@@ -241,10 +248,15 @@ fn masked(key: &str, value: String) -> String {
     let is_url = key.starts_with("authenticators.") && key.ends_with(".url");
     let Some(begin) = value.find("://").filter(|_| is_url).map(|at| at + 3) else { return value };
     let authority = value[begin..].find(['/', '?', '#']).map_or(value.len(), |length| begin + length);
-    match value[begin..authority].rfind('@') {
+    let mut masked = match value[begin..authority].rfind('@') {
         Some(at) => format!("{}***{}", &value[..begin], &value[begin + at..]),
         None => value,
+    };
+    // A query may hold a key of the service. What is left ends as a text in TOML does.
+    if let Some(query) = masked.find(['?', '#']) {
+        masked.replace_range(query + 1.., "***\"");
     }
+    masked
 }
 
 #[cfg(test)]
@@ -293,6 +305,7 @@ mod tests {
                 "a/#",
                 "10.0.0.0/8",
                 "128KiB",
+                "1KiB",
             ];
             let differs = |candidate: &&&str| {
                 let flags = vec![(key.clone(), (**candidate).to_owned())];
@@ -327,7 +340,7 @@ mod tests {
             from("[[listeners]]\naddress = \"127.0.0.1:1\"\n[[listeners]]\naddress = \"127.0.0.1:2\"\nbacklog = 7\n");
         let new = from(
             "[[listeners]]\naddress = \"127.0.0.1:2\"\nbacklog = 8\n[listeners.limits]\ninflight_max = 3\n\
-             [[listeners]]\nkind = \"unix\"\npath = \"/run/w\"\n",
+             [[listeners]]\nkind = \"unix\"\npath = \"/run/w\"\nanonymous = true\n",
         );
         let differences = difference(&old, &new);
         let expected = [

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use super::sources::{Objection, Source, SourceLimits, Sources};
@@ -53,9 +53,11 @@ pub(crate) struct Ticket {
     gate: Arc<Gate>,
     /// Where it comes from, as far as that is known and counted.
     source: Option<Source>,
+    /// It counts among the connections of that address.
+    is_source_counted: bool,
     /// The user among whose connections it counts.
     user: Option<Arc<str>>,
-    listener: u16,
+    doorway: Arc<Doorway>,
     /// It is told that the server is busy.
     pub(crate) is_surplus: bool,
     /// It came while memory was short, and its CONNECT is not answered yet.
@@ -67,29 +69,36 @@ pub(crate) struct Gate {
     all: Count,
     /// Those that are told that the server is busy, or may be.
     surplus: Count,
-    listeners: Vec<Doorway>,
+    terms: RwLock<Arc<Terms>>,
     sources: Sources,
-    failure_delay: Duration,
-    identities: Vec<Identities>,
     /// Connections of the users that may have only so many.
     users: Mutex<HashMap<Arc<str>, u32>>,
     is_short_of_memory: AtomicBool,
     counters: GateCounters,
 }
 
+/// What the settings say, as long as they do.
+struct Terms {
+    /// By slot.
+    listeners: Vec<Arc<Doorway>>,
+    failure_delay: Duration,
+    identities: Vec<Identities>,
+}
+
 /// A listener, as the gate sees it.
 struct Doorway {
-    count: Count,
+    /// Goes on when its settings change.
+    count: Arc<Count>,
     /// Its connections come from a proxy, whose address says nothing.
     is_proxied: bool,
     /// New connections a second, and what is left of them.
     rate: Option<(u32, Mutex<Bucket>)>,
 }
 
-/// A number that does not exceed its maximum.
+/// A number that does not exceed its maximum, unless that has been lowered meanwhile.
 struct Count {
     now: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 /// What the gate has counted since the start.
@@ -156,38 +165,55 @@ impl Gate {
         Self {
             all: Count::new(connections_max),
             surplus: Count::new(SURPLUS_MAX),
-            listeners: config.listeners.iter().map(Doorway::new).collect(),
+            terms: RwLock::new(Arc::new(Terms::new(config, &[]))),
             sources: Sources::new(SourceLimits::of(config)),
-            failure_delay: config.security.failure_delay,
-            identities: config.identities.clone(),
             users: Mutex::default(),
             is_short_of_memory: AtomicBool::new(false),
             counters: GateCounters::default(),
         }
     }
 
+    /// Other settings hold from now on. Those who are in stay, be they more than may come in now; and of a user whose connections had no
+    /// bound, those that are there are not counted.
+    pub(crate) fn set(&self, connections_max: usize, config: &Config) {
+        self.all.max.store(connections_max, Ordering::Relaxed);
+        self.sources.set_limits(SourceLimits::of(config));
+        let mut terms = self.terms.write().expect("a panic ends the process");
+        *terms = Arc::new(Terms::new(config, &terms.listeners));
+    }
+
+    fn terms(&self) -> Arc<Terms> {
+        Arc::clone(&self.terms.read().expect("a panic ends the process"))
+    }
+
+    fn doorway(&self, listener: u32) -> Arc<Doorway> {
+        Arc::clone(&self.terms.read().expect("a panic ends the process").listeners[listener as usize])
+    }
+
     /// Counts a connection of `listener` in, unless the answer is [`Admission::None`]. It comes from `peer`, which is `None` for Unix
     /// sockets. Behind a proxy that address is not looked at: see [`Gate::recognise`].
     pub(crate) fn enter(self: &Arc<Self>, listener: u16, peer: Option<IpAddr>, now: Moment) -> Admission {
-        let doorway = &self.listeners[usize::from(listener)];
+        let doorway = self.doorway(listener.into());
         let is_short_of_memory = self.is_short_of_memory();
         if is_short_of_memory && !self.surplus.enter() {
             count(&self.counters.memory);
             return Admission::None;
         }
-        let has_room = self.enter_house(doorway);
+        let has_room = self.enter_house(&doorway);
         if !has_room && !is_short_of_memory && !self.surplus.enter() {
             return Admission::None;
         }
+        let is_proxied = doorway.is_proxied;
         let mut ticket = Ticket {
             gate: Arc::clone(self),
             source: None,
+            is_source_counted: false,
             user: None,
-            listener,
+            doorway,
             is_surplus: !has_room,
             is_on_probation: has_room && is_short_of_memory,
         };
-        if let Some(peer) = peer.filter(|_| !doorway.is_proxied)
+        if let Some(peer) = peer.filter(|_| !is_proxied)
             && self.recognise(&mut ticket, peer, now).is_err()
         {
             return Admission::Objection;
@@ -219,12 +245,12 @@ impl Gate {
             false => self.sources.enter(source, now),
         };
         match entered {
-            Ok(()) => ticket.source = Some(source),
+            Ok(is_counted) => (ticket.source, ticket.is_source_counted) = (Some(source), is_counted),
             Err(Objection::Banned) => count(&self.counters.banned),
             Err(Objection::TooMany) => count(&self.counters.source_connections),
             Err(Objection::TooFast) => count(&self.counters.source_rate),
         }
-        entered
+        entered.map(drop)
     }
 
     /// Counts an authenticated connection among those of its user; whether there was room. If not, it is refused: 0x97 (Quota
@@ -232,7 +258,8 @@ impl Gate {
     ///
     /// One that takes over the Session of `older` may be one too many until that has ended: a user at the limit can come back.
     pub(crate) fn enter_identity(&self, ticket: &mut Ticket, user: &Arc<str>, older: Option<&Ticket>) -> bool {
-        let entry = identities_of(&self.identities, user).map(|entry| &self.identities[entry]);
+        let terms = self.terms();
+        let entry = identities_of(&terms.identities, user).map(|entry| &terms.identities[entry]);
         let Some(connections_max) = entry.and_then(|entry| entry.connections_max) else { return true };
         debug_assert!(ticket.user.is_none(), "a connection is authenticated once; see Ticket::leave_identity");
         let is_takeover = older.is_some_and(|older| older.user.as_ref() == Some(user));
@@ -261,7 +288,7 @@ impl Gate {
 
     /// For how long the answer to wrong credentials is held back.
     pub(crate) fn failure_delay(&self) -> Duration {
-        self.failure_delay
+        self.terms().failure_delay
     }
 
     /// Whether `source` is banned by now: what a client there still waits for need not be done.
@@ -271,7 +298,8 @@ impl Gate {
 
     /// Takes a token of `listener` for a connection that was accepted, and says from when on the next one may be.
     pub(crate) fn next_accept(&self, listener: u32, now: Moment) -> Moment {
-        let Some((rate, bucket)) = &self.listeners[listener as usize].rate else { return now };
+        let doorway = self.doorway(listener);
+        let Some((rate, bucket)) = &doorway.rate else { return now };
         let next = bucket.lock().expect("a panic ends the process").take_late(*rate, 1, now);
         if next > now {
             count(&self.counters.listener_pauses);
@@ -291,7 +319,7 @@ impl Gate {
 
     /// Whether `listener` takes in only so many connections a second. They are then accepted one by one.
     pub(crate) fn is_paced(&self, listener: u32) -> bool {
-        self.listeners[listener as usize].rate.is_some()
+        self.doorway(listener).rate.is_some()
     }
 
     /// What it has counted.
@@ -321,7 +349,7 @@ impl Gate {
         turned_away[TurnedAway::Memory] = read(memory);
         GateFigures {
             connections: self.all.now.load(Ordering::Relaxed),
-            connections_max: self.all.max,
+            connections_max: self.all.max.load(Ordering::Relaxed),
             turned_away,
             listener_pauses: read(listener_pauses),
             failures: read(failures),
@@ -335,15 +363,29 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+impl Terms {
+    /// What `config` says of listeners that were these before.
+    fn new(config: &Config, before: &[Arc<Doorway>]) -> Self {
+        let doorway = |(slot, listener): (usize, &Listener)| {
+            let count = before.get(slot).map(|doorway: &Arc<Doorway>| &doorway.count);
+            Arc::new(Doorway::new(listener, count))
+        };
+        Self {
+            listeners: config.listeners.iter().enumerate().map(doorway).collect(),
+            failure_delay: config.security.failure_delay,
+            identities: config.identities.clone(),
+        }
+    }
+}
+
 impl Doorway {
-    fn new(listener: &Listener) -> Self {
+    fn new(listener: &Listener, count: Option<&Arc<Count>>) -> Self {
         // The clock has long left the epoch when the first connection comes, so any bucket is full by then.
         let bucket = |rate| (rate, Mutex::new(Bucket::full(rate, Moment::ZERO)));
-        Self {
-            count: Count::new(listener.connections_max.map_or(usize::MAX, |max| max as usize)),
-            is_proxied: listener.proxy_protocol,
-            rate: listener.connection_rate_max.map(bucket),
-        }
+        let max = listener.connections_max.map_or(usize::MAX, |max| max as usize);
+        let count = count.map_or_else(|| Arc::new(Count::new(max)), Arc::clone);
+        count.max.store(max, Ordering::Relaxed);
+        Self { count, is_proxied: listener.proxy_protocol, rate: listener.connection_rate_max.map(bucket) }
     }
 }
 
@@ -383,14 +425,14 @@ impl Drop for Ticket {
         self.leave_identity();
         self.end_probation();
         let gate = &self.gate;
-        if let Some(source) = self.source {
+        if let Some(source) = self.source.filter(|_| self.is_source_counted) {
             gate.sources.leave(source);
         }
         if self.is_surplus {
             gate.surplus.leave();
         } else {
             gate.all.leave();
-            gate.listeners[usize::from(self.listener)].count.leave();
+            self.doorway.count.leave();
         }
     }
 }
@@ -398,18 +440,18 @@ impl Drop for Ticket {
 impl std::fmt::Debug for Ticket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut fields = f.debug_struct("Ticket");
-        fields.field("listener", &self.listener).field("source", &self.source).field("user", &self.user);
+        fields.field("source", &self.source).field("user", &self.user);
         fields.field("is_surplus", &self.is_surplus).finish_non_exhaustive()
     }
 }
 
 impl Count {
     fn new(max: usize) -> Self {
-        Self { now: AtomicUsize::new(0), max }
+        Self { now: AtomicUsize::new(0), max: AtomicUsize::new(max) }
     }
 
     fn enter(&self) -> bool {
-        let has_room = self.now.fetch_add(1, Ordering::Relaxed) < self.max;
+        let has_room = self.now.fetch_add(1, Ordering::Relaxed) < self.max.load(Ordering::Relaxed);
         if !has_room {
             self.leave();
         }

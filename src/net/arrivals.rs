@@ -8,7 +8,7 @@ use super::admission::Admission;
 use super::connection::{Accepting, Deadline, Receiving, Sending, Stage};
 use super::journal::Journal;
 use super::life::Life;
-use super::listener::{ACCEPT_REST, AcceptFailure};
+use super::listener::{ACCEPT_REST, AcceptFailure, Listener};
 use super::ring::{Chunk, Completion, Ended};
 use super::transport::{Broken, CloseCode};
 use super::worker::Worker;
@@ -69,17 +69,21 @@ impl Worker {
         if self.life != Life::Running {
             return; // A connection that came too late is dropped, and so closed.
         }
+        if self.listeners[slot as usize].is_none() && result.is_err() {
+            return; // It was closed, and that is what ended accepting.
+        }
         match result.map_err(|errno| (errno, AcceptFailure::from(errno))) {
             Ok(socket) => {
                 self.waiting.push_back((slot as u16, socket));
                 let next = self.gate.next_accept(slot, now);
-                if next > now {
+                // Where it was accepted along with others, before the rate was bounded, they are taken in as they are.
+                if next > now && !armed {
                     self.rest_until(slot, next);
                 }
             }
             Err((_, AcceptFailure::Connection | AcceptFailure::Cancelled)) => {}
             Err((errno, AcceptFailure::Exhausted | AcceptFailure::Other)) => {
-                self.counters.shed += self.listeners[slot as usize].shed();
+                self.counters.shed += self.listeners[slot as usize].as_mut().map_or(0, Listener::shed);
                 self.rest_until(slot, now + ACCEPT_REST);
                 self.log_exhaustion(now, errno);
             }
@@ -92,8 +96,12 @@ impl Worker {
 
     /// Accepts on a listener, unless that is so already, or nobody is to come in for now.
     pub(super) fn accept(&mut self, slot: u32) {
-        if self.life == Life::Running && !self.is_door_shut && self.accepting[slot as usize] == Accepting::Off {
-            let socket = self.listeners[slot as usize].socket();
+        if self.life == Life::Running
+            && !self.is_door_shut
+            && self.accepting[slot as usize] == Accepting::Off
+            && let Some(listener) = &self.listeners[slot as usize]
+        {
+            let socket = listener.socket();
             match self.gate.is_paced(slot) {
                 // One by one: of those that wait the kernel would hand over all, before any of them can be counted.
                 true => self.io.ring.accept_one(socket, slot),

@@ -1,13 +1,38 @@
-//! All listeners of the broker, from their binding to the log line that says who may come in.
+//! All listeners of the broker, from their binding to the log line that says who may come in; and those that open and close later.
 
 use std::os::fd::OwnedFd;
 
-use super::bind::{Bound, Endpoint, Passed, SocketFile, bind_patiently};
+use super::bind::{Bound, Endpoint, Others, Passed, SocketFile, bind_patiently};
+use super::listener;
 use super::startup::StartError;
-use crate::config::{Config, Listener, ListenerKind};
+use crate::config::{Config, Listener, ListenerKind, ListenerPlace};
 
 /// The listeners, bound and not open yet.
-pub(super) struct Doors(Vec<Bound>);
+pub(super) struct Doors {
+    passed: Passed,
+    bound: Vec<Bound>,
+}
+
+/// The listeners that are open, by slot, as far as the process has to remember them: the shards have the sockets.
+pub(super) struct OpenDoors {
+    /// What systemd has passed and nobody has asked for.
+    passed: Passed,
+    doors: Vec<Option<Door>>,
+}
+
+/// An open listener.
+struct Door {
+    at: Endpoint,
+    /// That of a Unix socket. It goes with the door.
+    file: Option<SocketFile>,
+}
+
+/// A listener on which clients wait, and which nobody accepts on yet. Dropped, it closes, and turns them away.
+pub(super) struct NewDoor {
+    door: Door,
+    /// For each shard.
+    pub(super) listeners: Vec<listener::Listener>,
+}
 
 impl Doors {
     /// Binds all listeners; the second value has the sockets of each shard, in the order of the listeners.
@@ -19,7 +44,7 @@ impl Doors {
         let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
         let mut doors = Vec::new();
         for listener in &config.listeners {
-            let mut bound = bind_patiently(listener, shards, &mut passed)?;
+            let mut bound = bind_patiently(listener, shards, &mut passed, Others::None)?;
             for (of_shard, socket) in sockets.iter_mut().zip(std::mem::take(&mut bound.sockets)) {
                 of_shard.push(socket);
             }
@@ -28,21 +53,83 @@ impl Doors {
         for name in passed.unused() {
             tracing::warn!(name, "systemd has passed a socket that no listener asks for: nobody accepts on it");
         }
-        Ok((Self(doors), sockets))
+        Ok((Self { passed, bound: doors }, sockets))
     }
 
-    /// Opens them all. The files of Unix sockets are to be kept until they are closed again.
+    /// Opens them all.
     ///
     /// # Errors
     /// Where another process was faster.
-    pub(super) fn open(self, config: &Config) -> Result<Vec<SocketFile>, StartError> {
-        let mut files = Vec::new();
-        for (bound, listener) in self.0.into_iter().zip(&config.listeners) {
+    pub(super) fn open(self, config: &Config) -> Result<OpenDoors, StartError> {
+        let mut doors = Vec::new();
+        for (bound, listener) in self.bound.into_iter().zip(&config.listeners) {
             let (at, file) = bound.listen(listener.backlog as i32)?;
             log(&at, listener, config);
-            files.extend(file);
+            doors.push(Some(Door { at, file }));
         }
-        Ok(files)
+        Ok(OpenDoors { passed: self.passed, doors })
+    }
+}
+
+impl OpenDoors {
+    /// Opens one more listener, next to `closing` ones that are about to close.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub(super) fn prepare(
+        &mut self,
+        listener: &Listener,
+        shards: usize,
+        closing: &[usize],
+    ) -> Result<NewDoor, StartError> {
+        let others = if self.is_port_of(closing, listener.place()) { Others::Ours } else { Others::None };
+        let mut bound = bind_patiently(listener, shards, &mut self.passed, others)?;
+        let sockets = std::mem::take(&mut bound.sockets).into_iter();
+        let listeners =
+            sockets.map(listener::Listener::new).collect::<Result<_, _>>().map_err(StartError::from_ring)?;
+        let (at, file) = bound.listen(listener.backlog as i32)?;
+        Ok(NewDoor { door: Door { at, file }, listeners })
+    }
+
+    fn is_port_of(&self, closing: &[usize], place: ListenerPlace<'_>) -> bool {
+        let ListenerPlace::Address(address) = place else { return false };
+        closing.iter().filter_map(|&slot| self.doors[slot].as_ref()).any(|door| match &door.at {
+            Endpoint::Address(at) => at.port() == address.port() && at.is_ipv4() == address.is_ipv4(),
+            Endpoint::Path(_) | Endpoint::Systemd { .. } => false,
+        })
+    }
+
+    /// Keeps what is new, at its slot, and tells of it; the listeners of it for each shard.
+    pub(super) fn keep(&mut self, slot: usize, new: NewDoor, config: &Config) -> Vec<listener::Listener> {
+        let NewDoor { door, listeners } = new;
+        log(&door.at, &config.listeners[slot], config);
+        if self.doors.len() <= slot {
+            self.doors.resize_with(slot + 1, || None);
+        }
+        self.doors[slot] = Some(door);
+        listeners
+    }
+
+    /// Forgets one that the shards close.
+    pub(super) fn close(&mut self, slot: usize) {
+        if let Some(Door { at, .. }) = self.doors[slot].take() {
+            tracing::info!(%at, "no longer listening; connections that came this way stay");
+        }
+    }
+
+    /// The file of the Unix socket at a slot.
+    pub(super) fn file(&self, slot: usize) -> Option<&SocketFile> {
+        self.doors.get(slot)?.as_ref()?.file.as_ref()
+    }
+
+    /// Where the listener at a slot is.
+    pub(super) fn place(&self, slot: usize) -> Option<&Endpoint> {
+        Some(&self.doors.get(slot)?.as_ref()?.at)
+    }
+
+    /// Forgets all: the broker ends, and the files of its sockets with it.
+    pub(super) fn close_all(&mut self) {
+        self.doors.clear();
     }
 }
 

@@ -39,6 +39,17 @@ impl Listener {
         self.socket.as_fd()
     }
 
+    /// So many connections may wait in the kernel from now on.
+    pub(crate) fn set_backlog(&self, backlog: u32) {
+        // It listens already, so that there is nothing that could go wrong.
+        let _ = rustix::net::listen(&self.socket, backlog as i32);
+    }
+
+    /// Ends it: its socket, which accepting may still know.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     /// Turns waiting connections away, because there are no descriptors for them; says how many.
     pub(crate) fn shed(&mut self) -> u64 {
         self.reserve = None;

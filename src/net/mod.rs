@@ -46,8 +46,8 @@ mod unread;
 mod watchdog;
 mod worker;
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 pub(crate) use admission::GateFigures;
@@ -145,10 +145,10 @@ pub fn run(config: Config, source: Source, log: logging::Control) -> Result<(), 
     if let Some(data) = &mut data {
         data.settle()?;
     }
-    let _files = doors.open(&config)?;
+    let doors = Arc::new(Mutex::new(doors.open(&config)?));
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(Arc::clone(&plan), stop)?;
-    let reloader = Reloader::start(Arc::clone(&plan), source, begin)
+    let reloader = Reloader::start(Arc::clone(&plan), source, Arc::clone(&doors), begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
     let desk = Desk::new(Arc::clone(&plan));
     let own_stop = Stop::default();
@@ -171,6 +171,7 @@ pub fn run(config: Config, source: Source, log: logging::Control) -> Result<(), 
 
     let reports = signals.serve(&plan, &reloader, &log, &own_stop, threads)?;
     drop((admin, sys));
+    doors.lock().unwrap_or_else(PoisonError::into_inner).close_all();
     drop((memory_watch, watchdog_stop));
     for thread in watchdog.into_iter().chain([watcher]) {
         thread.join().expect("a panic ends the process");

@@ -48,7 +48,7 @@ pub fn check(config: &Config) -> Vec<StartError> {
     errors.extend(config.listeners.iter().filter_map(|listener| bind::check(listener).err()));
     errors.extend(listeners.filter_map(|(index, listener)| entrance(config, index, listener).err()));
     let nobody_waits = Arc::new(|_, _, _| ());
-    let checks = pool("check", 1, config);
+    let checks = pool("check", 1, config).map(Arc::new);
     let authentication = checks.and_then(|checks| {
         let (clock, gate) = (Clock::start_at(Moment::ZERO), Arc::new(Gate::new(0, config)));
         Authentication::new(config, Means { clock, checks, gate, secret: None, deliver: nobody_waits })
@@ -89,12 +89,19 @@ pub(super) fn slots(config: &Config) -> Result<Vec<Slot>, StartError> {
     config.listeners.iter().enumerate().map(slot).collect()
 }
 
-fn entrance(config: &Config, index: usize, listener: &Listener) -> Result<Entrance, StartError> {
-    // Some users may send larger packets than others, and who somebody is turns out later.
-    let of_users = config.identities.iter().filter_map(|entry| entry.limits.packet_bytes_max);
-    let packet_bytes_max = of_users.fold(first_packet_bytes_max(config, index as u16), usize::max);
-    Entrance::new(listener, packet_bytes_max)
+/// How the connections of one listener begin.
+///
+/// # Errors
+/// What is wrong with a certificate, a key or a setting.
+pub(super) fn entrance(config: &Config, index: usize, listener: &Listener) -> Result<Entrance, StartError> {
+    Entrance::new(listener, entrance_bytes_max(config, index))
         .map_err(|error| StartError::Listener { listener: index, problem: error.to_string() })
+}
+
+/// The largest packet that may come through an entrance: some users may send larger ones than others, and who somebody is turns out later.
+pub(super) fn entrance_bytes_max(config: &Config, listener: usize) -> usize {
+    let of_users = config.identities.iter().filter_map(|entry| entry.limits.packet_bytes_max);
+    of_users.fold(first_packet_bytes_max(config, listener as u16), usize::max)
 }
 
 /// The authenticators, with threads for their checks.
@@ -110,7 +117,7 @@ pub(super) fn authentication(
 ) -> Result<Authentication, StartError> {
     let mesh = Arc::clone(mesh);
     let deliver = move |shard, connection, step| mesh.deliver(shard, Errand::Authenticated { connection, step });
-    let checks = pool("check", config.security.check_threads, config)?;
+    let checks = Arc::new(pool("check", config.security.check_threads, config)?);
     Authentication::new(config, Means { clock, checks, gate: Arc::clone(gate), secret, deliver: Arc::new(deliver) })
 }
 

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU64;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -97,7 +97,7 @@ impl SourceLimits {
 
 /// All addresses.
 pub(crate) struct Sources {
-    limits: SourceLimits,
+    limits: RwLock<SourceLimits>,
     parts: [Mutex<Part>; PARTS],
     hasher: ahash::RandomState,
 }
@@ -127,14 +127,24 @@ struct Record {
 impl Sources {
     /// No address is known yet.
     pub(crate) fn new(limits: SourceLimits) -> Self {
-        Self { limits, parts: Default::default(), hasher: ahash::RandomState::new() }
+        Self { limits: RwLock::new(limits), parts: Default::default(), hasher: ahash::RandomState::new() }
     }
 
-    /// Counts a connection from `source` in, and takes a token for it.
+    /// Other bounds hold from now on. Connections that were not counted, since their number was not limited, are not counted later either.
+    pub(crate) fn set_limits(&self, limits: SourceLimits) {
+        *self.limits.write().expect("a panic ends the process") = limits;
+    }
+
+    fn limits(&self) -> SourceLimits {
+        *self.limits.read().expect("a panic ends the process")
+    }
+
+    /// Takes a token for a connection from `source`, and counts it in where their number is limited; says whether it is. Then it is to be
+    /// counted out as well.
     ///
     /// # Errors
     /// Why it must be closed; it is not counted then.
-    pub(crate) fn enter(&self, source: Source, now: Moment) -> Result<(), Objection> {
+    pub(crate) fn enter(&self, source: Source, now: Moment) -> Result<bool, Objection> {
         self.count_in(source, now, true)
     }
 
@@ -142,38 +152,37 @@ impl Sources {
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn enter_briefly(&self, source: Source, now: Moment) -> Result<(), Objection> {
+    pub(crate) fn enter_briefly(&self, source: Source, now: Moment) -> Result<bool, Objection> {
         self.count_in(source, now, false)
     }
 
-    fn count_in(&self, source: Source, now: Moment, takes_token: bool) -> Result<(), Objection> {
+    fn count_in(&self, source: Source, now: Moment, takes_token: bool) -> Result<bool, Objection> {
+        let limits = self.limits();
         let mut part = self.part(source);
         if part.is_banned(source, now) {
             return Err(Objection::Banned);
         }
-        if let Some(max) = self.limits.connections_max
+        if let Some(max) = limits.connections_max
             && part.connections.get(&source).is_some_and(|&connections| connections >= max)
         {
             return Err(Objection::TooMany);
         }
-        if let Some(rate) = self.limits.connection_rate_max {
-            let tokens = &mut part.record(source, now, &self.limits).tokens;
+        if let Some(rate) = limits.connection_rate_max {
+            let tokens = &mut part.record(source, now, &limits).tokens;
             let has_token = if takes_token { tokens.take(rate, now) } else { tokens.has_token(rate, now) };
             if !has_token {
                 return Err(Objection::TooFast);
             }
         }
-        if self.limits.connections_max.is_some() {
+        let is_counted = limits.connections_max.is_some();
+        if is_counted {
             *part.connections.entry(source).or_default() += 1;
         }
-        Ok(())
+        Ok(is_counted)
     }
 
-    /// Counts a connection from `source` out.
+    /// Counts a connection from `source` out that was counted in.
     pub(crate) fn leave(&self, source: Source) {
-        if self.limits.connections_max.is_none() {
-            return;
-        }
         if let Entry::Occupied(mut connections) = self.part(source).connections.entry(source) {
             *connections.get_mut() -= 1;
             if *connections.get() == 0 {
@@ -186,7 +195,7 @@ impl Sources {
     ///
     /// What it does right in between does not excuse it: whoever has one account could otherwise try the passwords of all others.
     pub(crate) fn note_failure(&self, source: Source, now: Moment) -> bool {
-        let limits = &self.limits;
+        let limits = &self.limits();
         if limits.failures_max == 0 {
             return false;
         }
@@ -212,7 +221,7 @@ impl Sources {
 
     /// Whether `source` is banned.
     pub(crate) fn is_banned(&self, source: Source, now: Moment) -> bool {
-        self.limits.failures_max != 0 && self.part(source).is_banned(source, now)
+        self.limits().failures_max != 0 && self.part(source).is_banned(source, now)
     }
 
     fn part(&self, source: Source) -> MutexGuard<'_, Part> {

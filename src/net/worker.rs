@@ -61,7 +61,8 @@ pub(crate) struct Worker {
     pub(super) shard: Shard,
     pub(super) connections: Connections,
     pub(super) io: Io,
-    pub(super) listeners: Vec<Listener>,
+    /// By slot; `None` where it is closed.
+    pub(super) listeners: Vec<Option<Listener>>,
     pub(super) homes: Homes,
     pub(super) config: Arc<Config>,
     pub(super) gate: Arc<Gate>,
@@ -132,7 +133,8 @@ impl Worker {
         let mut ring = Ring::new(BUFFERS).map_err(StartError::from_ring)?;
         port.publish_ring(ring.as_raw_fd());
         ring.watch(port.bell());
-        let listeners = sockets.into_iter().map(Listener::new).collect::<std::io::Result<Vec<_>>>();
+        let listeners =
+            sockets.into_iter().map(|socket| Listener::new(socket).map(Some)).collect::<std::io::Result<Vec<_>>>();
         let listeners = listeners.map_err(StartError::from_ring)?;
         let accepting = vec![Accepting::Off; listeners.len()];
         ring.enter(Wait::No).map_err(StartError::from_ring)?;
@@ -507,11 +509,17 @@ impl Drop for Worker {
     }
 }
 
-/// One line per thing that an operator can act on.
+/// One line per thing that an operator can act on. Each kind has a place of its own, since the lines of one place are limited: those of clients
+/// that are turned away again and again must not keep another kind from the log.
 fn log_event(shard: ShardId, event: &Event) {
     let shard = shard.index();
     match event {
+        Event::ConnectRefused { .. } => tracing::warn!(shard, "{event}"),
+        Event::Disconnected { .. } => tracing::warn!(shard, "{event}"),
+        Event::WillDelayCapped { .. } => tracing::warn!(shard, "{event}"),
+        Event::WillDenied { .. } => tracing::warn!(shard, "{event}"),
+        Event::MessageUnreadable { .. } => tracing::warn!(shard, "{event}"),
+        Event::CheckpointAbandoned => tracing::warn!(shard, "{event}"),
         Event::Storm { .. } => tracing::info!(shard, "{event}"),
-        _ => tracing::warn!(shard, "{event}"),
     }
 }

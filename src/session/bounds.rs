@@ -37,9 +37,44 @@ pub struct Bounds {
     pub session_expiry_max: Option<Duration>,
     /// Topics on which the Session may have a Retained Message stored.
     pub retained_messages_max: Option<u32>,
+    /// Topic Aliases that the client may use.
+    pub topic_alias_maximum: u16,
+    /// Highest QoS of its publications and Subscriptions.
+    pub maximum_qos: u8,
+    /// Whether it may publish retained messages, and is sent them.
+    pub retain: bool,
+    /// Whether it may subscribe with wildcards.
+    pub wildcard_subscriptions: bool,
+    /// Whether it may have Shared Subscriptions.
+    pub shared_subscriptions: bool,
+    /// Whether it may use Subscription Identifiers.
+    pub subscription_identifiers: bool,
 }
 
 impl Bounds {
+    /// These bounds, for a client that was let in under `old` ones: what CONNACK told it (§3.2.2.3) holds as long as its connection does.
+    pub fn renewed(&self, old: &Self) -> Self {
+        Self {
+            packet_bytes_max: old.packet_bytes_max,
+            receive_maximum: old.receive_maximum,
+            keep_alive_max: old.keep_alive_max,
+            session_expiry_max: old.session_expiry_max,
+            topic_alias_maximum: old.topic_alias_maximum,
+            maximum_qos: old.maximum_qos,
+            retain: old.retain,
+            wildcard_subscriptions: old.wildcard_subscriptions,
+            shared_subscriptions: old.shared_subscriptions,
+            subscription_identifiers: old.subscription_identifiers,
+            ..self.clone()
+        }
+    }
+
+    /// Whether one may publish as fast as under `other`.
+    pub fn has_rate_of(&self, other: &Self) -> bool {
+        let rate = |bounds: &Self| (bounds.publish_rate_max, bounds.publish_bytes_rate_max);
+        rate(self) == rate(other)
+    }
+
     /// Whether a Topic Name is no longer and no deeper than allowed.
     pub fn admit_topic(&self, topic: TopicName<'_>) -> bool {
         topic.as_str().len() <= usize::from(self.topic_bytes_max)

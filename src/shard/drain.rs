@@ -32,8 +32,8 @@ const A_TICK_MAX: usize = 256;
 const SLOTS_A_TICK_MAX: u32 = 4096;
 /// Wills that are settled in one tick after a cancel.
 const SETTLED_A_TICK: usize = 256;
-/// So many ticks, a second, a client is waited for that is owed replies which the disk or other shards hold back.
-const LINGER_TICKS: u32 = 100;
+/// So many ticks, two seconds, a client is waited for that is owed replies which the disk or other shards hold back.
+const LINGER_TICKS: u32 = 200;
 
 /// Where the drain of a shard stands.
 #[derive(Debug, Default)]
@@ -170,7 +170,8 @@ impl Shard {
 
     /// Lets clients in again. Those that are gone are gone; the grace of their wills begins.
     pub fn cancel_drain(&mut self, now: Moment) {
-        if std::mem::take(&mut self.drain.is_on) {
+        // A stop that has begun goes on, with the wills as they are.
+        if !self.stop.is_asked && std::mem::take(&mut self.drain.is_on) {
             self.drain.handing = None;
             self.drain.cancelled = Some(now);
             self.settle_some_away(now);
@@ -273,6 +274,9 @@ impl Shard {
     /// again: it would raise a false alarm if it fell due while its client may not come back.
     pub(super) fn on_turned_away(&mut self, now: Moment, client_id: &str, clean_start: bool) {
         let Some(session) = self.sessions.find(client_id) else { return };
+        if self.journal.is_failing() || self.is_between_transactions(session) {
+            return; // It could not be kept for sure that it is so; the will stays pending.
+        }
         let Some(owner) = self.sessions.get_mut(session) else { return };
         match owner.will.take() {
             WillState::Pending { will, due, timer, .. } if due > now && !clean_start => {

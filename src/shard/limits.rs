@@ -102,6 +102,12 @@ fn for_everybody(config: &Config) -> Bounds {
         queue: Load { messages: sessions.queue_messages_max as usize, bytes: sessions.queue_bytes_max },
         session_expiry_max: sessions.expiry_max,
         retained_messages_max: None,
+        topic_alias_maximum: limits.topic_alias_maximum,
+        maximum_qos: limits.maximum_qos,
+        retain: config.features.retain,
+        wildcard_subscriptions: config.features.wildcard_subscriptions,
+        shared_subscriptions: config.features.shared_subscriptions,
+        subscription_identifiers: config.features.subscription_identifiers,
     }
 }
 
@@ -130,6 +136,7 @@ fn overruled(bounds: &Bounds, over: &ClientLimits) -> Bounds {
         },
         session_expiry_max: over.session_expiry_max.or(bounds.session_expiry_max),
         retained_messages_max: over.retained_messages_max.or(bounds.retained_messages_max),
+        ..*bounds
     }
 }
 

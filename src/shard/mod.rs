@@ -30,6 +30,7 @@ mod restore;
 mod retained;
 mod rights;
 mod sessions;
+mod settings;
 mod shared;
 mod stats;
 mod storms;
@@ -247,6 +248,8 @@ pub struct Shard {
     /// Queues are looked through for what need not wait any more, as long as memory is used up.
     is_sweeping: bool,
     bounds: limits::BoundsBook,
+    /// Other settings have come, and not all Sessions have their bounds by them yet.
+    renewal: Option<settings::Renewal>,
     stats: Stats,
     journal: journal::Journal,
     queues: Queues,
@@ -301,6 +304,7 @@ impl Shard {
             pressure: Pressure::None,
             is_sweeping: false,
             bounds: limits::BoundsBook::new(Arc::clone(&config), hasher.clone()),
+            renewal: None,
             stats: Stats::default(),
             journal: journal::Journal::off(journal_hasher),
             queues: Queues::new(queue_limits(&config, shards)),
@@ -451,6 +455,7 @@ impl Shard {
             self.resume(now, id, Pause::Choked);
         }
         self.read_unfinished(now);
+        self.renew_some(now);
     }
 
     fn on_timer(&mut self, now: Moment, timer: Timer, has_unread: &mut impl FnMut(ConnectionId) -> bool) {
@@ -518,7 +523,8 @@ impl Shard {
     pub fn next_deadline(&self) -> Option<Moment> {
         let may_resume = self.may_resume() || !self.relieved.is_empty() || !self.unfinished.is_empty();
         let may_apply = self.can_apply_any_aside();
-        if self.retained.has_jobs() || may_resume || may_apply || self.can_go_on_with_checkpoint() {
+        let has_work = self.retained.has_jobs() || self.can_go_on_with_checkpoint() || self.is_renewing();
+        if has_work || may_resume || may_apply {
             return Some(Moment::ZERO);
         }
         let deadlines = [self.wheel.next_deadline(), self.storm_ends()];

@@ -96,7 +96,7 @@ impl Shard {
                 Ok(None)
             };
         };
-        if alias.get() > self.config.limits.topic_alias_maximum {
+        if alias.get() > self.connections.get(id).expect("the packet came on it").bounds.topic_alias_maximum {
             return Err(Fault::new(ReasonCode::TopicAliasInvalid, "Topic Alias above the maximum")); // [MQTT-3.3.2-9]
         }
         let aliases = &mut self.connections.get_mut(id).expect("the packet came on it").aliases_in;
@@ -118,10 +118,10 @@ impl Shard {
     /// What ends the connection of whoever sends such a packet.
     fn check_publish(&self, id: ConnectionId, topic: TopicName<'_>, packet: &Publish<'_>) -> Result<(), Fault> {
         let bounds = &self.connections.get(id).expect("the packet came on it").bounds;
-        if packet.qos as u8 > self.config.limits.maximum_qos {
+        if packet.qos as u8 > bounds.maximum_qos {
             return Err(Fault::new(ReasonCode::QosNotSupported, "QoS above the Maximum QoS")); // [MQTT-3.2.2-11]
         }
-        if packet.retain && !self.config.features.retain {
+        if packet.retain && !bounds.retain {
             return Err(Fault::new(ReasonCode::RetainNotSupported, "retained messages are off")); // [MQTT-3.2.2-14]
         }
         if !packet.subscription_identifiers.is_empty() {

@@ -71,6 +71,11 @@ impl Sessions {
         (slot.generation == key.generation && slot.session.is_some()).then_some(key.index)
     }
 
+    /// How many slots there are, with a Session or without.
+    pub(super) fn slot_count(&self) -> u32 {
+        self.slots.len() as u32 // Each has an index of 32 bits.
+    }
+
     /// The first Session at or behind a slot.
     pub(super) fn next_from(&self, index: u32) -> Option<u32> {
         let rest = self.slots.get(index as usize..)?;

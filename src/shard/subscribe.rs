@@ -20,11 +20,13 @@ impl Shard {
     /// after it is missed. (§3.8.4)
     pub(super) fn on_subscribe(&mut self, id: ConnectionId, packet: &Subscribe<'_>) -> Result<(), Fault> {
         let subscription_id = packet.subscription_identifier;
-        if subscription_id.is_some() && !self.config.features.subscription_identifiers {
+        let session = self.session_of(id);
+        let bounds = Arc::clone(&self.sessions.get(session).expect("a connection has a Session").bounds);
+        if subscription_id.is_some() && !bounds.subscription_identifiers {
             let reason = ReasonCode::SubscriptionIdentifiersNotSupported;
             return Err(Fault::new(reason, "Subscription Identifiers are off")); // [MQTT-3.2.2-22] and §3.2.2.3.12
         }
-        let session = self.session_of(id);
+        let maximum_qos = QoS::new(bounds.maximum_qos).unwrap_or(QoS::ExactlyOnce);
         let gate = self.peers.name_gate();
         let mut conditions = 0;
         let mut look_ups = Vec::new();
@@ -40,7 +42,7 @@ impl Shard {
                     reasons.push(refused);
                 }
                 Ok(subscribed) => {
-                    let qos = options.qos.min(self.maximum_qos());
+                    let qos = options.qos.min(maximum_qos);
                     let options = SubscriptionOptions { qos, ..options };
                     let subscription = Subscription { subscribed, options, id: subscription_id };
                     let is_new = self.add_subscription(session, filter, &subscription, gate, &mut conditions);
@@ -85,10 +87,6 @@ impl Shard {
         Ok(())
     }
 
-    fn maximum_qos(&self) -> QoS {
-        QoS::new(self.config.limits.maximum_qos).unwrap_or(QoS::ExactlyOnce)
-    }
-
     /// The outer error ends the connection, the inner one refuses this filter alone.
     fn check_filter(
         &mut self,
@@ -96,7 +94,6 @@ impl Shard {
         text: &str,
         options: SubscriptionOptions,
     ) -> Result<Result<Subscribed, ReasonCode>, Fault> {
-        let features = &self.config.features;
         let Ok(subscribed) = Subscribed::parse(text) else { return Ok(Err(ReasonCode::TopicFilterInvalid)) };
         let (filter, is_shared) = match &subscribed {
             Subscribed::Plain(filter) => (filter, false),
@@ -108,9 +105,9 @@ impl Shard {
         let subscriber = self.sessions.get(session).expect("a connection has a Session");
         let bounds = &subscriber.bounds;
         let is_new = !subscriber.subscriptions.contains_key(text);
-        let refused = if is_shared && !features.shared_subscriptions {
+        let refused = if is_shared && !bounds.shared_subscriptions {
             Some(ReasonCode::SharedSubscriptionsNotSupported)
-        } else if filter.is_wildcard() && !features.wildcard_subscriptions {
+        } else if filter.is_wildcard() && !bounds.wildcard_subscriptions {
             Some(ReasonCode::WildcardSubscriptionsNotSupported)
         } else if text.len() > usize::from(bounds.topic_bytes_max)
             || filter.level_count() > usize::from(bounds.topic_levels_max)
@@ -174,8 +171,9 @@ impl Shard {
             RetainHandling::SendIfNew => is_new, // [MQTT-3.3.1-10]
             RetainHandling::DoNotSend => false,  // [MQTT-3.3.1-11]
         };
+        let bounds = &self.sessions.get(session).expect("a connection has a Session").bounds;
         match &subscription.subscribed {
-            Subscribed::Plain(filter) if wanted && self.config.features.retain => {
+            Subscribed::Plain(filter) if wanted && bounds.retain => {
                 let options = self.subscriber_options(session, subscription);
                 Some(self.add_look_up(session, filter.clone(), options))
             }

@@ -42,8 +42,16 @@ pub(super) struct Wills {
 
 impl Wills {
     pub(super) fn new(config: &WillsConfig) -> Self {
+        let mut wills = Self::default();
+        wills.set_filters(config);
+        wills
+    }
+
+    /// Takes over which wills are stamped and which are allowed.
+    pub(super) fn set_filters(&mut self, config: &WillsConfig) {
         let parse = |filters: &[String]| filters.iter().filter_map(|filter| TopicFilter::parse(filter).ok()).collect();
-        Self { stamped: parse(&config.stamp), allowed: parse(&config.allow.topics), ..Self::default() }
+        self.stamped = parse(&config.stamp);
+        self.allowed = parse(&config.allow.topics);
     }
 
     /// Wills that stand in the line, or were let go of by a hold and are to be looked at.
@@ -97,7 +105,7 @@ impl Shard {
         let will = match owner.will.take() {
             WillState::Armed(will) => will,
             other => {
-                owner.will = other; // One of an earlier connection goes its way.
+                owner.will = other; // It is on its way already.
                 return;
             }
         };

@@ -11,6 +11,15 @@ enum Slot {
     Pubcomp(u64),
 }
 
+/// What the next connection of a Session has to send again for a publish. [MQTT-4.4.0-1]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfinished {
+    /// The PUBLISH with this tag, marked DUP.
+    Publish(u64),
+    /// The PUBREL: the broker has the message.
+    Pubrel,
+}
+
 /// What we have published at QoS 1 or 2 and is not acknowledged. Each has a tag, by which its owner knows it again.
 ///
 /// Identifiers are handed out in turn, so the slot of one is found by its low bits.
@@ -30,9 +39,25 @@ impl Outgoing {
         self.maximum = usize::from(maximum);
     }
 
+    /// Allows `maximum` publishes under way, those of an earlier connection among them: the Session goes on.
+    pub(super) fn resume(&mut self, maximum: u16) {
+        self.maximum = usize::from(maximum);
+    }
+
+    /// What an earlier connection left, in the order in which it was sent.
+    pub(super) fn unfinished(&self) -> Vec<(PacketId, Unfinished)> {
+        let identifiers = (0..self.slots.len() as u16).rev().map(|back| self.last.wrapping_sub(back));
+        let unfinished = identifiers.filter_map(PacketId::new).filter_map(|id| match self.slots[self.slot(id.get())] {
+            Slot::Free => None,
+            Slot::Puback(tag) | Slot::Pubrec(tag) => Some((id, Unfinished::Publish(tag))),
+            Slot::Pubcomp(_) => Some((id, Unfinished::Pubrel)),
+        });
+        unfinished.collect()
+    }
+
     /// How many more may be published now. [MQTT-4.9.0-1]
     pub(super) fn room(&self) -> usize {
-        self.maximum - self.count
+        self.maximum.saturating_sub(self.count)
     }
 
     /// How many are under way.
@@ -194,6 +219,26 @@ mod tests {
         let two = outgoing.begin(6, true).unwrap();
         assert_eq!(outgoing.on_pubrec(two, true), Some(Err(6)));
         assert_eq!(outgoing.room(), 1);
+    }
+
+    #[test]
+    fn what_an_earlier_connection_left_is_known_in_its_order() {
+        let mut outgoing = Outgoing::default();
+        outgoing.reset(100);
+        outgoing.last = u16::MAX - 2;
+        let ids: Vec<_> = (0..5).map(|tag| outgoing.begin(tag, tag > 1).unwrap()).collect();
+        assert_eq!(ids.iter().map(|id| id.get()).collect::<Vec<_>>(), [u16::MAX - 1, u16::MAX, 1, 2, 3]);
+        outgoing.on_puback(ids[0]).unwrap();
+        outgoing.on_pubrec(ids[2], false).unwrap().unwrap();
+        outgoing.resume(1);
+        assert_eq!(outgoing.room(), 0, "the broker takes fewer now");
+        let expected = [
+            (ids[1], Unfinished::Publish(1)),
+            (ids[2], Unfinished::Pubrel),
+            (ids[3], Unfinished::Publish(3)),
+            (ids[4], Unfinished::Publish(4)),
+        ];
+        assert_eq!(outgoing.unfinished(), expected);
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(super) struct Link {
     pub(super) partial: Vec<u8>,
     pub(super) outgoing: Outgoing,
     pub(super) incoming: Incoming,
+    /// What is unacknowledged outlasts the connection, as the Session does.
+    pub(super) keeps_outgoing: bool,
     pub(super) last_subscription: u16,
     /// What the broker said it takes.
     pub(super) limits: Limits,
@@ -113,6 +115,7 @@ impl Link {
             partial: Vec::new(),
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
+            keeps_outgoing: false,
             last_subscription: 0,
             limits: Limits::of(&Connack::default()),
         }

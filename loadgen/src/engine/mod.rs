@@ -17,6 +17,7 @@ mod sources;
 mod time;
 mod transport;
 
+pub use flow::Unfinished;
 pub use limits::{allow_descriptors, check_ports, raise_descriptors};
 pub use link::Stage;
 pub use packets::{Event, Message};

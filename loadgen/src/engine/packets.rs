@@ -9,6 +9,7 @@ use willowmq::codec::{
     SubscriptionFilters, SubscriptionIdentifiers, SubscriptionOptions, UserProperties, decode, encode, packet_length,
 };
 
+use super::flow::Unfinished;
 use super::link::Limits;
 use super::{Driver, Fleet, Index, OUTPUT_BYTES_MAX, Stage, Time};
 
@@ -75,18 +76,7 @@ impl Fleet {
             },
         };
         let link = self.output(client);
-        let publish = Publish {
-            dup: false,
-            qos: message.qos,
-            retain: message.retain,
-            topic: message.topic,
-            packet_id,
-            topic_alias: None::<NonZeroU16>,
-            message_expiry_interval: None,
-            subscription_identifiers: SubscriptionIdentifiers::default(),
-            forwarded: Default::default(),
-            payload: message.payload,
-        };
+        let publish = publish_of(message, packet_id);
         let begin = link.output.len();
         publish.encode(link.version, &mut link.output);
         if let Some(objection) = link.limits.objection(message, link.output.len() - begin) {
@@ -95,6 +85,28 @@ impl Fleet {
             return false;
         }
         true
+    }
+
+    /// Keeps what `client` has published and is not acknowledged for its next connection, which has to send it again.
+    pub fn keep_unacknowledged(&mut self, client: Index) {
+        self.links[client].keeps_outgoing = true;
+    }
+
+    /// What an earlier connection of `client` left unacknowledged, in its order.
+    pub fn unfinished(&self, client: Index) -> Vec<(PacketId, Unfinished)> {
+        self.links[client].outgoing.unfinished()
+    }
+
+    /// Publishes as `client` once more what is [unfinished](Self::unfinished), marked DUP. [MQTT-3.3.1-1]
+    pub fn publish_again(&mut self, client: Index, id: PacketId, message: &Message<'_>) {
+        let link = self.output(client);
+        let publish = Publish { dup: true, ..publish_of(message, Some(id)) };
+        publish.encode(link.version, &mut link.output);
+    }
+
+    /// Releases as `client` once more what is [unfinished](Self::unfinished).
+    pub fn release_again(&mut self, client: Index, id: PacketId) {
+        self.acknowledge(client, PacketKind::Pubrel, id);
     }
 
     /// Whether `client` can publish at `qos` right now.
@@ -212,7 +224,12 @@ impl Fleet {
         let link = &mut self.links[client];
         link.stage = Stage::Online;
         link.limits = Limits::of(connack);
-        link.outgoing.reset(connack.receive_maximum.unwrap_or(RECEIVE_MAXIMUM_3X));
+        let receive_maximum = connack.receive_maximum.unwrap_or(RECEIVE_MAXIMUM_3X);
+        if link.keeps_outgoing && connack.session_present {
+            link.outgoing.resume(receive_maximum);
+        } else {
+            link.outgoing.reset(receive_maximum);
+        }
         if let Some(seconds) = connack.server_keep_alive {
             link.keep_alive = Duration::from_secs(seconds.into()); // [MQTT-3.1.2-21]
         }
@@ -267,5 +284,20 @@ impl Fleet {
     fn acknowledge(&mut self, client: Index, kind: PacketKind, id: PacketId) {
         let [high, low] = id.get().to_be_bytes();
         self.output(client).output.extend_from_slice(&[kind.first_byte(), 2, high, low]);
+    }
+}
+
+fn publish_of<'a>(message: &Message<'a>, packet_id: Option<PacketId>) -> Publish<'a> {
+    Publish {
+        dup: false,
+        qos: message.qos,
+        retain: message.retain,
+        topic: message.topic,
+        packet_id,
+        topic_alias: None::<NonZeroU16>,
+        message_expiry_interval: None,
+        subscription_identifiers: SubscriptionIdentifiers::default(),
+        forwarded: Default::default(),
+        payload: message.payload,
     }
 }

@@ -4,6 +4,7 @@ pub mod churn;
 pub mod connect;
 pub mod offline;
 pub mod publish;
+pub mod restart;
 pub mod retained;
 pub mod siege;
 pub mod soak;

@@ -24,8 +24,15 @@ const USERS_FILE: &str = "/etc/passwd";
 pub(super) struct Authenticator {
     pub(super) name: String,
     pub(super) kind: Kind,
-    /// How often its files have changed. What was found right before does not count afterwards.
+    settings: config::Authenticator,
+    /// A number that no other authenticator has or had, nor this one before its files changed: what was found right before does not
+    /// count afterwards.
     generation: AtomicU64,
+}
+
+fn next_generation() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::SeqCst)
 }
 
 /// How it tells who a client is.
@@ -69,7 +76,8 @@ impl Authenticator {
                 Kind::Process(Loaded::new(Path::new(USERS_FILE), |bytes, _| Ok(Users::parse(bytes)))?)
             }
         };
-        Ok(Self { name: settings.name.clone(), kind, generation: AtomicU64::new(0) })
+        let generation = AtomicU64::new(next_generation());
+        Ok(Self { name: settings.name.clone(), kind, settings: settings.clone(), generation })
     }
 
     /// The file that it reads.
@@ -96,9 +104,24 @@ impl Authenticator {
             Kind::Certificate(_) => Ok(false),
         }?;
         if has_changed {
-            self.generation.fetch_add(1, Ordering::SeqCst);
+            self.generation.store(next_generation(), Ordering::SeqCst);
         }
         Ok(has_changed)
+    }
+
+    /// Whether it is what one made now from these settings would be.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub(super) fn is_current(&self, settings: &config::Authenticator) -> Result<bool, String> {
+        let is_content_current = || match &self.kind {
+            Kind::Password(file) => file.is_current(),
+            Kind::Token { keys, .. } => keys.is_current(),
+            Kind::Http(service) => service.is_current(),
+            Kind::Process(users) => users.is_current(),
+            Kind::Certificate(_) => Ok(true),
+        };
+        if self.settings == *settings { is_content_current() } else { Ok(false) }
     }
 
     /// See the field. Read before the content, so that a proof by old content never counts as one by new content.

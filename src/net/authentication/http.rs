@@ -113,6 +113,14 @@ impl Service {
         self.authorities.as_ref().map(Loaded::path)
     }
 
+    /// Whether the file still says what is in force.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn is_current(&self) -> Result<bool, String> {
+        self.authorities.as_ref().map_or(Ok(true), Loaded::is_current)
+    }
+
     /// Reads the authorities again; whether they changed.
     ///
     /// # Errors

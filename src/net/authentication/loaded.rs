@@ -48,6 +48,15 @@ impl<T> Loaded<T> {
         &self.path
     }
 
+    /// Whether the file still says what is in force.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn is_current(&self) -> Result<bool, String> {
+        let hash = hash(&read(&self.path)?);
+        Ok(self.current.read().unwrap_or_else(PoisonError::into_inner).hash.as_ref() == hash.as_ref())
+    }
+
     /// Reads the file again; whether it has changed.
     ///
     /// # Errors

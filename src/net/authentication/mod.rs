@@ -20,9 +20,8 @@ mod users;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::admission::Gate;
 use super::clock::Clock;
@@ -31,7 +30,7 @@ use super::sources::Source;
 use super::startup::StartError;
 pub(crate) use super::transport::PeerCertificate;
 use crate::codec::{ProtocolVersion, ReasonCode};
-use crate::config::Config;
+use crate::config::{self, Config, Security};
 use crate::security::{Granted, Identity};
 use crate::session::ConnectionId;
 use crate::shard::Enhanced;
@@ -227,28 +226,30 @@ struct Counters {
 /// All authenticators of the broker. A clone is the same.
 #[derive(Clone)]
 pub(crate) struct Authentication {
-    inner: Arc<Inner>,
+    current: Arc<RwLock<Arc<Inner>>>,
 }
 
+/// Authenticators that are ready to take the place of those in force.
+pub(crate) struct Prepared(Arc<Inner>);
+
+/// The authenticators as one set of settings has them. A client that is being checked stays with those that it began with.
 struct Inner {
-    clock: Clock,
-    checks: Offload,
-    gate: Arc<Gate>,
+    means: Means,
     secret: [u8; 32],
-    deliver: Deliver,
-    authenticators: Vec<Authenticator>,
+    security: Security,
+    authenticators: Vec<Arc<Authenticator>>,
     listeners: Vec<Listener>,
-    cache: Cache,
-    cache_time: Duration,
-    counters: Counters,
+    cache: Arc<Cache>,
+    counters: Arc<Counters>,
 }
 
 /// What authentication needs of the rest of the broker.
+#[derive(Clone)]
 pub(crate) struct Means {
     /// The time.
     pub(crate) clock: Clock,
     /// Threads for slow checks.
-    pub(crate) checks: Offload,
+    pub(crate) checks: Arc<Offload>,
     /// Counts the failures of an address, and bans it.
     pub(crate) gate: Arc<Gate>,
     /// What no client knows, the same after a restart. Without it the salts that are made up for users who do not exist are others after
@@ -280,48 +281,79 @@ impl Authentication {
     /// # Errors
     /// What is wrong with a file that an authenticator needs.
     pub(crate) fn new(config: &Config, means: Means) -> Result<Self, StartError> {
-        let Means { clock, checks, gate, secret, deliver } = means;
-        let waiting_max = config.security.checks_waiting_max as usize;
-        let authenticators = config.authenticators.iter().map(|settings| {
-            Authenticator::new(settings, waiting_max)
-                .map_err(|reason| StartError::Authenticator { name: settings.name.clone(), reason })
-        });
+        let authenticators = config.authenticators.iter().map(|settings| authenticator(settings, &config.security));
         let inner = Inner {
-            clock,
-            checks,
-            gate,
-            secret: secret.unwrap_or_else(random),
-            deliver,
+            secret: means.secret.unwrap_or_else(random),
+            means,
+            security: config.security.clone(),
             authenticators: authenticators.collect::<Result<_, _>>()?,
             listeners: config.listeners.iter().map(|listener| Listener::new(listener, config)).collect(),
-            cache: Cache::new(config.security.cache_entries_max as usize),
-            cache_time: config.security.cache_time,
-            counters: Counters::default(),
+            cache: Arc::new(Cache::new(config.security.cache_entries_max as usize)),
+            counters: Arc::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { current: Arc::new(RwLock::new(Arc::new(inner))) })
+    }
+
+    /// Makes the authenticators that `config` names ready. Those that it has as before, and whose files are as before, go on; `checks` are
+    /// other threads for slow checks, where there are to be others.
+    ///
+    /// # Errors
+    /// What is wrong with a file that an authenticator needs.
+    pub(crate) fn prepare(&self, config: &Config, checks: Option<Arc<Offload>>) -> Result<Prepared, StartError> {
+        let before = self.inner();
+        let security = &config.security;
+        let is_cache_same = (security.cache_time, security.cache_entries_max)
+            == (before.security.cache_time, before.security.cache_entries_max);
+        let authenticators = config.authenticators.iter().map(|settings| before.authenticator(settings, security));
+        Ok(Prepared(Arc::new(Inner {
+            authenticators: authenticators.collect::<Result<_, _>>()?,
+            means: Means { checks: checks.unwrap_or_else(|| Arc::clone(&before.means.checks)), ..before.means.clone() },
+            secret: before.secret,
+            security: security.clone(),
+            listeners: config.listeners.iter().map(|listener| Listener::new(listener, config)).collect(),
+            cache: match is_cache_same {
+                true => Arc::clone(&before.cache),
+                false => Arc::new(Cache::new(security.cache_entries_max as usize)),
+            },
+            counters: Arc::clone(&before.counters),
+        })))
+    }
+
+    /// Puts authenticators into force, for clients that begin from now on; whether they are others than before.
+    pub(crate) fn put_in_force(&self, prepared: Prepared) -> bool {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *current, prepared.0);
+        let pairs = before.authenticators.iter().zip(&current.authenticators);
+        let is_same = before.authenticators.len() == current.authenticators.len()
+            && pairs.into_iter().all(|(before, now)| Arc::ptr_eq(before, now));
+        !is_same
+    }
+
+    fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Begins with the credentials of a CONNECT, or of an AUTH that re-authenticates.
     pub(crate) fn begin(&self, asker: Asker, credentials: Credentials) -> Step {
-        let counted = credentials.counted;
+        let (inner, counted) = (self.inner(), credentials.counted);
         let step = match credentials.enhanced {
-            _ if self.inner.is_banned(counted) => Step::Refused(Refused::BANNED),
-            Some(_) => self.inner.begin_exchange(credentials),
-            None => self.inner.go_through(Check { asker, credentials, asked: 0 }, Place::Shard),
+            _ if inner.is_banned(counted) => Step::Refused(Refused::BANNED),
+            Some(_) => inner.begin_exchange(credentials),
+            None => inner.go_through(Check { asker, credentials, asked: 0 }, Place::Shard),
         };
-        self.inner.settle(counted, step)
+        inner.settle(counted, step)
     }
 
     /// Goes on with the data of the client's next AUTH.
     pub(crate) fn go_on(&self, exchange: Box<Exchange>, data: &[u8]) -> Step {
-        let counted = exchange.counted();
-        let step = self.inner.finish_exchange(*exchange, data);
-        self.inner.settle(counted, step)
+        let (inner, counted) = (self.inner(), exchange.counted());
+        let step = inner.finish_exchange(*exchange, data);
+        inner.settle(counted, step)
     }
 
     /// Files whose content matters.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        self.inner.authenticators.iter().filter_map(Authenticator::file).collect()
+        self.inner().authenticators.iter().filter_map(|authenticator| authenticator.file()).collect()
     }
 
     /// Reads the files again; whether anything changed. What cannot be used leaves the old in force, and the rest is used all the same.
@@ -330,7 +362,7 @@ impl Authentication {
     /// What is wrong, with file and line.
     pub(crate) fn reload(&self) -> Result<bool, String> {
         let (mut has_changed, mut errors) = (false, Vec::new());
-        for authenticator in &self.inner.authenticators {
+        for authenticator in &self.inner().authenticators {
             match authenticator.reload() {
                 Ok(of_this_one) => has_changed |= of_this_one,
                 Err(error) => errors.push(format!("authenticator {}: {error}", authenticator.name)),
@@ -341,7 +373,7 @@ impl Authentication {
 
     /// What has been decided so far.
     pub(crate) fn totals(&self) -> Totals {
-        let counters = &self.inner.counters;
+        let counters = &self.inner().counters;
         let [granted, remembered, anonymous, refused, busy, unavailable] = [
             &counters.granted,
             &counters.remembered,
@@ -356,7 +388,7 @@ impl Authentication {
 }
 
 impl Listener {
-    fn new(listener: &crate::config::Listener, config: &Config) -> Self {
+    fn new(listener: &config::Listener, config: &Config) -> Self {
         let place = |name: &String| config.authenticators.iter().position(|authenticator| authenticator.name == *name);
         let chain = match &listener.authenticators {
             Some(names) => names.iter().filter_map(place).collect(), // Config has checked the names.
@@ -366,7 +398,30 @@ impl Listener {
     }
 }
 
+fn authenticator(settings: &config::Authenticator, security: &Security) -> Result<Arc<Authenticator>, StartError> {
+    Authenticator::new(settings, security.checks_waiting_max as usize)
+        .map(Arc::new)
+        .map_err(|reason| StartError::Authenticator { name: settings.name.clone(), reason })
+}
+
 impl Inner {
+    /// The authenticator of these settings: the one that there is, where nothing about it has changed.
+    fn authenticator(
+        &self,
+        settings: &config::Authenticator,
+        security: &Security,
+    ) -> Result<Arc<Authenticator>, StartError> {
+        let failed = |reason| StartError::Authenticator { name: settings.name.clone(), reason };
+        if security.checks_waiting_max == self.security.checks_waiting_max {
+            for one in self.authenticators.iter().filter(|one| one.name == settings.name) {
+                if one.is_current(settings).map_err(failed)? {
+                    return Ok(Arc::clone(one));
+                }
+            }
+        }
+        authenticator(settings, security)
+    }
+
     /// Asks the rest of the chain, as far as it can be asked `here`. What has to be asked elsewhere goes there, and its answer is
     /// delivered.
     fn go_through(self: &Arc<Self>, mut check: Check, here: Place) -> Step {
@@ -375,7 +430,7 @@ impl Inner {
             let authenticator = &self.authenticators[number];
             let place = authenticator.place(number, &check.credentials);
             let key = (place != Place::Shard).then(|| self.key(number, &check.credentials));
-            let now = self.clock.now();
+            let now = self.means.clock.now();
             // Looked up again when its turn has come: many clients may wait with the same credentials.
             if let Some(proof) = key.as_ref().and_then(|key| self.cache.get(key, now)) {
                 self.counters.remembered.fetch_add(1, Ordering::Relaxed);
@@ -384,11 +439,12 @@ impl Inner {
             if place != Place::Shard && place != here {
                 return self.send_to(place, check);
             }
-            let clock = || self.clock.now();
-            let (answer, cache_for) = authenticator.ask(&check.credentials, &listener.name, self.cache_time, &clock);
+            let clock = || self.means.clock.now();
+            let (answer, cache_for) =
+                authenticator.ask(&check.credentials, &listener.name, self.security.cache_time, &clock);
             match answer {
                 Answer::Yes(proof) => {
-                    let now = self.clock.now();
+                    let now = self.means.clock.now();
                     if let Some(key) = key.filter(|_| !cache_for.is_zero()) {
                         let until = now + cache_for;
                         self.cache.insert(
@@ -434,7 +490,7 @@ impl Inner {
         // Where nobody is ever asked, everybody is anonymous, whatever they say.
         if listener.is_anonymous && (!claims_something || listener.chain.is_empty()) {
             self.counters.anonymous.fetch_add(1, Ordering::Relaxed);
-            return self.grant(&Proof::default(), credentials, self.clock.now());
+            return self.grant(&Proof::default(), credentials, self.means.clock.now());
         }
         Step::Refused(if claims_something { Refused::WRONG } else { Refused::NO_CREDENTIALS })
     }
@@ -442,10 +498,10 @@ impl Inner {
     fn send_to(self: &Arc<Self>, place: Place, check: Check) -> Step {
         let threads = match place {
             Place::Service(number) => match &self.authenticators[number].kind {
-                Kind::Http(service) if service.is_available(self.clock.now()) => &service.threads,
+                Kind::Http(service) if service.is_available(self.means.clock.now()) => &service.threads,
                 _ => return Step::Refused(Refused::UNAVAILABLE),
             },
-            _ => &self.checks,
+            _ => &self.means.checks,
         };
         let source = check.credentials.source.map(|source| source.ip());
         let inner = Arc::clone(self);
@@ -458,7 +514,7 @@ impl Inner {
             };
             match inner.settle(counted, step) {
                 Step::Waiting => {} // In another queue.
-                step => (inner.deliver)(asker.shard, asker.connection, step),
+                step => (inner.means.deliver)(asker.shard, asker.connection, step),
             }
         };
         match threads.submit_for(source, job) {
@@ -468,7 +524,7 @@ impl Inner {
     }
 
     fn is_banned(&self, counted: Option<Source>) -> bool {
-        self.gate.is_banned(counted, self.clock.now())
+        self.means.gate.is_banned(counted, self.means.clock.now())
     }
 
     /// Counts a step, and against its address if it is a failure: here, where it was found out, so that of many guesses at the same
@@ -481,7 +537,7 @@ impl Inner {
             _ => step,
         };
         if let Step::Refused(Refused { is_failure: true, .. }) = step {
-            self.gate.note_failure(counted, self.clock.now());
+            self.means.gate.note_failure(counted, self.means.clock.now());
         }
         self.counters.note(&step);
         step
@@ -489,10 +545,10 @@ impl Inner {
 
     fn key(&self, number: usize, credentials: &Credentials) -> Key {
         let authenticator = &self.authenticators[number];
-        let (number, generation) = ((number as u64).to_le_bytes(), authenticator.generation().to_le_bytes());
+        let generation = authenticator.generation().to_le_bytes();
         let mut scratch = Vec::new();
         let of_client = authenticator.depends_on(credentials, &mut scratch);
-        self.cache.key([&number[..], &generation].into_iter().chain(of_client))
+        self.cache.key([&generation[..]].into_iter().chain(of_client))
     }
 
     /// Lets a client in, if the proof covers its Client Identifier and its past.

@@ -63,7 +63,7 @@ impl Inner {
             Ok(server_final) => server_final,
             Err(error) => return Step::Refused(refusal(error)),
         };
-        let mut step = self.grant(&proof, &credentials, self.clock.now());
+        let mut step = self.grant(&proof, &credentials, self.means.clock.now());
         if let Step::Granted(grant) = &mut step {
             grant.enhanced = Some(Enhanced { method: METHOD.into(), data: server_final.into_bytes() });
         }

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -89,7 +90,7 @@ impl Broker {
         let mut config = Config { authenticators, ..Config::default() };
         config.listeners[0].anonymous = false;
         change(&mut config);
-        let checks = Offload::new("check", 1, config.security.checks_waiting_max as usize).unwrap();
+        let checks = Arc::new(Offload::new("check", 1, config.security.checks_waiting_max as usize).unwrap());
         let (sender, steps) = channel();
         let sender = Mutex::new(sender);
         let deliver = move |shard, connection, step| {
@@ -308,7 +309,7 @@ mod password {
         let directory = Directory::new();
         let path = directory.write("users", "# nobody\nanna");
         let config = Config { authenticators: vec![password_file("file", path.clone())], ..Config::default() };
-        let checks = Offload::new("check", 1, 1).unwrap();
+        let checks = Arc::new(Offload::new("check", 1, 1).unwrap());
         let clock = Clock::start_at(Moment::ZERO);
         let gate = Arc::new(Gate::new(100, &config));
         let means = Means { clock, checks, gate, secret: Some([7; 32]), deliver: Arc::new(|_, _, _| {}) };
@@ -329,7 +330,7 @@ mod password {
             begun.send(()).unwrap();
             let _ = wait.recv();
         };
-        broker.authentication.inner.checks.submit_for(None, hold).unwrap();
+        broker.authentication.inner().means.checks.submit_for(None, hold).unwrap();
         has_begun.recv_timeout(PATIENCE).unwrap();
         let begin = |credentials| broker.authentication.begin(ASKER, credentials);
         let guess = |number: usize| user("anna", &format!("guess {number}"));
@@ -603,7 +604,7 @@ mod banned {
         let directory = Directory::new();
         let broker = broker(&directory, &line("anna", "secret"));
         let (go_on, wait) = channel::<()>();
-        broker.authentication.inner.checks.submit_for(None, move || wait.recv().unwrap()).unwrap();
+        broker.authentication.inner().means.checks.submit_for(None, move || wait.recv().unwrap()).unwrap();
         for password in ["one", "two", "three", "four", "secret", "five"] {
             let step = broker.authentication.begin(ASKER, counted(user("anna", password)));
             assert!(matches!(step, Step::Waiting), "{step:?}");
@@ -623,7 +624,7 @@ mod banned {
     fn what_is_found_out_after_the_ban_is_not_told() {
         let directory = Directory::new();
         let broker = broker(&directory, &line("anna", "secret"));
-        let inner = &broker.authentication.inner;
+        let inner = broker.authentication.inner();
         let guess = counted(nobody()).counted;
         assert_eq!(
             [(); 3].map(|()| reason(&inner.settle(guess, Step::Refused(Refused::WRONG)))),

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub(crate) use systemd::{Passed, notify};
+pub(crate) use systemd::{Passed, notify, reloading};
 pub(crate) use unix::SocketFile;
 
 use super::startup::StartError;
-use crate::config::{Listener, ListenerKind};
+use crate::config::{Listener, ListenerKind, ListenerPlace};
 
 /// Where a listener listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +40,10 @@ pub enum Endpoint {
 
 impl Endpoint {
     fn of(listener: &Listener) -> Self {
-        match (&listener.systemd, &listener.path) {
-            (Some(name), _) => Self::Systemd { name: name.clone(), local: String::new() },
-            (None, Some(path)) if listener.kind == ListenerKind::Unix => Self::Path(path.clone()),
-            _ => Self::Address(listener.address),
+        match listener.place() {
+            ListenerPlace::Systemd(name) => Self::Systemd { name: name.to_owned(), local: String::new() },
+            ListenerPlace::Path(path) => Self::Path(path.to_owned()),
+            ListenerPlace::Address(address) => Self::Address(address),
         }
     }
 
@@ -85,11 +85,20 @@ pub(crate) struct Bound {
     pub(crate) at: Endpoint,
 }
 
+/// Who else may listen at a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Others {
+    /// Nobody.
+    None,
+    /// Listeners of this process, which are about to close: from 127.0.0.1 to every address, say, without a moment in which nobody listens.
+    Ours,
+}
+
 /// How sockets come to listen.
 #[derive(Debug)]
 enum Listening {
-    /// One TCP socket for each shard, all on this port.
-    Port(SocketAddr, Vec<Socket>),
+    /// One TCP socket for each shard, all on this port, which is to be that of nobody else.
+    Port(SocketAddr, Vec<Socket>, Others),
     /// One socket for all shards.
     File(Socket, SocketFile),
     /// systemd has seen to it.
@@ -106,8 +115,10 @@ impl Bound {
         let Self { listening, at, .. } = self;
         let failed = |error| at.failed(error);
         let file = match listening {
-            Listening::Port(address, sockets) => {
-                open(address, false).map_err(failed)?; // Fails where somebody else listens; our own sockets do not yet.
+            Listening::Port(address, sockets, others) => {
+                if others == Others::None {
+                    open(address, false).map_err(failed)?; // Fails where somebody else listens; our own sockets do not yet.
+                }
                 sockets.iter().try_for_each(|socket| socket.listen(backlog)).map_err(failed)?;
                 None
             }
@@ -131,10 +142,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// As [`bind`].
-pub(crate) fn bind_patiently(listener: &Listener, shards: usize, passed: &mut Passed) -> Result<Bound, StartError> {
+pub(crate) fn bind_patiently(
+    listener: &Listener,
+    shards: usize,
+    passed: &mut Passed,
+    others: Others,
+) -> Result<Bound, StartError> {
     let start = Instant::now();
     loop {
-        match bind(listener, shards, passed) {
+        match bind(listener, shards, passed, others) {
             Err(StartError::AddressInUse { .. }) if start.elapsed() < PATIENCE => std::thread::sleep(LOOK_EVERY),
             done => return done,
         }
@@ -146,10 +162,15 @@ pub(crate) fn bind_patiently(listener: &Listener, shards: usize, passed: &mut Pa
 ///
 /// # Errors
 /// [`StartError::AddressInUse`] when another process listens there, [`StartError::Listen`] otherwise.
-pub(crate) fn bind(listener: &Listener, shards: usize, passed: &mut Passed) -> Result<Bound, StartError> {
+pub(crate) fn bind(
+    listener: &Listener,
+    shards: usize,
+    passed: &mut Passed,
+    others: Others,
+) -> Result<Bound, StartError> {
     let at = Endpoint::of(listener);
     let bound = match &at {
-        Endpoint::Address(address) => bind_port(*address, shards),
+        Endpoint::Address(address) => bind_port(*address, shards, others),
         Endpoint::Path(path) => {
             unix::bind(path, listener.mode, listener.owner.as_deref()).and_then(|(socket, file)| {
                 let sockets = share(&socket, shards)?;
@@ -201,8 +222,8 @@ pub(crate) fn try_place(listener: &Listener) -> Result<(), StartError> {
 ///
 /// SO_REUSEPORT lets the shards share the port, but it would let a second broker of the same user
 /// share it as well, and each would get half the clients. So the port is bound without it first.
-fn bind_port(address: SocketAddr, shards: usize) -> io::Result<Bound> {
-    if address.port() != 0 {
+fn bind_port(address: SocketAddr, shards: usize, others: Others) -> io::Result<Bound> {
+    if address.port() != 0 && others == Others::None {
         open(address, false)?;
     }
     let first = open(address, true)?;
@@ -212,7 +233,7 @@ fn bind_port(address: SocketAddr, shards: usize) -> io::Result<Bound> {
         listening.push(open(chosen, true)?);
     }
     let sockets = listening.iter().map(|socket| socket.try_clone().map(OwnedFd::from)).collect::<io::Result<_>>()?;
-    Ok(Bound { sockets, listening: Listening::Port(chosen, listening), at: Endpoint::Address(chosen) })
+    Ok(Bound { sockets, listening: Listening::Port(chosen, listening, others), at: Endpoint::Address(chosen) })
 }
 
 fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use listenfd::ListenFd;
+use rustix::time::{ClockId, clock_gettime};
 use socket2::Socket;
 
 use crate::config::ListenerKind;
@@ -89,6 +90,13 @@ impl Passed {
             _ => format!("systemd has passed no socket of this name; there are: {}", names.join(", ")),
         }
     }
+}
+
+/// What is told to systemd when a reload begins (Type=notify-reload); "READY=1" says that it is over.
+pub(crate) fn reloading() -> String {
+    let now = clock_gettime(ClockId::Monotonic);
+    let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+    format!("RELOADING=1\nMONOTONIC_USEC={microseconds}")
 }
 
 /// Tells systemd how we are, where it has asked for that: "READY=1", "STOPPING=1".

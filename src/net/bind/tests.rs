@@ -35,7 +35,7 @@ impl Drop for Folder {
 }
 
 fn bind(listener: &Listener, shards: usize) -> Result<Bound, StartError> {
-    super::bind(listener, shards, &mut Passed::none())
+    super::bind(listener, shards, &mut Passed::none(), Others::None)
 }
 
 fn address(at: &Endpoint) -> SocketAddr {
@@ -90,7 +90,7 @@ fn a_place_that_is_let_go_of_in_time_is_waited_for() {
         let (begun, begins) = std::sync::mpsc::channel();
         let next = std::thread::spawn(move || {
             begun.send(()).unwrap();
-            bind_patiently(&same, 2, &mut Passed::none()).map(drop)
+            bind_patiently(&same, 2, &mut Passed::none(), Others::None).map(drop)
         });
         begins.recv().unwrap();
         drop((sockets, file));

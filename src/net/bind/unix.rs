@@ -37,6 +37,16 @@ impl SocketFile {
         }
     }
 
+    /// Gives the file other permissions and another owner.
+    ///
+    /// # Errors
+    /// There is no such owner, or the system does not let us.
+    pub(crate) fn permit(&self, mode: u32, owner: Option<&str>) -> io::Result<()> {
+        let (user, group) = owner.map_or(Ok((None, None)), owner::resolve)?;
+        chown(&self.path, user, group)?;
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(mode))
+    }
+
     fn is_in_place(&self) -> bool {
         identity(&self.path).is_ok_and(|identity| identity == self.identity)
     }

@@ -64,11 +64,6 @@ impl Set {
         }
     }
 
-    /// What they are.
-    pub(super) fn name(&self) -> &str {
-        &self.watched.name
-    }
-
     /// Loads them and tells of it.
     ///
     /// # Errors

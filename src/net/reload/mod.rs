@@ -1,18 +1,23 @@
 //! What may change while the broker runs: its settings, and the files that they name.
 //!
 //! A thread looks every so often whether a file has changed, and loads it ([`files`]). When it is told to, by SIGHUP or by an operator, it
-//! loads the settings anew, with all files.
+//! loads the settings anew with all files, all or nothing ([`settings`]): listeners that are new have a slot of their own ([`slots`]), and
+//! each shard takes over what has changed in one of its turns ([`shard`]).
 
 mod files;
+mod settings;
+mod shard;
+mod slots;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::SystemTime;
 
+use super::doors::OpenDoors;
 use super::plan::Plan;
-use super::safeguards;
+use super::{bind, safeguards};
 use crate::config::{Change, Config, difference};
 pub(crate) use files::Watched;
 use files::{Look, STILL, Set};
@@ -43,10 +48,15 @@ impl Reloader {
     ///
     /// # Errors
     /// Where the thread cannot be had.
-    pub(crate) fn start(plan: Arc<Plan>, source: Source, begin: SystemTime) -> io::Result<Self> {
+    pub(super) fn start(
+        plan: Arc<Plan>,
+        source: Source,
+        doors: Arc<Mutex<OpenDoors>>,
+        begin: SystemTime,
+    ) -> io::Result<Self> {
         let (order, orders) = channel();
-        let sets = safeguards::watched(&plan).into_iter().map(|watched| Set::new(watched, begin)).collect();
-        let work = Work { plan, source, sets };
+        let sets = sets(&plan, begin);
+        let work = Work { plan, source, doors, sets };
         thread::Builder::new().name("reload".to_owned()).spawn(move || work.run(&orders))?;
         Ok(Self(order))
     }
@@ -72,7 +82,13 @@ impl Reloader {
 struct Work {
     plan: Arc<Plan>,
     source: Source,
+    doors: Arc<Mutex<OpenDoors>>,
     sets: Vec<Set>,
+}
+
+/// What is watched, loaded after `begin`.
+fn sets(plan: &Plan, begin: SystemTime) -> Vec<Set> {
+    safeguards::watched(plan).into_iter().map(|watched| Set::new(watched, begin)).collect()
 }
 
 impl Work {
@@ -90,7 +106,7 @@ impl Work {
             };
             match order {
                 Ok(Order(answer)) => {
-                    let outcome = self.reload();
+                    let outcome = self.reload_and_tell();
                     if let Some(answer) = answer {
                         let _ = answer.send(outcome); // Whoever asked may have gone.
                     }
@@ -107,22 +123,47 @@ impl Work {
         }
     }
 
-    fn reload(&mut self) -> Result<Outcome, String> {
-        let config = (self.source)()?;
-        let needs_restart = difference(&self.plan.effective_config(), &config);
-        let (mut reloaded, mut failed) = (Vec::new(), Vec::new());
-        for set in &mut self.sets {
-            set.look();
-            set.is_restless = false;
-            let is_loaded = set.load().is_ok();
-            if is_loaded { &mut reloaded } else { &mut failed }.push(set.name().to_owned());
+    /// Reloads, and tells the log and systemd.
+    fn reload_and_tell(&mut self) -> Result<Outcome, String> {
+        tell_systemd(&bind::reloading());
+        let outcome = self.reload();
+        tell_systemd("READY=1");
+        match &outcome {
+            Ok(Outcome { changed, needs_restart, reloaded }) => {
+                for Change { key, old, new, .. } in changed {
+                    tracing::info!(key, old = shown(old), new = shown(new), "a setting is another one now");
+                }
+                for Change { key, old, new, .. } in needs_restart {
+                    tracing::warn!(key, old = shown(old), new = shown(new), "a setting needs a restart to change");
+                }
+                let (changed, needs_restart, reloaded) = (changed.len(), needs_restart.len(), reloaded.join(", "));
+                tracing::info!(changed, needs_restart, reloaded, "reloaded the settings and the files that they name");
+            }
+            Err(error) => tracing::error!("nothing was reloaded, all is as it was: {error}"),
         }
-        let (loaded, failed) = (reloaded.join(", "), failed.join(", "));
-        tracing::info!(
-            loaded,
-            failed,
-            "a hangup: read again what can be; settings themselves take effect at a restart"
-        );
-        Ok(Outcome { changed: Vec::new(), needs_restart, reloaded })
+        outcome
+    }
+
+    fn reload(&mut self) -> Result<Outcome, String> {
+        let begin = SystemTime::now();
+        let before = self.plan.effective_config();
+        let mut config = (self.source)()?;
+        let (needs_restart, changed) =
+            difference(&before, &config).into_iter().partition(|change| change.needs_restart);
+        config.keep_until_restart(&before);
+        let prepared = settings::prepare(&self.plan, &self.doors, config)?;
+        let reloaded = settings::put_in_force(&self.plan, &self.doors, prepared);
+        self.sets = sets(&self.plan, begin);
+        Ok(Outcome { changed, needs_restart, reloaded })
+    }
+}
+
+fn shown(value: &Option<String>) -> &str {
+    value.as_deref().unwrap_or("unset")
+}
+
+fn tell_systemd(state: &str) {
+    if let Err(error) = bind::notify(state) {
+        tracing::warn!("cannot tell systemd of the reload: {error}");
     }
 }

@@ -70,7 +70,7 @@ fn failures_within_the_window_ban_and_the_ban_ends() {
     assert!(!sources.note_failure(bad, later(61)));
     assert!(sources.note_failure(bad, later(62)));
     assert_eq!(sources.enter(bad, later(62)), Err(Objection::Banned));
-    assert_eq!(sources.enter(good, later(62)), Ok(()));
+    assert_eq!(sources.enter(good, later(62)).map(drop), Ok(()));
     // On a connection from before: the ban ends when it was said to.
     assert!(!sources.note_failure(bad, later(300)));
     assert!(sources.is_banned(bad, later(361)));
@@ -89,7 +89,7 @@ fn whoever_has_many_addresses_does_not_make_us_grow() {
         let address = Ipv6Addr::from((0x2001_0db8 << 96) | (network << 64));
         let now = START + Duration::from_millis(network as u64 / 10_000);
         sources.note_failure(Source::of(address.into()), now);
-        assert_eq!(sources.enter(Source::of(address.into()), now), Ok(()));
+        assert_eq!(sources.enter(Source::of(address.into()), now).map(drop), Ok(()));
     }
     assert!(sources.records() <= PARTS * RECORDS_MAX);
     assert!(sources.is_banned(banned, later(200)), "those that are banned are forgotten last");
@@ -105,7 +105,7 @@ fn those_that_say_nothing_any_more_are_forgotten_first() {
     for (sources_then, then) in [(stale, later(0)), (fresh, later(59))] {
         for &source in sources_then {
             let now = if source == *addresses.last().unwrap() { later(60) } else { then };
-            part.record(source, now, &sources.limits).failures = 1;
+            part.record(source, now, &sources.limits()).failures = 1;
         }
     }
     assert_eq!(part.records.len(), fresh.len());
@@ -116,7 +116,7 @@ fn those_that_say_nothing_any_more_are_forgotten_first() {
 fn there_are_no_more_counts_than_connections() {
     let sources = Sources::new(SourceLimits { connections_max: Some(2), ..NO_LIMITS });
     let addresses: Vec<_> = (0..1000_u32).map(|address| Source::of(Ipv4Addr::from(address).into())).collect();
-    addresses.iter().for_each(|&source| sources.enter(source, START).unwrap());
+    addresses.iter().for_each(|&source| assert!(sources.enter(source, START).unwrap()));
     assert_eq!((sources.counted(), sources.records()), (1000, 0));
     addresses.iter().for_each(|&source| sources.leave(source));
     assert_eq!(sources.counted(), 0);
@@ -217,9 +217,9 @@ proptest! {
             let source = Source::of(Ipv4Addr::new(192, 0, 2, number).into());
             let model = models.entry(number).or_default();
             match step {
-                Step::Enter => prop_assert_eq!(sources.enter(source, now), model.enter(&limits, now, true)),
+                Step::Enter => prop_assert_eq!(sources.enter(source, now).map(drop), model.enter(&limits, now, true)),
                 Step::EnterBriefly => {
-                    prop_assert_eq!(sources.enter_briefly(source, now), model.enter(&limits, now, false));
+                    prop_assert_eq!(sources.enter_briefly(source, now).map(drop), model.enter(&limits, now, false));
                 }
                 Step::Leave if model.connections > 0 => {
                     model.connections -= 1;

@@ -33,6 +33,9 @@ pub(crate) use tls::validity;
 use tls::{Acceptor, Tls};
 use websocket::{Gate, WebSocket};
 
+/// Certificates, keys and revocations as they were read, and not in force yet.
+pub(crate) struct FreshFiles(tls::Current);
+
 /// How the connections of one listener begin.
 pub(crate) struct Entrance {
     /// Whose PROXY headers are believed, where connections begin with one.
@@ -68,7 +71,26 @@ impl Entrance {
     /// # Errors
     /// What is wrong with which file. What was read before stays in force.
     pub(crate) fn reload(&self) -> Result<bool, String> {
-        self.tls.as_ref().map_or(Ok(false), |tls| tls.reload().map_err(|error| error.to_string()))
+        let fresh = self.prepare()?;
+        let has_changed = fresh.is_some();
+        fresh.into_iter().for_each(|fresh| self.put_in_force(fresh));
+        Ok(has_changed)
+    }
+
+    /// The first half of [`reload`](Self::reload): reads the files, and leaves it at that. `None`: nothing has changed.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub(crate) fn prepare(&self) -> Result<Option<FreshFiles>, String> {
+        let Some(tls) = &self.tls else { return Ok(None) };
+        tls.prepare().map(|current| current.map(FreshFiles)).map_err(|error| error.to_string())
+    }
+
+    /// The second half.
+    pub(crate) fn put_in_force(&self, fresh: FreshFiles) {
+        if let Some(tls) = &self.tls {
+            tls.put_in_force(fresh.0);
+        }
     }
 
     /// The files that [`reload`](Self::reload) reads.

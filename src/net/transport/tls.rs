@@ -59,7 +59,8 @@ struct Terms {
     protocol: &'static [u8],
 }
 
-struct Current {
+/// What is in force, or is about to be.
+pub(super) struct Current {
     config: Arc<ServerConfig>,
     resumption: Resumption,
     /// What the files held, to see whether they have changed.
@@ -101,13 +102,13 @@ impl Acceptor {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner).config)
     }
 
-    /// Takes the files as they are now, if they have changed and are good.
-    pub(super) fn reload(&self) -> Result<bool, TransportError> {
+    /// Reads the files, for [`Acceptor::put_in_force`]; `None` where they have not changed.
+    pub(super) fn prepare(&self) -> Result<Option<Current>, TransportError> {
         let contents = self.files.read()?;
         let mut resumption = {
             let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
             if contents == current.contents {
-                return Ok(false);
+                return Ok(None);
             }
             // Who resumes a session does not show its certificate again. So nobody may resume one whose certificate might be
             // refused today.
@@ -118,8 +119,12 @@ impl Acceptor {
             None => Resumption::new()?,
         };
         let config = server_config(&self.files, &contents, &self.terms, &self.provider, &resumption)?;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current { config, resumption, contents };
-        Ok(true)
+        Ok(Some(Current { config, resumption, contents }))
+    }
+
+    /// Takes files over as they were read, for connections that come from now on.
+    pub(super) fn put_in_force(&self, current: Current) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
     }
 
     pub(super) fn files(&self) -> Vec<PathBuf> {

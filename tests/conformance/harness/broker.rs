@@ -130,9 +130,7 @@ impl Broker {
         settings: &str,
         command: impl FnOnce(&Path) -> Command,
     ) -> Self {
-        let data = folder.join(DATA);
-        let listener = "[[listeners]]\nkind = \"tcp\"\naddress = \"127.0.0.1:0\"\n";
-        let text = format!("shards = {shards}\ndata_dir = {data:?}\n{settings}\n{listener}");
+        let text = text_of(&folder, shards, settings);
         let mut child = command(&configuration(&folder, &text)).spawn().expect("the broker can be started");
         let log = Arc::new(Mutex::new(String::new()));
         let lines = follow(child.stderr.take().unwrap(), Arc::clone(&log));
@@ -142,6 +140,11 @@ impl Broker {
         };
         let address = *addresses.first().expect("the last listener has an address");
         Self { child, address, addresses, admin: None, log, folder }
+    }
+
+    /// Writes other settings into the configuration of a running broker, which does not look at it by itself. See [`Broker::start_in`].
+    pub(crate) fn write_settings(&self, shards: u16, settings: &str) {
+        configuration(&self.folder, &text_of(&self.folder, shards, settings));
     }
 
     /// A connection on which nothing has been sent.
@@ -190,6 +193,11 @@ impl Broker {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the broker lives");
         let pages: Vec<u64> = statm.split(' ').map_while(|number| number.parse().ok()).collect();
         (pages[1] - pages[2]) * rustix::param::page_size() as u64 // Resident, without what is mapped from files.
+    }
+
+    /// Descriptors that the process has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the broker lives").count()
     }
 
     /// Waits until the log has a line with these words.
@@ -261,6 +269,13 @@ pub(crate) fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// The configuration of a broker in `folder`.
+fn text_of(folder: &Path, shards: u16, settings: &str) -> String {
+    let data = folder.join(DATA);
+    let listener = "[[listeners]]\nkind = \"tcp\"\naddress = \"127.0.0.1:0\"\n";
+    format!("shards = {shards}\ndata_dir = {data:?}\n{settings}\n{listener}")
 }
 
 fn configuration(folder: &Path, text: &str) -> PathBuf {

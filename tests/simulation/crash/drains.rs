@@ -11,13 +11,9 @@ use willowmq::config::Config;
 
 /// Tells a story on one, two and four shards, in several orders of events.
 fn story(tell: impl Fn(&mut Simulation)) {
-    story_with(&Config::default(), tell);
-}
-
-fn story_with(config: &Config, tell: impl Fn(&mut Simulation)) {
     for shards in [1, 2, 4] {
         for seed in 0..3 {
-            let mut sim = Simulation::journalled(seed, shards, config.clone(), Manner::default());
+            let mut sim = Simulation::journalled(seed, shards, Config::default(), Manner::default());
             let told = catch_unwind(AssertUnwindSafe(|| {
                 tell(&mut sim);
                 sim.settle();
@@ -180,9 +176,7 @@ fn what_a_client_is_owed_is_there_after_a_drain() {
 /// Replies that wait for the disk leave before their client is handed away.
 #[test]
 fn a_client_that_is_owed_an_acknowledgement_gets_it_before_it_is_handed_away() {
-    let mut config = Config::default();
-    config.journal.retry_interval = millis(100);
-    story_with(&config, |sim| {
+    story(|sim| {
         let reader = sim.connect("reader").session_never_expires().accepted();
         sim.subscribe(reader, "t", 1);
         sim.disconnect(reader, ReasonCode::Success);
@@ -193,7 +187,7 @@ fn a_client_that_is_owed_an_acknowledgement_gets_it_before_it_is_handed_away() {
         sim.advance(millis(300));
         assert!(!sim.is_gone(publisher), "it is owed something");
         sim.disk().faults = Faults::default();
-        sim.advance(millis(300));
+        sim.advance(millis(1200));
         assert!(sim.is_gone(publisher));
         assert!(sim.client(publisher).memory.unacknowledged.is_empty(), "it was acknowledged");
         assert_eq!(sim.farewell(publisher), Some(ReasonCode::ServerShuttingDown));
@@ -208,7 +202,7 @@ fn a_disk_that_stays_full_does_not_keep_a_drain_from_its_end() {
         sim.disk().faults = Faults { fails_syncs: true, ..Faults::default() };
         assert_eq!(sim.publish(publisher, &message("t", "kept").qos(1)), None);
         drain(sim, secs(0));
-        sim.advance(secs(2));
+        sim.advance(secs(3));
         assert!(sim.is_gone(publisher));
         assert!(sim.shards().iter().all(|shard| shard.drain_progress().is_some_and(|progress| progress.is_over)));
     });
