@@ -2,6 +2,8 @@
 //!
 //! A hold is in memory alone. After a restart there is none, and what it kept back is published when the grace of the restart has passed:
 //! whoever stops the broker during planned work and does not want that holds again before it has.
+//!
+//! A client that comes back while its will is held has it published first, as with any will that is due: death before birth.
 
 use super::Shard;
 use super::inspect::WillChange;
