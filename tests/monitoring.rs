@@ -251,7 +251,13 @@ fn dashboard_alerts_and_reference_name_the_metrics_that_there_are() {
     let broker = Broker::start("");
     let samples = broker.samples();
     let metrics = samples.metrics();
-    for file in ["monitoring/dashboard.json", "monitoring/alerts.yml", "monitoring/alerts_test.yml", "MONITORING.md"] {
+    for file in [
+        "monitoring/dashboard.json",
+        "monitoring/alerts.yml",
+        "monitoring/alerts_test.yml",
+        "MONITORING.md",
+        "TROUBLESHOOTING.md",
+    ] {
         let text = read(file);
         let named = metrics_in(&text, &samples);
         assert!(!named.is_empty());
