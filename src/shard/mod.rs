@@ -625,6 +625,7 @@ impl Shard {
             pressure: self.pressure,
             live_bytes: if self.journal.is_on() { self.live_bytes() } else { 0 },
             is_writing_checkpoint: self.is_writing_checkpoint(),
+            is_draining: self.drain.is_on(),
         }
     }
 
@@ -675,6 +676,8 @@ pub struct Population {
     pub live_bytes: u64,
     /// Whether a checkpoint is under way.
     pub is_writing_checkpoint: bool,
+    /// Whether clients are handed away before a stop.
+    pub is_draining: bool,
 }
 
 #[cfg(test)]

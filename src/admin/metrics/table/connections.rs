@@ -56,6 +56,12 @@ pub(super) const METRICS: &[Metric] = &[
         "Malformed packets and protocol errors; each ended its connection.",
         |shard, out| out.put(shard.stats.protocol_errors),
     ),
+    gauge("willowmq_draining", "1 while clients are handed away before a stop.", |shard, out| {
+        out.put(u64::from(shard.population.is_draining))
+    }),
+    counter("willowmq_clients_handed_away_total", "Clients handed away before a stop.", |shard, out| {
+        out.put(shard.stats.handed_away)
+    }),
     counter(
         "willowmq_slow_readers_disconnected_total",
         "Clients disconnected since they did not read what they were sent.",
