@@ -364,6 +364,25 @@ fn a_stop_is_no_news_of_clients() {
 }
 
 #[test]
+fn who_is_handed_away_by_a_drain_is_told_of() {
+    let mut sim = sim();
+    let watcher = sim.subscriber("watcher", "presence/+");
+    sim.received(watcher);
+    let will = Will { delay: 30, ..Will::new("status", "off") };
+    sim.connect("lamp").session_expiry(60).will(will).accepted();
+    // The watcher is handed away as well, so what there is to know is looked at on the shards.
+    let before = sim.count(|stats| stats.presence_told);
+    for shard in &mut sim.shards {
+        shard.begin_drain(sim.now, Duration::ZERO);
+    }
+    sim.advance(Duration::from_secs(1));
+    assert!(sim.shards.iter().all(|shard| shard.population().connections == 0));
+    assert_eq!(sim.count(|stats| stats.presence_told) - before, 2);
+    let retained: usize = sim.shards.iter().map(|shard| shard.population().retained).sum();
+    assert_eq!(retained, 1, "the Session of the lamp is kept");
+}
+
+#[test]
 fn when_memory_is_used_up_nothing_is_queued_for_it() {
     let mut sim = sim();
     let keeper = sim.connect("keeper").session_expiry(600).accepted();
