@@ -160,8 +160,9 @@ impl Shard {
         let index = self.sessions.find(client_id)?;
         let session = self.sessions.get(index).filter(|session| !session.has_ended)?;
         let subscriptions = session.subscriptions.iter().take(SUBSCRIPTIONS_MAX);
-        let facts = |(filter, subscription): (&Box<str>, &crate::session::Subscription)| SubscriptionFacts {
-            filter: filter.clone(),
+        let subscriptions = subscriptions.map(|(filter, subscription)| (&**filter, subscription));
+        let facts = |(filter, subscription): (&str, &crate::session::Subscription)| SubscriptionFacts {
+            filter: filter.into(),
             options: subscription.options,
             id: subscription.id,
         };
