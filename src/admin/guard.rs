@@ -1,7 +1,7 @@
 //! What every request passes before it is answered: does a page of a browser send it that should not, who sends it, may they.
 
 use axum::extract::{Extension, Request, State as Shared};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -127,14 +127,14 @@ fn unauthorized(has_token: bool) -> Problem {
         true => ("nobody has the token of the request", "Bearer error=\"invalid_token\""),
         false => ("a token is needed, in a header field Authorization: Bearer", "Bearer"),
     };
-    let challenge = HeaderValue::from_static(challenge);
-    Problem::new(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, challenge)
+    Problem::unauthorized(detail, challenge)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Admin;
+    use axum::http::HeaderValue;
 
     fn is_ours_at(address: &str, host: &str) -> bool {
         let admin = Admin { address: Some(address.parse().unwrap()), ..Admin::default() };

@@ -1,6 +1,6 @@
 //! How a request fails: a problem document (RFC 9457), whatever the reason.
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,30 +10,37 @@ use crate::net::desk::Silent;
 /// The media type of a problem document.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What is wrong with a request, or keeps it from being answered (RFC 9457).
-#[derive(Debug, Serialize, ToSchema)]
+/// What is wrong with a request, or keeps it from being answered.
+#[derive(Debug)]
 pub(super) struct Problem {
+    status: StatusCode,
+    detail: String,
+    /// How the next request can tell who sends it.
+    challenge: Option<&'static str>,
+}
+
+/// What is wrong with a request, or keeps it from being answered (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document<'a> {
     /// Always `about:blank`: the status says what kind of problem it is.
     #[serde(rename = "type")]
     kind: &'static str,
     /// The status in words.
     #[schema(example = "Not Found")]
-    title: String,
+    title: &'a str,
     /// The status code of the response.
     #[schema(minimum = 400, maximum = 599, example = 404)]
     status: u16,
     /// What is wrong, and where there is something to do about it, what.
     #[schema(example = "there is no client \"lamp\"")]
-    detail: String,
-    #[serde(skip)]
-    header: Option<(HeaderName, HeaderValue)>,
+    detail: &'a str,
 }
 
 impl Problem {
     /// A problem with a sentence about it.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        Self { kind: "about:blank", title, status: status.as_u16(), detail: detail.into(), header: None }
+        Self { status, detail: detail.into(), challenge: None }
     }
 
     /// The request cannot be understood.
@@ -66,9 +73,9 @@ impl Problem {
         &self.detail
     }
 
-    /// The same with one more header field.
-    pub(super) fn with(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self { header: Some((name, value)), ..self }
+    /// Nobody knows who sends the request.
+    pub(super) fn unauthorized(detail: impl Into<String>, challenge: &'static str) -> Self {
+        Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, detail) }
     }
 }
 
@@ -80,12 +87,17 @@ impl From<Silent> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let document = Document {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+        };
         // It has nothing but texts and a number, so writing it cannot fail.
-        let body = serde_json::to_vec(&self).unwrap_or_default();
-        let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
-        if let Some((name, value)) = self.header {
-            response.headers_mut().insert(name, value);
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut response = (self.status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
+        if let Some(challenge) = self.challenge {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

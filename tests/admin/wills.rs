@@ -49,6 +49,21 @@ fn a_will_is_published_before_its_time_and_once() {
 }
 
 #[test]
+fn the_end_of_a_session_publishes_the_will_that_was_to_wait_or_discards_it() {
+    let broker = Broker::with_admin("", "");
+    let mut watcher = broker.client(5);
+    watcher.subscribe("gone/#", 0);
+    leave_pending(&broker, "a");
+    leave_pending(&broker, "b");
+    assert_eq!(delete(&broker, "/api/v1/sessions/a?will=publish").status, 204);
+    assert_eq!(watcher.payloads(1), ["off"]);
+    assert_eq!(delete(&broker, "/api/v1/sessions/b?will=discard").status, 204);
+    assert_eq!(watcher.until_own_marker().len(), 0);
+    let wills = get(&broker, "/api/v1/overview").good()["totals"]["wills"].clone();
+    assert_eq!([&wills["pending"], &wills["published"], &wills["discarded"]], [0, 1, 1]);
+}
+
+#[test]
 fn a_will_is_discarded_whether_its_client_is_there_or_not() {
     let broker = Broker::with_admin("", "");
     let lamp = broker.connect(Connect::v5("lamp").will(Will::new("gone/lamp", "off")));

@@ -6,7 +6,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{self, Content, Ref, RefOr, ResponseBuilder, SecurityRequirement};
 
 use crate::admin::access::Access;
-use crate::admin::problem::{self, Problem};
+use crate::admin::problem;
 
 /// Names of the security schemes.
 const TOKEN: &str = "token";
@@ -51,7 +51,7 @@ const OF_BODIES: [(&str, &str); 5] = [
         (name = "operation", description = "What happens to the broker as a whole."),
         (name = "about", description = "What this broker is, and how it is set up."),
     ),
-    components(schemas(Problem))
+    components(schemas(problem::Document))
 )]
 struct Beginning;
 

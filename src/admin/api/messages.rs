@@ -73,7 +73,7 @@ pub(super) struct Missed {
 #[expect(dead_code, reason = "it describes the lines, which are written one kind at a time")]
 pub(super) enum MessageLine {
     /// A message.
-    Message(Message),
+    Message(Box<Message>),
     /// A gap.
     Missed(Missed),
 }
