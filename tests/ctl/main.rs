@@ -1,8 +1,11 @@
 //! `willowmq ctl` as a person at a terminal and a program in a pipe see it.
 
+#[path = "../clients/certificates.rs"]
+mod certificates;
 mod commands;
 mod failures;
 mod fake;
+mod real;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

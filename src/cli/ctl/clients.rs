@@ -180,7 +180,7 @@ fn packet_line(packet: &Value) -> String {
     if let Some(missed) = packet["missed"].as_u64() {
         return missed_line(missed, "packets");
     }
-    const FIRST: [&str; 3] = ["time", "direction", "packet"];
+    const FIRST: [&str; 4] = ["time", "direction", "event", "packet"];
     let first = FIRST.iter().filter(|key| !packet[**key].is_null()).map(|key| cell(packet, key));
     let members = packet.as_object().into_iter().flatten();
     let rest = members.filter(|(key, value)| !FIRST.contains(&key.as_str()) && !value.is_null());

@@ -139,7 +139,8 @@ pub(super) fn span(seconds: f64) -> String {
         return match seconds {
             0.0 => "0s".to_owned(),
             s if s < 0.001 => format!("{:.0}µs", s * 1e6),
-            s if s < 1.0 => format!("{:.3}ms", s * 1e3).replace(".000", ""),
+            s if s < 0.1 => format!("{:.1}ms", s * 1e3).replace(".0ms", "ms"),
+            s if s < 1.0 => format!("{:.0}ms", s * 1e3),
             s => format!("{s:.1}s").replace(".0s", "s"),
         };
     }
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn spans_have_two_units() {
         let spans = [0.0, 0.000_25, 0.001_5, 0.25, 5.0, 59.94, 61.0, 7260.0, 200_000.0, -1.0, f64::NAN];
-        let texts = ["0s", "250µs", "1.500ms", "250ms", "5s", "59.9s", "1m 1s", "2h 1m", "2d 7h", "-", "-"];
+        let texts = ["0s", "250µs", "1.5ms", "250ms", "5s", "59.9s", "1m 1s", "2h 1m", "2d 7h", "-", "-"];
         assert_eq!(spans.map(span), texts);
     }
 }

@@ -16,8 +16,9 @@ const FIGURES: u16 = 7;
 const CURVES: u16 = 6;
 /// A terminal that is lower than this shows no curves: the shards are worth more.
 const CURVES_FROM: u16 = 20;
-const COLUMN: usize = 27;
-const LABEL: usize = 14;
+/// A column of figures, and its labels.
+const COLUMN: usize = 26;
+const LABEL: usize = 13;
 
 /// What there is to show beside the figures.
 pub(super) struct Frills<'a> {
@@ -66,7 +67,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, seen: &Seen, frills: &Frills<'_>
     frame.render_widget(line, area);
 }
 
-/// The figures, in three columns.
+/// The figures, in as many columns as there is room for.
 fn draw_figures(frame: &mut Frame<'_>, area: Rect, seen: &Seen) {
     let (totals, wills, rates) = (&seen.now.totals, &seen.now.totals.wills, &seen.rates);
     let a_second = |number: f64| format!("{}/s", short(number));
@@ -96,8 +97,13 @@ fn draw_figures(frame: &mut Frame<'_>, area: Rect, seen: &Seen) {
         ("lateness p99", span(wills.lateness_p99)),
         ("storms", count(wills.storms)),
     ];
-    let areas: [Rect; 3] = Layout::horizontal([Constraint::Length(COLUMN as u16); 3]).areas(area);
-    for (area, figures) in areas.into_iter().zip([&traffic[..], &held, &of_wills]) {
+    let columns = match usize::from(area.width) / COLUMN {
+        0 | 1 => vec![&traffic[..]],
+        2 => vec![&traffic[..], &of_wills],
+        _ => vec![&traffic[..], &held, &of_wills],
+    };
+    let areas = Layout::horizontal(vec![Constraint::Length(COLUMN as u16); columns.len()]).split(area);
+    for (&area, figures) in areas.iter().zip(columns) {
         let lines: Vec<_> = figures.iter().map(|(label, value)| figure(label, value)).collect();
         frame.render_widget(
             Paragraph::new(lines),
@@ -107,7 +113,7 @@ fn draw_figures(frame: &mut Frame<'_>, area: Rect, seen: &Seen) {
 }
 
 fn figure(label: &'static str, value: &str) -> Line<'static> {
-    let room = COLUMN - LABEL - 3;
+    let room = COLUMN - LABEL - 2; // Apart from the next column.
     Line::from(vec![format!("{label:LABEL$}").dim(), format!("{value:>room$}").into()])
 }
 
@@ -187,7 +193,7 @@ mod tests {
         let text = drawn(80, 24, &frills());
         let has = |part: &str| assert!(text.contains(part), "{part:?} is missing in:\n{text}");
         has("WillowMQ 0.1.0  up 1m 44s  ready  http://127.0.0.1:8080");
-        has("messages in       3.0k/s   connections           30  wills armed           25");
+        has("messages in       3.0k/s  connections           30  wills armed           25");
         has("lateness p99         2ms");
         has("at most 15.0k");
         has("▾SHARD");
