@@ -11,7 +11,7 @@ use super::tokens::{Scope, Tokens};
 use crate::config::{Admin, ClientCertificates, Listener, ListenerKind};
 use crate::net::logging::Seldom;
 use crate::net::reload::Watched;
-use crate::net::transport::{Entrance, PeerCertificate};
+use crate::net::transport::{Entrance, FreshFiles, PeerCertificate};
 use crate::timer::Moment;
 
 /// Where it listens unless the settings say so, if nobody else does.
@@ -37,6 +37,16 @@ pub(super) struct Peer {
 pub(super) struct Schemes {
     pub(super) has_tokens: bool,
     pub(super) has_certificates: bool,
+}
+
+/// What the log and a reload call the files of [`Access`].
+const OF_TLS: &str = "certificate of the HTTP server";
+const OF_TOKENS: &str = "tokens of the HTTP server";
+
+/// The files of [`Access`] as they were read, and not in force yet.
+pub(crate) struct FreshAccess {
+    tls: Option<FreshFiles>,
+    tokens: Option<Tokens>,
 }
 
 /// What decides who may come in. The files may change while it is used.
@@ -120,25 +130,52 @@ impl Access {
         let (of_tls, of_tokens) = (Arc::clone(self), Arc::clone(self));
         vec![
             Watched {
-                name: "certificate of the HTTP server".to_owned(),
+                name: OF_TLS.to_owned(),
                 files: self.tls.as_ref().map_or_else(Vec::new, Entrance::files),
                 load: Box::new(move || of_tls.tls.as_ref().map_or(Ok(false), Entrance::reload)),
             },
             Watched {
-                name: "tokens of the HTTP server".to_owned(),
+                name: OF_TOKENS.to_owned(),
                 files: self.token_file.iter().cloned().collect(),
                 load: Box::new(move || of_tokens.reload_tokens()),
             },
         ]
     }
 
+    /// Reads all files and leaves it at that, for [`Self::put_in_force`].
+    ///
+    /// # Errors
+    /// What is wrong with which of them.
+    pub(crate) fn prepare(&self) -> Result<FreshAccess, String> {
+        let tls = self.tls.as_ref().map(Entrance::prepare).transpose()?.flatten();
+        let tokens = self.token_file.as_deref().map(Tokens::read).transpose()?;
+        Ok(FreshAccess { tls, tokens })
+    }
+
+    /// Takes files over as they were read; the names of those that have changed, as in [`Self::watched`].
+    pub(crate) fn put_in_force(&self, fresh: FreshAccess) -> Vec<&'static str> {
+        let mut changed = Vec::new();
+        if let (Some(entrance), Some(files)) = (&self.tls, fresh.tls) {
+            entrance.put_in_force(files);
+            changed.push(OF_TLS);
+        }
+        if fresh.tokens.is_some_and(|tokens| self.set_tokens(tokens)) {
+            changed.push(OF_TOKENS);
+        }
+        changed
+    }
+
     fn reload_tokens(&self) -> Result<bool, String> {
         let Some(file) = &self.token_file else { return Ok(false) };
-        let tokens = Tokens::read(file)?;
+        Ok(self.set_tokens(Tokens::read(file)?))
+    }
+
+    /// Whether they are others than before.
+    fn set_tokens(&self, tokens: Tokens) -> bool {
         let mut current = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
         let has_changed = *current != tokens;
         *current = tokens;
-        Ok(has_changed)
+        has_changed
     }
 }
 

@@ -34,7 +34,7 @@ use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
-pub(crate) use access::Access;
+pub(crate) use access::{Access, FreshAccess};
 pub(crate) use server::{Means, Server};
 pub(crate) use sys::Sys;
 

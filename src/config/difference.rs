@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 use super::section::{Group, Key};
-use super::{Config, Listener};
+use super::{Config, Listener, Log};
 
 /// Keys, or sections with all keys in them, that take effect at the next start.
 const RESTART: &[&str] = &[
@@ -16,7 +16,11 @@ const RESTART: &[&str] = &[
     "data_dir",
     "durability",
     // Where the log goes is set up before anything else.
-    "log",
+    "log.format",
+    "log.target",
+    "log.file",
+    "log.file_bytes_max",
+    "log.files_max",
     // The files and buffers of a journal are laid out when it is opened.
     "journal.segment_bytes",
     "journal.sync_interval",
@@ -89,7 +93,11 @@ impl Config {
         self.shards = running.shards;
         self.data_dir.clone_from(&running.data_dir);
         self.durability = running.durability;
-        self.log = running.log.clone();
+        self.log = Log {
+            level: self.log.level.clone(),
+            lines_per_second_max: self.log.lines_per_second_max,
+            ..running.log.clone()
+        };
         self.journal.segment_bytes = running.journal.segment_bytes;
         self.journal.sync_interval = running.journal.sync_interval;
         self.journal.retry_interval = running.journal.retry_interval;

@@ -148,7 +148,7 @@ pub fn run(config: Config, source: Source, log: logging::Control) -> Result<(), 
     let doors = Arc::new(Mutex::new(doors.open(&config)?));
     let (memory_watch, stop) = mpsc::channel();
     let watcher = memory::watch(Arc::clone(&plan), stop)?;
-    let reloader = Reloader::start(Arc::clone(&plan), source, Arc::clone(&doors), begin)
+    let reloader = Reloader::start(Arc::clone(&plan), source, Arc::clone(&doors), log.clone(), begin)
         .map_err(|error| StartError::System { what: "cannot start the thread that reads files again", error })?;
     let desk = Desk::new(Arc::clone(&plan));
     let own_stop = Stop::default();

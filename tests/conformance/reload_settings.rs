@@ -226,6 +226,20 @@ fn settings_that_need_a_restart_are_told_and_all_others_are_taken_over() {
     }
 }
 
+#[test]
+fn level_of_the_log_changes_after_that_was_told() {
+    let broker = Broker::start("");
+    let lines = take_over(&broker, "[log]\nlevel = \"warn\"\n");
+    assert!(lines.contains("key=\"log.level\" old=\"\\\"info\\\"\" new=\"\\\"warn\\\"\""), "{lines}");
+    let before = broker.log().len();
+    broker.write_settings(1, "[log]\nlevel = \"info\"\n");
+    broker.signal(Signal::HUP);
+    broker.await_log("a setting needs a restart to change key=\"shards\"", PATIENCE);
+    assert!(!broker.log()[before..].contains("INFO"), "{}", broker.log());
+    assert!(reload(&broker, "[log]\nlevel = \"loud\"\n").contains(REFUSED));
+    take_over(&broker, "");
+}
+
 /// A certificate for 127.0.0.2 in `folder`, and the listener that shows it.
 fn tls(folder: &Path) -> (CertificateDer<'static>, String) {
     let issued = rcgen::generate_simple_self_signed(["127.0.0.2".to_owned()]).unwrap();

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use super::doors::OpenDoors;
+use super::logging::{self, Control};
 use super::plan::Plan;
 use super::{bind, safeguards};
 use crate::config::{Change, Config, difference};
@@ -52,11 +53,12 @@ impl Reloader {
         plan: Arc<Plan>,
         source: Source,
         doors: Arc<Mutex<OpenDoors>>,
+        log: Control,
         begin: SystemTime,
     ) -> io::Result<Self> {
         let (order, orders) = channel();
         let sets = sets(&plan, begin);
-        let work = Work { plan, source, doors, sets };
+        let work = Work { plan, source, doors, log, sets };
         thread::Builder::new().name("reload".to_owned()).spawn(move || work.run(&orders))?;
         Ok(Self(order))
     }
@@ -83,6 +85,7 @@ struct Work {
     plan: Arc<Plan>,
     source: Source,
     doors: Arc<Mutex<OpenDoors>>,
+    log: Control,
     sets: Vec<Set>,
 }
 
@@ -136,18 +139,40 @@ impl Work {
                 for Change { key, old, new, .. } in needs_restart {
                     tracing::warn!(key, old = shown(old), new = shown(new), "a setting needs a restart to change");
                 }
-                let (changed, needs_restart, reloaded) = (changed.len(), needs_restart.len(), reloaded.join(", "));
-                tracing::info!(changed, needs_restart, reloaded, "reloaded the settings and the files that they name");
+                let (reloaded, needs_restart) = (reloaded.join(", "), needs_restart.len());
+                tracing::info!(
+                    changed = changed.len(),
+                    needs_restart,
+                    reloaded,
+                    "reloaded the settings and the files that they name"
+                );
+                self.change_log(changed);
             }
             Err(error) => tracing::error!("nothing was reloaded, all is as it was: {error}"),
         }
         outcome
     }
 
+    /// Takes over what has changed about the log, and nothing else: an operator may have chosen another level for the time being. What is
+    /// told of the reload is told as before.
+    fn change_log(&self, changed: &[Change]) {
+        let has_changed = |key: &str| changed.iter().any(|change| change.key == key);
+        let config = self.plan.config();
+        if has_changed("log.level")
+            && let Err(error) = self.log.set_level(&config.log.level)
+        {
+            tracing::error!("{error}"); // It was checked before, so it is the log itself.
+        }
+        if has_changed("log.lines_per_second_max") {
+            self.log.set_lines_per_second_max(config.log.lines_per_second_max);
+        }
+    }
+
     fn reload(&mut self) -> Result<Outcome, String> {
         let begin = SystemTime::now();
         let before = self.plan.effective_config();
         let mut config = (self.source)()?;
+        logging::level(&config.log)?;
         let (needs_restart, changed) =
             difference(&before, &config).into_iter().partition(|change| change.needs_restart);
         config.keep_until_restart(&before);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::slots::{Slots, assign};
+use crate::admin::FreshAccess;
 use crate::config::Config;
 use crate::net::asking::asks;
 use crate::net::authentication;
@@ -33,6 +34,8 @@ pub(super) struct Prepared {
     /// Certificates of listeners that go on.
     fresh: Vec<(usize, Arc<Entrance>, FreshFiles)>,
     authenticators: authentication::Prepared,
+    /// Files of the HTTP server, where there is one.
+    access: Option<FreshAccess>,
     rights: Arc<Rights>,
     connections_max: usize,
     memory_limit: u64,
@@ -69,12 +72,14 @@ pub(super) fn prepare(plan: &Plan, doors: &Mutex<OpenDoors>, mut config: Config)
         false => Some(Arc::new(safeguards::pool("check", config.security.check_threads, &config).map_err(told)?)),
     };
     let authenticators = plan.authentication.prepare(&config, checks).map_err(told)?;
+    let access = plan.access.as_ref().map(|access| access.prepare()).transpose();
+    let access = access.map_err(|problem| told(StartError::AdminFiles { problem }))?;
     // Last, since from then on clients may wait there.
     let opening =
         open_doors(&mut doors.lock().unwrap_or_else(PoisonError::into_inner), &config, shards, opening, &closing)?;
     permit(&doors.lock().unwrap_or_else(PoisonError::into_inner), &before.config, &config)?;
     let in_force = InForce { config: Arc::new(config), slots, handshakes };
-    Ok(Prepared { in_force, opening, closing, fresh, authenticators, rights, connections_max, memory_limit })
+    Ok(Prepared { in_force, opening, closing, fresh, authenticators, access, rights, connections_max, memory_limit })
 }
 
 fn told(error: StartError) -> String {
@@ -145,7 +150,7 @@ fn permit(doors: &OpenDoors, before: &Config, config: &Config) -> Result<(), Str
 
 /// Puts settings into force; what else than settings has changed with that, by its name.
 pub(super) fn put_in_force(plan: &Plan, doors: &Mutex<OpenDoors>, prepared: Prepared) -> Vec<String> {
-    let Prepared { in_force, opening, closing, fresh, authenticators, rights, connections_max, memory_limit } =
+    let Prepared { in_force, opening, closing, fresh, authenticators, access, rights, connections_max, memory_limit } =
         prepared;
     let in_force = Arc::new(in_force);
     let mut reloaded = Vec::new();
@@ -160,6 +165,9 @@ pub(super) fn put_in_force(plan: &Plan, doors: &Mutex<OpenDoors>, prepared: Prep
     for (slot, entrance, files) in fresh {
         entrance.put_in_force(files);
         reloaded.push(format!("certificates of listeners.{slot}"));
+    }
+    if let (Some(access), Some(fresh)) = (&plan.access, access) {
+        reloaded.extend(access.put_in_force(fresh).into_iter().map(str::to_owned));
     }
     plan.set_in_force(Arc::clone(&in_force));
     {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::net::connection::Accepting;
+use crate::net::life::Life;
 use crate::net::listener::Listener;
 use crate::net::plan::InForce;
 use crate::net::worker::Worker;
@@ -43,6 +44,9 @@ impl Worker {
 
     /// Accepts on more listeners, each at its slot.
     pub(super) fn open_listeners(&mut self, opened: Vec<(usize, Listener)>) {
+        if !matches!(self.life, Life::Starting | Life::Running) {
+            return; // The broker stops: they close, and who waits there is told so at once.
+        }
         for (slot, listener) in opened {
             if self.listeners.len() <= slot {
                 self.listeners.resize_with(slot + 1, || None);
