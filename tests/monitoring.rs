@@ -251,7 +251,13 @@ fn dashboard_alerts_and_reference_name_the_metrics_that_there_are() {
     let broker = Broker::start("");
     let samples = broker.samples();
     let metrics = samples.metrics();
-    for file in ["monitoring/dashboard.json", "monitoring/alerts.yml", "monitoring/alerts_test.yml", "MONITORING.md"] {
+    for file in [
+        "monitoring/dashboard.json",
+        "monitoring/alerts.yml",
+        "monitoring/alerts_test.yml",
+        "MONITORING.md",
+        "TROUBLESHOOTING.md",
+    ] {
         let text = read(file);
         let named = metrics_in(&text, &samples);
         assert!(!named.is_empty());
@@ -260,6 +266,18 @@ fn dashboard_alerts_and_reference_name_the_metrics_that_there_are() {
     let guide = read("MONITORING.md");
     let rows: BTreeSet<_> = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     assert_eq!(metrics.difference(&rows).collect::<Vec<_>>(), [&""; 0], "docs/MONITORING.md does not list them");
+}
+
+#[test]
+fn each_alert_is_explained_and_seen_to_fire() {
+    let (rules, tests, guide) =
+        (read("monitoring/alerts.yml"), read("monitoring/alerts_test.yml"), read("MONITORING.md"));
+    let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 20);
+    for alert in alerts {
+        assert!(guide.contains(&format!("`{alert}`")), "docs/MONITORING.md does not say what to do about {alert}");
+        assert!(tests.contains(alert), "no test has {alert} fire");
+    }
 }
 
 #[test]

@@ -248,10 +248,15 @@ fn masked(key: &str, value: String) -> String {
     let is_url = key.starts_with("authenticators.") && key.ends_with(".url");
     let Some(begin) = value.find("://").filter(|_| is_url).map(|at| at + 3) else { return value };
     let authority = value[begin..].find(['/', '?', '#']).map_or(value.len(), |length| begin + length);
-    match value[begin..authority].rfind('@') {
+    let mut masked = match value[begin..authority].rfind('@') {
         Some(at) => format!("{}***{}", &value[..begin], &value[begin + at..]),
         None => value,
+    };
+    // A query may hold a key of the service. What is left ends as a text in TOML does.
+    if let Some(query) = masked.find(['?', '#']) {
+        masked.replace_range(query + 1.., "***\"");
     }
+    masked
 }
 
 #[cfg(test)]

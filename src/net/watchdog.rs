@@ -193,7 +193,7 @@ mod tests {
     fn systemd_is_told_only_when_every_shard_has_taken_part_since() {
         let mut shards = Shards::new(2);
         assert!(!shards.is_told(0), "nobody was asked yet");
-        [0, 1].map(|shard| shards.take_turn(shard));
+        (0..2).for_each(|shard| shards.take_turn(shard));
         assert!(shards.is_told(5));
         shards.take_turn(0);
         assert!(!shards.is_told(10), "one is missing");

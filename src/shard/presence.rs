@@ -83,10 +83,10 @@ impl Shard {
         }
     }
 
-    /// A Session ends: what is retained about it goes.
+    /// A Session ends: what is retained about it goes. In a stop all of it goes.
     pub(super) fn withdraw_presence(&mut self, now: Moment, session: u32) {
         let presence = &self.config.presence;
-        if !presence.enabled || !presence.retain {
+        if !presence.enabled || !presence.retain || self.stop.is_asked {
             return;
         }
         let Some(owner) = self.sessions.get(session) else { return };

@@ -102,7 +102,13 @@ impl Shard {
     /// Applies the end of a Network Connection to the will of its Session.
     pub(super) fn on_will_closing(&mut self, now: Moment, session: u32, closing: Closing, fate: WillFate) {
         let owner = self.sessions.get_mut(session).expect("the connection had a Session");
-        let WillState::Armed(will) = owner.will.take() else { return };
+        let will = match owner.will.take() {
+            WillState::Armed(will) => will,
+            other => {
+                owner.will = other; // It is on its way already.
+                return;
+            }
+        };
         self.stats.wills.armed_now -= 1;
         if fate == WillFate::Discard {
             self.stats.wills.discarded[closing.cause] += 1;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::harness::property::Property;
+use crate::harness::property::{RECEIVE_MAXIMUM, SUBSCRIPTION_IDENTIFIER, number};
 use crate::harness::{Broker, Connect, Publish, Will};
 use crate::http::{Stream, delete, get, items, post};
 
@@ -49,9 +49,9 @@ fn a_client_is_told_of_in_detail() {
     let broker = Broker::with_admin("", "");
     let will = Will::new("status/lamp", "off");
     let id = "a/b c%é\u{1F980}";
-    let connect = Connect::v5(id).expiry(3600).keep_alive(60).will(will).property(Property::ReceiveMaximum(7));
+    let connect = Connect::v5(id).expiry(3600).keep_alive(60).will(will).property(number(RECEIVE_MAXIMUM, 7));
     let mut client = broker.connect(connect);
-    client.subscribe_with(&[("a/+", 2)], &[Property::SubscriptionIdentifier(5)]);
+    client.subscribe_with(&[("a/+", 2)], &[number(SUBSCRIPTION_IDENTIFIER, 5)]);
     client.subscribe("$share/group/b/#", 1);
     client.ping();
     let path = "/api/v1/clients/a%2Fb%20c%25%C3%A9%F0%9F%A6%80";

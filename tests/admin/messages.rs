@@ -19,13 +19,13 @@ fn a_message_is_published_as_it_was_said() {
     });
     assert_eq!(post(&broker, "/api/v1/publish", &message).good(), json!({"matched": true}));
     let received = client.message();
-    assert_eq!((received.payload.as_slice(), received.qos), (b"\xff\0".as_slice(), 1));
+    assert_eq!((received.payload.as_slice(), received.qos()), (b"\xff\0".as_slice(), 1));
     assert_eq!(post(&broker, "/api/v1/publish", &json!({"topic": "b"})).good(), json!({"matched": false}));
 }
 
 #[test]
 fn what_no_client_might_publish_no_operator_may() {
-    let broker = Broker::with_admin("", "[limits]\npacket_bytes_max = 1024\ntopic_levels_max = 4\nmaximum_qos = 1");
+    let broker = Broker::with_admin("", "[limits]\npacket_bytes_max = \"1KiB\"\ntopic_levels_max = 4\nmaximum_qos = 1");
     for message in [
         json!({}),
         json!({"topic": ""}),

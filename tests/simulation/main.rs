@@ -15,6 +15,7 @@ mod stories_pressure;
 mod stories_retained;
 mod stories_rights;
 mod stories_sessions;
+mod stories_settings;
 mod stories_turns;
 mod stories_wills;
 mod wire;

@@ -258,6 +258,18 @@ impl Simulation {
         self.settle();
     }
 
+    /// Other settings are in force from now on.
+    pub(crate) fn set_config(&mut self, config: Config) {
+        self.set_config_only(config);
+        self.settle();
+    }
+
+    /// The same, while all goes on as before.
+    pub(crate) fn set_config_only(&mut self, config: Config) {
+        let config = Arc::new(config);
+        self.shards.iter_mut().for_each(|shard| shard.set_config(Arc::clone(&config)));
+    }
+
     // How it runs.
 
     /// Turns shards in any order until nothing is under way.

@@ -213,7 +213,9 @@ fn a_will_is_published_now_wherever_it_stands() {
         assert_eq!(act(&mut sim, client, |shard, now| shard.publish_will_now(now, "lamp")), Outcome::NotFound);
         // It is gone, whatever its client and its hold do.
         sim.cut(client);
-        sim.shards.iter_mut().for_each(|shard| drop(shard.release_wills(&Hold::All, WillFate::Publish)));
+        for shard in &mut sim.shards {
+            shard.release_wills(&Hold::All, WillFate::Publish);
+        }
         sim.advance(secs(200));
         assert_eq!(sim.payloads(watcher), [""; 0]);
         let stats = sim.shards[home(&sim, client)].stats();
@@ -240,7 +242,9 @@ fn a_will_is_discarded_wherever_it_stands() {
         assert_eq!(act(&mut sim, client, |shard, now| shard.discard_will(now, "lamp")), Outcome::NotFound);
         assert_eq!(sim.is_connected(client), phase == WillPhase::Armed);
         sim.cut(client);
-        sim.shards.iter_mut().for_each(|shard| drop(shard.release_wills(&Hold::All, WillFate::Publish)));
+        for shard in &mut sim.shards {
+            shard.release_wills(&Hold::All, WillFate::Publish);
+        }
         sim.advance(secs(200));
         assert_eq!(sim.payloads(watcher), [""; 0], "{phase:?}");
         let stats = sim.shards[home(&sim, client)].stats();

@@ -77,7 +77,7 @@ impl Figures {
             retained,
             stored: retained + report.held(|held| held.queued.messages),
             stored_bytes: report.held(|held| held.retained_bytes + held.queued.bytes),
-            subscriptions: report.held(|held| held.subscriptions - held.shared_groups),
+            subscriptions: report.held(|held| held.subscriptions.saturating_sub(held.shared_groups)),
             shared_subscriptions: report.held(|held| held.shared_members),
             memory: memory_used().unwrap_or(0),
             memory_max: report.gate.memory_peak_bytes,

@@ -25,7 +25,7 @@ use crate::topic::TopicName;
 const ROOT: &str = "$SYS/broker/";
 /// The shard that publishes.
 const PUBLISHER: usize = 0;
-/// How often it is looked whether `sys.interval` is still zero: settings may be loaded again.
+/// How often it is looked whether `sys.interval` is still the same.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How much the thread yields to the shards, as nice(1) has it by default: nobody waits for it.
 const NICENESS: i32 = 10;
@@ -88,10 +88,27 @@ impl Publisher {
 
     async fn publish_for_ever(&mut self) {
         loop {
-            let interval = self.desk.plan().config().sys.interval;
             // A shard that does not answer is noticed elsewhere, and its silence ends or the broker does.
-            let _ = if interval.is_zero() { self.withdraw().await } else { self.publish().await };
-            sleep(if interval.is_zero() { LOOK_AGAIN } else { interval }).await;
+            let _ = if self.interval().is_zero() { self.withdraw().await } else { self.publish().await };
+            self.rest().await;
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        self.desk.plan().config().sys.interval
+    }
+
+    /// Waits for the next time. Settings may be loaded again meanwhile, so it looks at them now and then.
+    async fn rest(&self) {
+        let began = Instant::now();
+        loop {
+            let interval = self.interval();
+            let end = if interval.is_zero() { LOOK_AGAIN } else { interval };
+            let left = end.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            sleep(left.min(LOOK_AGAIN)).await;
         }
     }
 

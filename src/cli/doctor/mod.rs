@@ -21,6 +21,9 @@ use checks::{disk, files, listeners, system};
 use facts::{Certificate, Clock, DataDirectory, Limits, Machine, NamedFile, Place};
 use finding::{Finding, Look, Verdict};
 
+/// What the kernel is looked at for where limits.connections_max is unset.
+const CONNECTIONS_UNSAID: usize = 10_000;
+
 /// How to say it.
 #[derive(Args)]
 pub(super) struct Options {
@@ -78,7 +81,8 @@ fn findings(config: Result<Config, Failure>, file: Option<&Path>) -> Vec<Finding
     findings.push(system::memory(memory, probe::memory_available()));
     findings.push(system::huge_pages(machine.huge_pages.as_deref()));
     findings.push(system::clock(Clock::read()));
-    let connections = probe::connections(&config, limits.nofile.1.min(nr_open.unwrap_or(u64::MAX))).unwrap_or_default();
+    // Who has not said how many there may be does not have very many.
+    let connections = config.limits.connections_max.map_or(CONNECTIONS_UNSAID, |connections| connections as usize);
     findings.extend(system::sysctls(&config, &machine, connections));
     findings.extend(Place::read(&config).iter().map(listeners::place));
     findings.extend(disk::data_directory(&config, &data, shards));

@@ -1,9 +1,10 @@
 //! `willowmq migrate`: writes our configuration from one of Mosquitto 2.0, and names what could not be carried over.
 //!
-//! Mosquitto's file is read into sections ([`source`]) whose options are known ([`options`]), translated ([`globals`], [`listeners`])
+//! Mosquitto's file is read into sections ([`source`]) whose options are known ([`options`]), translated ([`globals`], [`listeners`], [`access`])
 //! into a draft of our file ([`draft`]), and that is written. What comes out can always be loaded, and lets in nobody whom Mosquitto
 //! would have turned away.
 
+mod access;
 mod draft;
 mod globals;
 mod listeners;

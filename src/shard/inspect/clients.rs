@@ -4,7 +4,7 @@ use super::{ConnectionTraffic, Page, WillDetail, WillPhase};
 use crate::codec::{ProtocolVersion, SubscriptionOptions};
 use crate::security::wildcard;
 use crate::session::bounds::Bounds;
-use crate::session::{Session, SessionExpiry};
+use crate::session::{Session, SessionExpiry, Subscription};
 use crate::shard::connection::{Connection, Pause};
 use crate::shard::{Origin, Shard};
 use crate::timer::Moment;
@@ -159,18 +159,12 @@ impl Shard {
     pub fn client(&self, now: Moment, client_id: &str) -> Option<ClientDetail> {
         let index = self.sessions.find(client_id)?;
         let session = self.sessions.get(index).filter(|session| !session.has_ended)?;
-        let subscriptions = session.subscriptions.iter().take(SUBSCRIPTIONS_MAX);
-        let facts = |(filter, subscription): (&Box<str>, &crate::session::Subscription)| SubscriptionFacts {
-            filter: filter.clone(),
-            options: subscription.options,
-            id: subscription.id,
-        };
         let queue = session.outgoing.queue();
         Some(ClientDetail {
             summary: self.client_summary(index, session),
             connection: self.connection_facts(session),
             is_kept: session.is_kept,
-            subscriptions: subscriptions.map(facts).collect(),
+            subscriptions: session.subscriptions.iter().take(SUBSCRIPTIONS_MAX).map(subscription_facts).collect(),
             queue: QueueFacts {
                 messages: queue.len(),
                 bytes: queue.load().bytes,
@@ -241,4 +235,8 @@ impl Shard {
             traffic: ConnectionTraffic::of(connection.traffic, connection.output.taken()),
         })
     }
+}
+
+fn subscription_facts((filter, subscription): (impl AsRef<str>, &Subscription)) -> SubscriptionFacts {
+    SubscriptionFacts { filter: filter.as_ref().into(), options: subscription.options, id: subscription.id }
 }

@@ -133,3 +133,78 @@ impl Statuses {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Time;
+    use crate::stamp::STAMP_BYTES;
+    use willowmq::codec::{Forwarded, QoS, SubscriptionIdentifiers};
+
+    /// Two devices, of which the second has vanished.
+    struct Watch {
+        statuses: Statuses,
+        stamper: Stamper,
+    }
+
+    impl Watch {
+        fn new() -> Self {
+            let mut statuses = Statuses::new(2);
+            statuses.die(1);
+            Self { statuses, stamper: Stamper::with_key(1) }
+        }
+
+        fn with(mut self, device: u32, sequence: u64, see: fn(&mut Statuses, &Publish<'_>, &Stamper)) -> Self {
+            let mut payload = Vec::new();
+            self.stamper.write(Stamp { publisher: device, sequence, at: Time(1) }, STAMP_BYTES, &mut payload);
+            let publish = Publish {
+                dup: false,
+                qos: QoS::AtMostOnce,
+                retain: false,
+                topic: "status",
+                packet_id: None,
+                topic_alias: None,
+                message_expiry_interval: None,
+                subscription_identifiers: SubscriptionIdentifiers::default(),
+                forwarded: Forwarded::default(),
+                payload: &payload,
+            };
+            see(&mut self.statuses, &publish, &self.stamper);
+            self
+        }
+
+        fn hears(self, device: u32, sequence: u64) -> Self {
+            self.with(device, sequence, Statuses::hear)
+        }
+
+        fn sees(self, device: u32, sequence: u64) -> Self {
+            self.with(device, sequence, Statuses::see_retained)
+        }
+
+        /// The checks that fail.
+        fn found(self) -> Vec<String> {
+            let mut report = Report::new("test", String::new());
+            self.statuses.tell(&mut report);
+            report.checks.into_iter().filter(|check| check.count > 0).map(|check| check.name).collect()
+        }
+    }
+
+    #[test]
+    fn what_is_right_passes() {
+        let watch = Watch::new().hears(0, on(0)).hears(1, on(0)).hears(0, on(1)).hears(1, off(0));
+        assert!(watch.statuses.are_deaths_heard());
+        assert_eq!(watch.sees(0, on(1)).sees(1, off(0)).found(), [""; 0]);
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_found() {
+        let right = || Watch::new().hears(1, off(0)).sees(0, on(1)).sees(1, off(0));
+        assert_eq!(right().hears(0, off(0)).found(), ["false_wills"]);
+        assert_eq!(right().hears(1, off(0)).found(), ["wills_repeated"]);
+        assert_eq!(Watch::new().sees(0, on(1)).sees(1, off(0)).found(), ["wills_missing"]);
+        assert_eq!(right().sees(0, off(0)).found(), ["status_wrong"]);
+        assert_eq!(right().sees(1, on(0)).found(), ["status_wrong"]);
+        assert_eq!(Watch::new().hears(1, off(0)).sees(1, off(0)).found(), ["status_wrong"], "nothing is retained");
+        assert_eq!(right().hears(7, on(0)).found(), ["status_altered"], "there is no such device");
+    }
+}
