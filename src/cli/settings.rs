@@ -12,7 +12,7 @@ use super::Failure;
 #[derive(Args, Clone)]
 pub(super) struct File {
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE", env = "WILLOWMQ_CONFIG", global = true)]
+    #[arg(long, value_name = "FILE", env = "WILLOWMQ_CONFIG", global = true, display_order = 901)]
     pub(super) config: Option<PathBuf>,
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Options {
     #[command(flatten)]
     place: Place,
     /// Print JSON: one object a line, as the API gives them
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
     #[command(subcommand)]
     action: Action,
@@ -126,7 +126,7 @@ pub(super) fn run(options: Options, file: &File) -> Outcome {
     let out = &mut Output::new(options.json);
     match options.action {
         Action::Status => broker::status(&server, out),
-        Action::Top(options) => top::run(&options, &server),
+        Action::Top(options) => top::run(&options, server),
         Action::Health { live } => broker::health(&server, out, live),
         Action::Clients(filter) => filter.list(&server, out),
         Action::Client { id } => clients::show(&server, out, &id),

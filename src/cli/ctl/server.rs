@@ -34,24 +34,27 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Longest line of a stream: the largest packet of MQTT, in base64, and what stands around it.
 const LINE_BYTES_MAX: u64 = 400 * 1024 * 1024;
 
+/// Under which heading of the help the options are that lead to the broker.
+const CONNECTION: &str = "Connection";
+
 /// Where the API is, and who asks.
 #[derive(Args)]
 pub(super) struct Place {
     /// Where the HTTP API of the broker is. Unset: admin.address of the configuration, and without one http://127.0.0.1:8080
-    #[arg(long, value_name = "URL", env = "WILLOWMQ_URL", global = true)]
+    #[arg(long, help_heading = CONNECTION, value_name = "URL", env = "WILLOWMQ_URL", global = true)]
     url: Option<String>,
     /// File with the token: the token alone, or lines as in admin.token_file, of which the first counts that may write. Unset:
     /// admin.token_file of the configuration
-    #[arg(long, value_name = "FILE", env = "WILLOWMQ_TOKEN_FILE", global = true)]
+    #[arg(long, help_heading = CONNECTION, value_name = "FILE", env = "WILLOWMQ_TOKEN_FILE", global = true)]
     token_file: Option<PathBuf>,
     /// File with the authorities (PEM) that the certificate of the broker must come from, instead of those of the system
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, help_heading = CONNECTION, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,
     /// File with our certificate (PEM), where the broker asks for one
-    #[arg(long, value_name = "FILE", requires = "key", global = true)]
+    #[arg(long, help_heading = CONNECTION, value_name = "FILE", requires = "key", global = true)]
     cert: Option<PathBuf>,
     /// File with its private key (PEM)
-    #[arg(long, value_name = "FILE", requires = "cert", global = true)]
+    #[arg(long, help_heading = CONNECTION, value_name = "FILE", requires = "cert", global = true)]
     key: Option<PathBuf>,
 }
 
@@ -328,8 +331,12 @@ impl Server {
     }
 
     fn unreachable(&self, why: &dyn std::fmt::Display) -> Failure {
-        let hint = "is the broker running, and is this the address of its HTTP API (--url, --config)?";
-        Failure::new(format!("cannot reach {}: {}; {hint}", self.url, escaped(&why.to_string())), UNREACHABLE)
+        let why = escaped(&why.to_string());
+        let hint = match why.contains("certificate") {
+            true => "see --ca, --cert and --key",
+            false => "is the broker running, and is this the address of its HTTP API (--url, --config)?",
+        };
+        Failure::new(format!("cannot reach {}: {why}; {hint}", self.url), UNREACHABLE)
     }
 
     pub(super) fn not_understood(&self, why: &dyn std::fmt::Display) -> Failure {

@@ -46,14 +46,14 @@ pub(super) struct Options {
 }
 
 /// Watches until it is told to stop.
-pub(super) fn run(options: &Options, server: &Server) -> Outcome {
+pub(super) fn run(options: &Options, server: Server) -> Outcome {
     let interval = options.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
     let mut seen = Seen::default();
-    seen.add(look(server)?); // What is wrong from the beginning is told before the screen is taken.
+    seen.add(look(&server)?); // What is wrong from the beginning is told before the screen is taken.
     if options.once {
         thread::sleep(interval);
-        seen.add(look(server)?);
-        return once(&seen, server, interval);
+        seen.add(look(&server)?);
+        return once(&seen, &server, interval);
     }
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Failure::usage("top needs a terminal; for a script there are top --once and status --json"));
@@ -62,14 +62,13 @@ pub(super) fn run(options: &Options, server: &Server) -> Outcome {
     for signal in [SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ended)).map_err(|error| failed(&error))?;
     }
-    thread::scope(|scope| {
-        let (asked, question) = sync_channel(1);
-        let (answered, answer) = sync_channel(1);
-        scope.spawn(move || ask(server, &question, &answered));
-        let mut screen = Screen::new(interval, seen, server.url());
-        let terminal = Restoring(ratatui::try_init().map_err(|error| failed(&error))?);
-        screen.show(terminal, &ended, &asked, &answer).map_err(|error| failed(&error))
-    })?;
+    let (asked, question) = sync_channel(1);
+    let (answered, answer) = sync_channel(1);
+    let mut screen = Screen::new(interval, seen, server.url().to_owned());
+    // Nobody waits for its end: it may be waiting for an answer itself, and whoever quits does not want that any more.
+    thread::spawn(move || ask(&server, &question, &answered));
+    let terminal = Restoring(ratatui::try_init().map_err(|error| failed(&error))?);
+    screen.show(terminal, &ended, &asked, &answer).map_err(|error| failed(&error))?;
     Ok(SUCCESS)
 }
 
@@ -128,9 +127,9 @@ impl Drop for Restoring {
 }
 
 /// What is on the screen, and what keys have changed.
-struct Screen<'a> {
+struct Screen {
     seen: Seen,
-    url: &'a str,
+    url: String,
     interval: Duration,
     is_paused: bool,
     order: Order,
@@ -138,8 +137,8 @@ struct Screen<'a> {
     has_ended: bool,
 }
 
-impl<'a> Screen<'a> {
-    fn new(interval: Duration, seen: Seen, url: &'a str) -> Self {
+impl Screen {
+    fn new(interval: Duration, seen: Seen, url: String) -> Self {
         let order = Order::default();
         Self { seen, url, interval, is_paused: false, order, trouble: None, has_ended: false }
     }
@@ -168,7 +167,7 @@ impl<'a> Screen<'a> {
                     is_new = true;
                 }
                 Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => return Ok(()), // The thread ends only after us.
+                Err(TryRecvError::Disconnected) => return Ok(()), // The thread has panicked, which the hook has told.
             }
             if !is_waiting && !self.is_paused && last_look.elapsed() >= self.interval {
                 (last_look, is_waiting) = (Instant::now(), asked.try_send(()).is_ok());
@@ -207,7 +206,7 @@ impl<'a> Screen<'a> {
 
     fn draw(&self, terminal: &mut DefaultTerminal) -> io::Result<()> {
         let frills = Frills {
-            url: self.url,
+            url: &self.url,
             interval: self.interval.as_secs_f64(),
             is_paused: self.is_paused,
             order: self.order,
@@ -221,13 +220,13 @@ impl<'a> Screen<'a> {
 mod tests {
     use super::*;
 
-    fn press(screen: &mut Screen<'_>, character: char) {
+    fn press(screen: &mut Screen, character: char) {
         screen.on_key(KeyEvent::new(KeyCode::Char(character), KeyModifiers::NONE));
     }
 
     #[test]
     fn keys_do_what_the_last_line_says() {
-        let mut screen = Screen::new(Duration::from_secs(2), Seen::default(), "");
+        let mut screen = Screen::new(Duration::from_secs(2), Seen::default(), String::new());
         press(&mut screen, 'p');
         press(&mut screen, 's');
         press(&mut screen, '+');
@@ -243,7 +242,7 @@ mod tests {
 
     #[test]
     fn control_c_ends_it_too() {
-        let mut screen = Screen::new(Duration::from_secs(2), Seen::default(), "");
+        let mut screen = Screen::new(Duration::from_secs(2), Seen::default(), String::new());
         press(&mut screen, 'c');
         assert!(!screen.has_ended);
         screen.on_key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL));
@@ -252,7 +251,7 @@ mod tests {
 
     #[test]
     fn trouble_lasts_until_the_next_answer() {
-        let mut screen = Screen::new(Duration::from_secs(2), Seen::default(), "");
+        let mut screen = Screen::new(Duration::from_secs(2), Seen::default(), String::new());
         screen.take(Err(Failure::new("gone", 3)));
         assert_eq!(screen.trouble.as_deref(), Some("gone"));
         screen.take(Ok(figures::tests::overview(1.0, 2)));
