@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_host_is_a_loopback_address_or_where_we_listen() {
-        for host in ["localhost", "LocalHost:8080", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8080", "::1"] {
+        for host in ["localhost", "LocalHost:8080", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8080"] {
             assert!(is_ours_at("127.0.0.1:8080", host), "{host}");
         }
         for host in [

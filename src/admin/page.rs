@@ -185,7 +185,7 @@ mod tests {
     fn what_is_no_cursor_is_refused() {
         let of_more_shards = Cursor { shard: 2, place: Place::new() }.to_text();
         let of_another_form = BASE64_URL_SAFE_NO_PAD.encode([9; 11]);
-        for after in ["", "x", "AQAA", "ÿ", "AQAAAAAAAAAAAAA=", &of_more_shards, &of_another_form] {
+        for after in ["", "x", "AQA", "ÿ", "AQAAAAAAAAAAAAA=", &of_more_shards, &of_another_form] {
             assert!(Cursor::parse(Some(after), 2).is_err(), "{after}");
         }
     }
@@ -210,10 +210,9 @@ mod tests {
     fn pages_together_are_the_list() {
         // Three shards with four items each, which give two in a slice at most, and an empty slice now and then.
         let give = |shard: usize, place: u64, at_most: usize| {
-            let end = if place == 2 { 2 } else { 5.min(place + at_most.min(2) as u64) };
-            let items = (place..end).map(|item| (shard, item)).collect();
-            let next = if place == 2 { 3 } else { end };
-            Slice { items, next: (next < 5).then(|| next.to_string()) }
+            let end = 5.min(place + at_most.min(2) as u64);
+            let items = (place..end).filter(|item| *item != 2).map(|item| (shard, item)).collect();
+            Slice { items, next: (end < 5).then(|| end.to_string()) }
         };
         for limit in 1..20 {
             let (mut all, mut cursor) = (Vec::new(), Cursor::default());
