@@ -29,6 +29,7 @@ use section::{choices, section};
 
 pub use difference::{Change, Setting, difference, needs_restart, pair};
 pub use error::{ConfigError, Fault, Origin};
+pub use kind::parse_span;
 pub use listener::ListenerPlace;
 pub use load::{File, Sources};
 pub use print::reference;
