@@ -38,7 +38,7 @@ binary=$target/$folder/willowmq
 tools=$target/tools
 export PATH=$PATH:$(realpath -m "$tools")/bin
 if ! command -v cargo-deb > /dev/null; then
-    cargo install --locked --debug --root "$tools" --target-dir "$tools/target" cargo-deb@3.8.0 >&2
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug --root "$tools" --target-dir "$tools/target" cargo-deb@3.8.0 >&2
     rm -rf "$tools/target"
 fi
 

@@ -27,9 +27,9 @@ use kind::{
 };
 use section::{choices, section};
 
-pub(crate) use difference::pair;
-pub use difference::{Change, Setting, difference, needs_restart};
+pub use difference::{Change, Setting, difference, needs_restart, pair};
 pub use error::{ConfigError, Fault, Origin};
+pub use kind::parse_span;
 pub use listener::ListenerPlace;
 pub use load::{File, Sources};
 pub use print::reference;

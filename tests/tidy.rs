@@ -91,3 +91,30 @@ fn tests_at_the_socket_name_at_least_150_statements() {
     }
     assert!(statements.len() >= 150, "{} statements", statements.len());
 }
+
+/// What stands in backticks in a cell.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn counters_in_the_tables_of_limits_are_those_that_are_told() {
+    let guide = read(&root().join("docs/SECURITY.md"));
+    let limits = guide.split("\n## ").find(|section| section.starts_with("Limits\n")).expect("it has this section");
+    let told = read(&root().join("src/net/totals.rs"));
+    let mut counter_column = None;
+    let mut found = BTreeSet::new();
+    for line in limits.lines() {
+        let cells: Vec<_> = line.split(" | ").collect();
+        if line.starts_with("| ") && counter_column.is_none() {
+            counter_column = cells.iter().position(|cell| *cell == "counter");
+        } else if !line.starts_with('|') {
+            counter_column = None;
+        }
+        let counters = counter_column.and_then(|column| cells.get(column)).into_iter().flat_map(|cell| quoted(cell));
+        found.extend(counters);
+    }
+    assert!(found.len() > 30, "the tables were read: {found:?}");
+    let untold: Vec<_> = found.into_iter().filter(|counter| !told.contains(&format!(" {counter} = "))).collect();
+    assert_eq!(untold, [""; 0]);
+}

@@ -1,6 +1,7 @@
 //! `restart` with the real broker: it is drained and started again under load, and nobody notices but by a reconnect.
 //!
-//! The broker's program is taken from beside that of the load generator, where `cargo test --workspace` puts both.
+//! The broker's program is taken from beside that of the load generator, where `cargo test --workspace` puts both. Where only the load generator
+//! was built, it is built first.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -13,9 +14,27 @@ use std::time::{Duration, Instant};
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn broker_program() -> Option<PathBuf> {
+fn broker_program() -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_willowmq-loadgen")).with_file_name("willowmq");
-    beside.exists().then_some(beside)
+    if !beside.exists() {
+        build(&beside);
+    }
+    beside
+}
+
+/// Has cargo build the broker to there: `…/debug/willowmq`, or another profile.
+fn build(program: &Path) {
+    let folder = program.parent().expect("it is in the folder of a profile");
+    let profile = match folder.file_name().and_then(|name| name.to_str()).expect("a profile has a name") {
+        "debug" => "dev",
+        other => other,
+    };
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["build", "--locked", "--package", "willowmq", "--bin", "willowmq", "--profile", profile]);
+    command.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    command.arg("--target-dir").arg(folder.parent().expect("profiles are in the target folder"));
+    let status = command.status().expect("cargo can be started");
+    assert!(status.success() && program.exists(), "the broker cannot be built: {status}");
 }
 
 /// A process that does not outlive the test.
@@ -74,10 +93,7 @@ fn start(program: &Path, folder: &Path, mqtt: SocketAddr) -> (Process, SocketAdd
 
 #[test]
 fn a_drain_and_restart_under_load_raises_no_false_will_and_loses_nothing() {
-    let Some(program) = broker_program() else {
-        eprintln!("there is no willowmq beside the load generator: `cargo test --workspace` builds both");
-        return;
-    };
+    let program = broker_program();
     let folder = std::env::temp_dir().join(format!("willowmq-restart-{}", std::process::id()));
     let mqtt = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (mut broker, http) = start(&program, &folder, mqtt);

@@ -30,7 +30,6 @@ mod time;
 mod tokens;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
@@ -58,7 +57,6 @@ pub(crate) struct Shared {
     reloader: Reloader,
     drain: Drain,
     log: Control,
-    started: Instant,
     /// Places for answers that go on and on.
     streams: Arc<Semaphore>,
 }

@@ -1,7 +1,7 @@
 //! Lists in pages: where the last one ended, and how the next one is collected from the shards.
 
 use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -44,7 +44,7 @@ impl Cursor {
     pub(super) fn parse(after: Option<&str>, shards: usize) -> Result<Self, Problem> {
         let Some(after) = after else { return Ok(Self::default()) };
         let parse = || {
-            let bytes = BASE64_URL_SAFE_NO_PAD.decode(after).ok()?;
+            let bytes = URL_SAFE_NO_PAD.decode(after).ok()?;
             let [FORM, high, low, place @ ..] = bytes.as_slice() else { return None };
             let cursor =
                 Self { shard: u16::from_be_bytes([*high, *low]), place: String::from_utf8(place.to_vec()).ok()? };
@@ -59,7 +59,7 @@ impl Cursor {
         let mut bytes = vec![FORM];
         bytes.extend(self.shard.to_be_bytes());
         bytes.extend(self.place.as_bytes());
-        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+        URL_SAFE_NO_PAD.encode(bytes)
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn what_is_no_cursor_is_refused() {
         let of_more_shards = Cursor { shard: 2, place: Place::new() }.to_text();
-        let of_another_form = BASE64_URL_SAFE_NO_PAD.encode([9; 11]);
+        let of_another_form = URL_SAFE_NO_PAD.encode([9; 11]);
         for after in ["", "x", "AQA", "ÿ", "AQAAAAAAAAAAAAA=", &of_more_shards, &of_another_form] {
             assert!(Cursor::parse(Some(after), 2).is_err(), "{after}");
         }

@@ -4,7 +4,6 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use tokio::sync::{Semaphore, oneshot};
 
@@ -72,7 +71,6 @@ impl Server {
             reloader: means.reloader,
             drain: means.drain,
             log: means.log,
-            started: Instant::now(),
             streams: Arc::new(Semaphore::new(streams as usize)),
         }));
         let serving = Serving {

@@ -3,16 +3,18 @@
 use super::{
     DecodeError, PacketKind, PropertyId, ProtocolError, ReasonCode, UserProperties,
     ack::{decode_reason, encode_reason_properties},
+    hidden::Hidden,
     properties::{Accepted, Property, decode_properties},
     reader::Reader,
     writer,
 };
+use std::fmt;
 
 const PROPERTIES: Accepted =
     Accepted::once(&[PropertyId::AuthenticationMethod, PropertyId::AuthenticationData, PropertyId::ReasonString]);
 
 /// One step of an extended authentication (§4.12).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Auth<'a> {
     /// Success, continue or re-authenticate.
     pub reason: ReasonCode,
@@ -24,6 +26,20 @@ pub struct Auth<'a> {
     pub reason_string: Option<&'a str>,
     /// Anything else.
     pub user_properties: UserProperties<'a>,
+}
+
+/// All of it but the data, which may be a password or a token.
+impl fmt::Debug for Auth<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reason, authentication_method, authentication_data, reason_string, user_properties } = self;
+        f.debug_struct("Auth")
+            .field("reason", reason)
+            .field("authentication_method", authentication_method)
+            .field("authentication_data", &Hidden(*authentication_data))
+            .field("reason_string", reason_string)
+            .field("user_properties", user_properties)
+            .finish()
+    }
 }
 
 impl<'a> Auth<'a> {

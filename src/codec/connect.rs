@@ -2,10 +2,12 @@
 
 use super::{
     DecodeError, MalformedPacket, PacketKind, PropertyId, ProtocolError, ProtocolVersion, QoS, UserProperties, Will,
+    hidden::Hidden,
     properties::{Accepted, Property, decode_properties},
     reader::Reader,
     writer,
 };
+use std::fmt;
 
 const PROPERTIES: Accepted = Accepted::once(&[
     PropertyId::SessionExpiryInterval,
@@ -30,7 +32,7 @@ mod flag {
 }
 
 /// A client's wish to open or resume its Session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Connect<'a> {
     /// The version that the connection speaks from here on.
     pub version: ProtocolVersion,
@@ -64,6 +66,48 @@ pub struct Connect<'a> {
     pub username: Option<&'a str>,
     /// The Password.
     pub password: Option<&'a [u8]>,
+}
+
+/// All of it but what proves who the client is.
+impl fmt::Debug for Connect<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            version,
+            client_id,
+            clean_start,
+            keep_alive,
+            session_expiry_interval,
+            receive_maximum,
+            maximum_packet_size,
+            topic_alias_maximum,
+            request_response_information,
+            request_problem_information,
+            user_properties,
+            authentication_method,
+            authentication_data,
+            will,
+            username,
+            password,
+        } = self;
+        f.debug_struct("Connect")
+            .field("version", version)
+            .field("client_id", client_id)
+            .field("clean_start", clean_start)
+            .field("keep_alive", keep_alive)
+            .field("session_expiry_interval", session_expiry_interval)
+            .field("receive_maximum", receive_maximum)
+            .field("maximum_packet_size", maximum_packet_size)
+            .field("topic_alias_maximum", topic_alias_maximum)
+            .field("request_response_information", request_response_information)
+            .field("request_problem_information", request_problem_information)
+            .field("user_properties", user_properties)
+            .field("authentication_method", authentication_method)
+            .field("authentication_data", &Hidden(*authentication_data))
+            .field("will", will)
+            .field("username", username)
+            .field("password", &Hidden(*password))
+            .finish()
+    }
 }
 
 impl<'a> Connect<'a> {

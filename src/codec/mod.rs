@@ -18,6 +18,7 @@ mod connect;
 mod disconnect;
 mod error;
 mod forwarded;
+mod hidden;
 mod packet_id;
 mod packet_kind;
 mod properties;

@@ -30,8 +30,6 @@ const RESTART: &[&str] = &[
     // Task queues have their shares from the beginning, and the lanes between shards their length.
     "wills.share",
     "limits.mesh_messages_max",
-    // What was retained below the topic of before would stay.
-    "presence",
     // What was told of clients would stay, and nobody would tell of their end.
     "presence.enabled",
     "presence.root",
@@ -105,7 +103,6 @@ impl Config {
         self.journal.reads_max = running.journal.reads_max;
         self.wills.share = running.wills.share;
         self.limits.mesh_messages_max = running.limits.mesh_messages_max;
-        self.presence = running.presence.clone();
         self.presence.enabled = running.presence.enabled;
         self.presence.root.clone_from(&running.presence.root);
         self.presence.retain = running.presence.retain;
@@ -149,7 +146,7 @@ pub fn difference(old: &Config, new: &Config) -> Vec<Change> {
 }
 
 /// For each item of `new`, which of `old` it is; each of them is one item at most.
-pub(crate) fn pair<K: Eq + Hash>(old: &[K], new: &[K]) -> Vec<Option<usize>> {
+pub fn pair<K: Eq + Hash>(old: &[K], new: &[K]) -> Vec<Option<usize>> {
     let mut places: HashMap<&K, VecDeque<usize>> = HashMap::new();
     for (index, key) in old.iter().enumerate() {
         places.entry(key).or_default().push_back(index);
@@ -413,6 +410,15 @@ mod tests {
         for prefix in RESTART {
             assert!(keys.iter().any(|key| key == prefix || key.starts_with(&format!("{prefix}."))), "{prefix}");
         }
+    }
+
+    #[test]
+    fn how_presence_is_published_changes_at_once_and_what_it_tells_of_does_not() {
+        assert!(["presence.enabled", "presence.root", "presence.retain"].into_iter().all(needs_restart));
+        assert!(!needs_restart("presence.qos"));
+        let mut config = from("presence.qos = 0\npresence.enabled = true");
+        config.keep_until_restart(&from("presence.qos = 1"));
+        assert_eq!((config.presence.qos, config.presence.enabled), (0, false));
     }
 
     #[test]

@@ -151,6 +151,14 @@ fn parse_quantity(given: Given<'_>, units: &Units, range: &RangeInclusive<u64>) 
     }
 }
 
+/// Parses a time span with a unit, such as "250ms" or "5m": on the command line it is written as in the configuration.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_span(text: &str) -> Result<Duration, String> {
+    parse_quantity(Given::Bare(text), MICROSECONDS, &(0..=u64::MAX)).map(Duration::from_micros)
+}
+
 /// Writes a quantity in the largest unit of which it is a whole multiple.
 fn show_quantity(quantity: u64, units: &Units) -> String {
     let whole = units.all.iter().rev().find(|&&(_, factor)| quantity != 0 && quantity.is_multiple_of(factor));

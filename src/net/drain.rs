@@ -5,13 +5,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::desk::{Desk, Silent};
 use crate::config::{Durability, OnShutdown};
 use crate::shard::DrainProgress;
+use crate::timer::Moment;
 
 /// The longest time that a drain may take.
 const OVER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -37,7 +38,7 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Order {
     over: Duration,
-    until: SystemTime,
+    until: Moment,
 }
 
 /// Asks for the end of the process, as SIGTERM does.
@@ -63,7 +64,7 @@ pub(crate) struct Progress {
     /// Over which time it is to happen.
     pub(crate) over: Duration,
     /// When the last client is to be gone.
-    pub(crate) until: SystemTime,
+    pub(crate) until: Moment,
     /// Clients that were connected when it began.
     pub(crate) total: usize,
     /// Those that are left.
@@ -90,7 +91,7 @@ impl Drain {
     /// A shard does not answer. The order stands.
     pub(crate) async fn begin(&self, over: Option<Duration>) -> Result<Progress, Silent> {
         let over = over.unwrap_or(self.desk.plan().config().drain.over).min(OVER_MAX);
-        let order = Order { over, until: SystemTime::now() + over };
+        let order = Order { over, until: self.desk.now() + over };
         let number = {
             let mut state = self.state();
             state.number += 1;

@@ -32,6 +32,7 @@ pub(super) fn log(reports: &[ShardReport], plan: &Plan) {
         checkpoints = sum(|stats| stats.checkpoints),
         wills_armed = sum(|stats| stats.wills.armed),
         wills_published = sum(|stats| stats.wills.published_total()),
+        storms = sum(|stats| stats.wills.storms),
         wills_discarded = sum(|stats| stats.wills.discarded_total()),
         "WillowMQ has stopped"
     );
@@ -96,6 +97,7 @@ fn log_bounds(reports: &[ShardReport], counters: &Counters) {
         pauses = sum(|stats| stats.pauses),
         letters_put_aside = sum(|stats| stats.letters_put_aside),
         yields = sum(|stats| stats.yields),
+        presence_untold = sum(|stats| stats.presence_untold),
         publishes_abandoned = sum(|stats| stats.publishes_abandoned),
         pauses_rate = sum(|stats| stats.pauses_rate),
         pauses_memory = sum(|stats| stats.pauses_memory),

@@ -194,8 +194,10 @@ impl Shard {
 
     /// The Server Reference that belongs to a Reason Code. [MQTT-4.11]
     pub(super) fn server_reference(&self, reason: ReasonCode) -> Option<String> {
-        let redirects = matches!(reason, ReasonCode::UseAnotherServer | ReasonCode::ServerMoved);
-        self.config.drain.server_reference.clone().filter(|_| redirects)
+        match reason {
+            ReasonCode::UseAnotherServer | ReasonCode::ServerMoved => self.config.drain.server_reference.clone(),
+            _ => None,
+        }
     }
 
     /// The timer of the drain: goes on with whoever's turn it is.

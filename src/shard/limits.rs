@@ -3,39 +3,7 @@
 //! A setting of `[limits]` or `[sessions]` holds for everybody; `[listeners.limits]` overrules it for the clients of a listener, and
 //! `[identities.limits]` both for some users. What follows from that is worked out once for each listener and entry of `[[identities]]`.
 //!
-//! What happens at each of them, which counter of [`Stats`](super::Stats) shows it, and which test gets there (in `tests/simulation`, file
-//! `stories_limits.rs` where none is named):
-//!
-//! | key | what happens | counter | test |
-//! | --- | --- | --- | --- |
-//! | `packet_bytes_max` | 0x95, closed; the CONNACK of a first packet | `protocol_errors`, `bad_first_packets` of the shell | `mqtt_3_2_2_15_a_packet_above_the_bound…`, `the_first_packet_is_held_to…` |
-//! | `publish_rate_max`, `publish_bytes_rate_max` | not read for a moment | `pauses_rate` | `who_publishes_too_fast…`, `bytes_of_publishes…`, `who_goes_while…` |
-//! | `client_id_bytes_max` | CONNACK 0x85 (0x02) | `connects_refused` | conformance, `connect.rs` |
-//! | `topic_levels_max`, `topic_bytes_max` | PUBLISH: 0x90, closed; SUBACK 0x8F; CONNACK 0x90 for a will | `protocol_errors`, `filters_refused`, `connects_refused` | `topics_are_bounded…` |
-//! | `subscriptions_per_session_max` | SUBACK 0x97 (0x80) | `subscriptions_refused` | `a_session_has_so_many_subscriptions…` |
-//! | `filters_per_subscribe_max` | SUBACK 0x97 (0x80) for those above; UNSUBSCRIBE: 0x97, closed | `filters_refused` | `one_packet_holds_so_many…` |
-//! | `receive_maximum` | 0x93, closed | `protocol_errors` | `mqtt_3_3_4_7_the_receive_maximum…` |
-//! | `inflight_max` | what is above waits in the queue | – | `so_many_messages_are_in_flight…` |
-//! | `topic_alias_maximum` | 0x94, closed | `protocol_errors` | conformance, `flow_control.rs` |
-//! | `keep_alive_max`, `session_expiry_max` | CONNACK tells the one in force | – | `a_client_is_told…` |
-//! | `maximum_qos` | 0x9B, closed | `protocol_errors` | `mqtt_3_2_2_11_a_publish_above…` |
-//! | `output_bytes_max` | QoS 0 is dropped, QoS 1 and 2 wait; answers: not read | `dropped_output_full`, `dropped_wills_output_full`, `pauses_choked` | `a_slow_reader_is_only_given_less…`, `a_client_that_does_not_read_its…` |
-//! | `slow_reader = "disconnect"` | 0x97, closed | `slow_readers_disconnected` | `will_of_a_slow_reader…` |
-//! | `queue_messages_max`, `queue_bytes_max` | one is dropped, as `queue_drop` says; wills are not | `dropped_queue_full` | `a_queue_holds_as_much…` |
-//! | `queues_messages_max`, `queues_bytes_max` | likewise | `dropped_queue_full` | `all_queues_hold_as_much…` |
-//! | `queue_age_max` | it is dropped | `dropped_too_old` | `a_message_that_waits_too_long…` |
-//! | `sessions_max` | CONNACK 0x97 (0x03) | `connects_refused_sessions_max` | `sessions_are_bounded…` |
-//! | `retained_messages_max` of a client | PUBACK and PUBREC 0x97; QoS 0 and 3.x: dropped | `publishes_refused_retained` | `a_session_keeps_so_many_topics…` |
-//! | the same, of a will | delivered, and not kept | `dropped_retained` | `a_will_above_the_bound…` |
-//! | `retained_messages_max`, `retained_bytes_max` of the broker | delivered, and not kept | `dropped_retained` | `stories_retained.rs` |
-//! | `sessions_max`, `retained_bytes_max`, of messages that the broker publishes about itself | delivered, and not kept | `dropped_retained` | `stories_announce.rs` |
-//! | the length of a topic, of messages about a client | not told | `presence_untold` | `stories_presence.rs` |
-//! | `mesh_messages_max`, `journal.backlog_bytes_max` | not read until there is room | `pauses` | `stories_sessions.rs` |
-//! | `mesh_messages_max`, where a letter causes others | put aside | `letters_put_aside` | `messages_between_shards_are_bounded…` |
-//! | the work of a turn | goes on in the next one | `yields` | `stories_turns.rs` |
-//! | `memory_limit` | see [`Pressure`](super::Pressure) | `connects_refused_memory`, `dropped_memory`, `pauses_memory` | `stories_pressure.rs` |
-//! | `storm_threshold_per_second` | logged | `wills.storms` | `wills_above_the_threshold…` |
-//! | credentials that end | 0xA0, closed | `credentials_ended` | `stories_authentication.rs` |
+//! What happens at each of them, which counter shows it, and which test gets there, is in `docs/SECURITY.md`, *Limits*.
 
 use crate::config::{ClientLimits, Config, Identities, SlowReader};
 use crate::security::wildcard::fits;

@@ -162,9 +162,11 @@ impl Shard {
         if !self.may_publish(id, session, topic) {
             return Some(ReasonCode::NotAuthorized);
         }
-        let is_kept = self.kept_number(session).is_some();
-        if self.journal.is_failing() && self.needs_journal(is_kept, topic, packet.qos, packet.retain) {
-            return Some(ReasonCode::QuotaExceeded);
+        if self.journal.is_failing() {
+            let is_kept = self.kept_number(session).is_some();
+            if self.needs_journal(is_kept, topic, packet.qos, packet.retain) {
+                return Some(ReasonCode::QuotaExceeded);
+            }
         }
         let claims_text = self.config.features.validate_payload_format && packet.forwarded.payload_format_is_utf8();
         if claims_text && std::str::from_utf8(packet.payload).is_err() {

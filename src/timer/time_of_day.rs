@@ -6,13 +6,17 @@ use super::Moment;
 
 /// Writes a moment as RFC 3339 has it, in UTC and with milliseconds, cut off.
 ///
-/// This holds where the epoch is that of the wall clock, 1970: so it is in the broker, and a simulation begins there.
+/// This holds where the epoch is that of the wall clock, 1970: so it is in the broker, and a simulation begins there. The form ends with the year
+/// 9999, and what comes later is shown as its last second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeOfDay(pub Moment);
 
+/// The last second of the year 9999.
+const LAST: Moment = Moment::from_micros(253_402_300_799_000_000);
+
 impl fmt::Display for TimeOfDay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_micros() / 1000;
+        let millis = self.0.min(LAST).as_micros() / 1000;
         let seconds = millis / 1000;
         let (year, month, day) = date(seconds / 86_400);
         let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
@@ -54,7 +58,7 @@ mod tests {
         ] {
             assert_eq!(TimeOfDay(Moment::from_micros(millis * 1000 + 999)).to_string(), text);
         }
-        assert!(TimeOfDay(Moment::MAX).to_string().ends_with('Z'), "the end of time has one, too");
+        assert_eq!(TimeOfDay(Moment::MAX).to_string(), "9999-12-31T23:59:59.000Z", "the end of time has one, too");
     }
 
     #[test]

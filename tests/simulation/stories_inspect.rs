@@ -624,3 +624,18 @@ fn a_trace_ends_by_itself_and_is_bounded() {
     assert!(sim.shards[0].open_trace(now, "other", now + secs(1)).is_none());
     assert!(sim.shards[0].open_trace(now + secs(2), "other", now + secs(9)).is_some(), "those are over");
 }
+
+#[test]
+fn a_trace_that_nobody_fetches_from_is_closed() {
+    let mut sim = Simulation::new(SEED, 1);
+    let client = sim.connect("lamp").accepted();
+    let now = sim.now;
+    let trace = sim.shards[0].open_trace(now, "lamp", now + secs(3600)).unwrap();
+    for (silence, is_there) in [(20, true), (29, true), (31, false)] {
+        sim.advance(secs(silence));
+        sim.send_bytes(client, &[0xC0, 0]);
+        sim.settle();
+        let now = sim.now;
+        assert_eq!(sim.shards[0].fetch_traced(now, trace, 10).is_some(), is_there, "after {silence} s");
+    }
+}

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
-use humantime::format_rfc3339_millis;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -62,7 +61,7 @@ impl From<Option<Progress>> for DrainProgress {
         Self {
             state: if progress.is_some() { Stage::Draining } else { Stage::None },
             over_seconds: progress.map(|progress| time::seconds(progress.over)),
-            until: progress.map(|progress| format_rfc3339_millis(progress.until).to_string()),
+            until: progress.map(|progress| time::text(progress.until)),
             clients: progress.map(|progress| progress.total),
             clients_left: progress.map(|progress| progress.left),
             warning: progress.and_then(|progress| progress.warning),

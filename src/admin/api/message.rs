@@ -1,7 +1,7 @@
 //! An Application Message in JSON, as requests give it and as answers have it.
 
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -166,7 +166,7 @@ pub(super) fn topic_name<'a>(field: &str, topic: &'a str) -> Result<TopicName<'a
 }
 
 fn decode(field: &str, encoded: &str) -> Result<Vec<u8>, Problem> {
-    BASE64_STANDARD.decode(encoded).map_err(|error| Problem::refused(format!("{field} is no base64: {error}")))
+    STANDARD.decode(encoded).map_err(|error| Problem::refused(format!("{field} is no base64: {error}")))
 }
 
 /// What a message that exists carries beside its topic.
@@ -205,11 +205,11 @@ impl Carried {
         let pairs = properties.user_properties();
         Self {
             payload: text.map(str::to_owned),
-            payload_base64: text.is_none().then(|| BASE64_STANDARD.encode(payload)),
+            payload_base64: text.is_none().then(|| STANDARD.encode(payload)),
             payload_bytes: payload.len(),
             content_type: properties.content_type().map(str::to_owned),
             response_topic: properties.response_topic().map(str::to_owned),
-            correlation_data_base64: properties.correlation_data().map(|data| BASE64_STANDARD.encode(data)),
+            correlation_data_base64: properties.correlation_data().map(|data| STANDARD.encode(data)),
             user_properties: pairs.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             payload_is_utf8: properties.payload_format_is_utf8(),
         }

@@ -104,7 +104,7 @@ pub(super) async fn overview(Shared(state): Shared<State>) -> Result<Json<Overvi
     Ok(Json(Overview {
         version: env!("CARGO_PKG_VERSION"),
         state: status,
-        uptime: time::seconds(state.started.elapsed()),
+        uptime: time::seconds(report.uptime),
         totals: totals(&report, state.access.refused()),
         shards: report.shards.iter().map(shard).collect(),
     }))

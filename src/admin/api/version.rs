@@ -41,6 +41,6 @@ pub(super) async fn version(Shared(state): Shared<State>) -> Json<Version> {
         version: env!("CARGO_PKG_VERSION"),
         shards: state.desk.shards(),
         time: time::text(state.desk.now()),
-        uptime: time::seconds(state.started.elapsed()),
+        uptime: time::seconds(state.desk.plan().clock.since_start()),
     })
 }

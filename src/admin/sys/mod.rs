@@ -1,7 +1,7 @@
 //! `$SYS/broker/…`: what the broker tells of itself to whoever subscribes, with the names that Mosquitto has for it.
 //!
 //! A thread of its own takes the figures of all shards every `sys.interval` and publishes those that have changed, as volatile retained
-//! messages of QoS 0. One shard publishes all of them, in one turn, so that each topic keeps its order.
+//! messages of QoS 0. One shard publishes all of them, so that each topic keeps its order, and some in each of its turns: many may subscribe.
 
 mod figures;
 mod load;
@@ -25,6 +25,8 @@ use crate::topic::TopicName;
 const ROOT: &str = "$SYS/broker/";
 /// The shard that publishes.
 const PUBLISHER: usize = 0;
+/// How many are published in one turn.
+const SLICE: usize = 8;
 /// How often it is looked whether `sys.interval` is still the same.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How much the thread yields to the shards, as nice(1) has it by default: nobody waits for it.
@@ -125,7 +127,11 @@ impl Publisher {
         let mut values = figures.values();
         values.extend(self.loads.values());
         let news = changed(&mut self.told, values);
-        self.tell(news).await
+        let outcome = self.tell(news).await;
+        if outcome.is_err() {
+            self.told.values_mut().for_each(String::clear); // Who knows what was told; all of it is told next time.
+        }
+        outcome
     }
 
     /// Removes what was published, where that was switched off.
@@ -136,18 +142,19 @@ impl Publisher {
     }
 
     async fn tell(&self, news: Vec<(String, String)>) -> Result<(), Silent> {
-        if news.is_empty() {
-            return Ok(());
+        for slice in news.chunks(SLICE) {
+            let slice = slice.to_vec();
+            let publish = move |now, shard: &mut crate::shard::Shard| {
+                for (topic, value) in &slice {
+                    let topic = format!("{ROOT}{topic}");
+                    let topic = TopicName::parse(&topic).expect("these topics are literal");
+                    // What is volatile with QoS 0 needs no journal, so nothing refuses it.
+                    let _ = shard.publish_as_broker(now, &Announcement::volatile(topic, value.as_bytes()));
+                }
+            };
+            self.desk.ask(PUBLISHER, publish).await?;
         }
-        let publish = move |now, shard: &mut crate::shard::Shard| {
-            for (topic, value) in &news {
-                let topic = format!("{ROOT}{topic}");
-                let topic = TopicName::parse(&topic).expect("these topics are literal");
-                // What is volatile with QoS 0 needs no journal, so nothing refuses it.
-                let _ = shard.publish_as_broker(now, &Announcement::volatile(topic, value.as_bytes()));
-            }
-        };
-        self.desk.ask(PUBLISHER, publish).await
+        Ok(())
     }
 }
 

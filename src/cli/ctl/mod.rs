@@ -146,10 +146,10 @@ pub(super) fn run(options: Options, file: &File) -> Outcome {
     }
 }
 
-/// A time span such as `90s`, `5m` or `1h 30m`; a bare number is seconds.
+/// A time span such as `90s` or `5m`, as in the configuration; a bare number is seconds.
 fn parse_span(text: &str) -> Result<Duration, String> {
     match text.parse::<u32>() {
         Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
-        Err(_) => humantime::parse_duration(text).map_err(|error| format!("{error}; such as 90s or 5m")),
+        Err(_) => willowmq::config::parse_span(text).map_err(|error| format!("{error}; such as 90s or 5m")),
     }
 }

@@ -31,7 +31,7 @@ pub(crate) use tungstenite::protocol::frame::coding::CloseCode;
 use crate::config::{Listener, ListenerKind};
 pub(crate) use tls::validity;
 use tls::{Acceptor, Tls};
-use websocket::{Gate, WebSocket};
+use websocket::{Admittance, WebSocket};
 
 /// Certificates, keys and revocations as they were read, and not in force yet.
 pub(crate) struct FreshFiles(tls::Current);
@@ -41,7 +41,7 @@ pub(crate) struct Entrance {
     /// Whose PROXY headers are believed, where connections begin with one.
     senders: Option<proxy::Senders>,
     tls: Option<Acceptor>,
-    websocket: Option<Arc<Gate>>,
+    websocket: Option<Arc<Admittance>>,
 }
 
 impl Entrance {
@@ -60,7 +60,7 @@ impl Entrance {
         Ok(Self {
             senders: senders.transpose()?,
             tls: has_tls.then(|| Acceptor::new(listener, has_websocket)).transpose()?,
-            websocket: has_websocket.then(|| Gate::new(listener, packet_bytes_max).map(Arc::new)).transpose()?,
+            websocket: has_websocket.then(|| Admittance::new(listener, packet_bytes_max).map(Arc::new)).transpose()?,
         })
     }
 
@@ -117,7 +117,7 @@ impl Entrance {
         Some(Box::new(Layers {
             proxy: self.senders.is_some().then(Box::default),
             tls: self.tls.as_ref().map(Acceptor::accept),
-            websocket: self.websocket.as_ref().map(|gate| WebSocket::new(Arc::clone(gate))),
+            websocket: self.websocket.as_ref().map(|admittance| WebSocket::new(Arc::clone(admittance))),
             source: None,
             certificate: None,
             is_over: false,

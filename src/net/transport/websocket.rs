@@ -24,13 +24,13 @@ use upgrade::Upgrade;
 const FRAME_BYTES_BESIDE: u64 = 16 * 1024 * 1024;
 
 /// What a listener lets in as a WebSocket.
-pub(super) struct Gate {
+pub(super) struct Admittance {
     path: String,
     origins: Origins,
     frame_bytes_max: u64,
 }
 
-impl Gate {
+impl Admittance {
     pub(super) fn new(listener: &Listener, packet_bytes_max: usize) -> Result<Self, TransportError> {
         if !listener.websocket_path.starts_with('/') || listener.websocket_path.contains(['?', '#', ' ']) {
             let problem = format!("{:?} is no path such as \"/mqtt\"", listener.websocket_path);
@@ -55,7 +55,7 @@ enum Stage {
     /// The request has not come in full.
     Upgrade {
         upgrade: Upgrade,
-        gate: Arc<Gate>,
+        admittance: Arc<Admittance>,
     },
     Open(Frames),
     /// The close frame, or the refusal of the request, was said.
@@ -63,8 +63,8 @@ enum Stage {
 }
 
 impl WebSocket {
-    pub(super) fn new(gate: Arc<Gate>) -> Self {
-        Self { stage: Stage::Upgrade { upgrade: Upgrade::default(), gate }, outgoing: Vec::new() }
+    pub(super) fn new(admittance: Arc<Admittance>) -> Self {
+        Self { stage: Stage::Upgrade { upgrade: Upgrade::default(), admittance }, outgoing: Vec::new() }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -73,12 +73,12 @@ impl WebSocket {
 
     /// Takes bytes from the layer outside, and appends the MQTT in them to `mqtt`.
     pub(super) fn receive(&mut self, mut bytes: &[u8], mqtt: &mut Vec<u8>) -> Result<(), Broken> {
-        if let Stage::Upgrade { upgrade, gate } = &mut self.stage {
-            match upgrade.receive(bytes, gate) {
+        if let Stage::Upgrade { upgrade, admittance } = &mut self.stage {
+            match upgrade.receive(bytes, admittance) {
                 Ok(None) => return Ok(()),
                 Ok(Some(accepted)) => {
                     self.outgoing.extend_from_slice(accepted.response.as_bytes());
-                    self.stage = Stage::Open(Frames::new(gate.frame_bytes_max));
+                    self.stage = Stage::Open(Frames::new(admittance.frame_bytes_max));
                     bytes = &bytes[accepted.length..];
                 }
                 Err(fault) => {

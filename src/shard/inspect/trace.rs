@@ -11,6 +11,7 @@ use crate::shard::{Fault, Origin, Shard};
 use crate::timer::Moment;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Traces of a shard at a time.
 const TRACES_MAX: usize = 16;
@@ -18,6 +19,9 @@ const TRACES_MAX: usize = 16;
 const LINES_MAX: usize = 4096;
 /// Connections of a client that still may have something to send: the newest, and those it has taken over.
 const CONNECTIONS_MAX: usize = 4;
+
+/// A trace that nobody has fetched from for so long is closed: whoever opened it is gone.
+const ABANDONED: Duration = Duration::from_secs(30);
 
 /// Names a trace of one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,6 +115,7 @@ struct Trace {
     id: TraceId,
     client_id: Arc<str>,
     until: Moment,
+    fetched: Moment,
     connections: VecDeque<ConnectionId>,
     lines: VecDeque<Traced>,
     missed: u64,
@@ -162,16 +167,13 @@ impl Traces {
         self.open.iter_mut().filter(move |trace| trace.connections.contains(&id))
     }
 
-    /// Notes the time of a turn, and forgets traces that are over and fetched.
+    /// Notes the time of a turn, and forgets traces that are over and fetched, or that nobody fetches any more.
     pub(in crate::shard) fn note_time(&mut self, now: Moment) {
         self.now = now;
-        // One that nobody fetches is kept for as long again as its lines might be looked for.
-        self.open.retain(|trace| now < trace.until || (!trace.lines.is_empty() && now < trace.until + LINGERS));
+        let has_more = |trace: &Trace| now < trace.until || !trace.lines.is_empty();
+        self.open.retain(|trace| has_more(trace) && now < trace.fetched + ABANDONED);
     }
 }
-
-/// How long the lines of a trace that is over wait to be fetched.
-const LINGERS: std::time::Duration = std::time::Duration::from_secs(30);
 
 impl Shard {
     /// Begins to trace a client that is at home here, whether it is connected or not, until then at the latest; `None`: there are as many
@@ -187,6 +189,7 @@ impl Shard {
             id,
             client_id: client_id.into(),
             until,
+            fetched: now,
             connections: VecDeque::new(),
             lines: VecDeque::new(),
             missed: 0,
@@ -210,6 +213,7 @@ impl Shard {
     pub fn fetch_traced(&mut self, now: Moment, id: TraceId, at_most: usize) -> Option<Vec<Traced>> {
         let at = self.traces.open.iter().position(|trace| trace.id == id)?;
         let trace = &mut self.traces.open[at];
+        trace.fetched = now;
         let count = at_most.min(trace.lines.len());
         let mut lines: Vec<_> = trace.lines.drain(..count).collect();
         if trace.lines.is_empty() && trace.missed > 0 {

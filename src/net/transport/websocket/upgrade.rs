@@ -6,7 +6,7 @@ use std::str;
 use httparse::{Header, Request, Status};
 use tungstenite::handshake::derive_accept_key;
 
-use super::Gate;
+use super::Admittance;
 
 /// Longest head of a request. Browsers send well below 2 KiB, and cookies of the page may come on top.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -34,7 +34,7 @@ pub(super) struct Accepted {
 
 impl Upgrade {
     /// Takes more of the request; what comes after it belongs to the first frame.
-    pub(super) fn receive(&mut self, bytes: &[u8], gate: &Gate) -> Result<Option<Accepted>, HttpFault> {
+    pub(super) fn receive(&mut self, bytes: &[u8], admittance: &Admittance) -> Result<Option<Accepted>, HttpFault> {
         let before = self.head.len();
         let taken = bytes.len().min(HEAD_BYTES_MAX - before);
         self.head.extend_from_slice(&bytes[..taken]);
@@ -50,7 +50,7 @@ impl Upgrade {
                 error => HttpFault::new(400, format!("This is no HTTP request that can be read: {error}.")),
             })?;
             if let Status::Complete(length) = parsed {
-                let response = judge(&request, gate)?;
+                let response = judge(&request, admittance)?;
                 return Ok(Some(Accepted { response, length: length - before }));
             }
         }
@@ -62,16 +62,16 @@ impl Upgrade {
 }
 
 /// What is answered to a request that is accepted, or why it is not.
-fn judge(request: &Request<'_, '_>, gate: &Gate) -> Result<String, HttpFault> {
+fn judge(request: &Request<'_, '_>, admittance: &Admittance) -> Result<String, HttpFault> {
     let headers = Headers(request.headers);
     if request.method != Some("GET") {
         return Err(HttpFault::new(405, "A WebSocket begins with the method GET."));
     }
     let path = request.path.unwrap_or_default();
-    if path.split('?').next() != Some(gate.path.as_str()) {
+    if path.split('?').next() != Some(admittance.path.as_str()) {
         return Err(HttpFault::new(
             404,
-            format!("There is nothing here; the WebSocket of this MQTT broker is at {}.", gate.path),
+            format!("There is nothing here; the WebSocket of this MQTT broker is at {}.", admittance.path),
         ));
     }
     if request.version != Some(1) {
@@ -91,7 +91,7 @@ fn judge(request: &Request<'_, '_>, gate: &Gate) -> Result<String, HttpFault> {
     let key = headers.only("Sec-WebSocket-Key")?.filter(|key| is_key(key));
     let key = key.ok_or_else(|| HttpFault::new(400, "Sec-WebSocket-Key has to be sixteen bytes in Base64."))?;
     if let Some(origin) = headers.only("Origin")?
-        && !gate.origins.allow(origin, host)
+        && !admittance.origins.allow(origin, host)
     {
         return Err(HttpFault::new(403, "Pages of this origin may not connect (websocket_origins)."));
     }
