@@ -76,6 +76,8 @@ struct Publisher {
     loads: Loads,
     /// By topic below [`ROOT`].
     told: BTreeMap<String, String>,
+    /// Whether what was told is retained, so that it need not be told again.
+    is_retained: bool,
     connected_max: u64,
     memory_max: u64,
     last: Option<Instant>,
@@ -83,7 +85,15 @@ struct Publisher {
 
 impl Publisher {
     fn new(desk: Desk) -> Self {
-        Self { desk, loads: Loads::default(), told: BTreeMap::new(), connected_max: 0, memory_max: 0, last: None }
+        Self {
+            desk,
+            loads: Loads::default(),
+            told: BTreeMap::new(),
+            is_retained: false,
+            connected_max: 0,
+            memory_max: 0,
+            last: None,
+        }
     }
 
     async fn publish_for_ever(&mut self) {
@@ -124,8 +134,15 @@ impl Publisher {
         self.loads.note(since, &figures);
         let mut values = figures.values();
         values.extend(self.loads.values());
+        if !std::mem::replace(&mut self.is_retained, self.desk.plan().config().features.retain) {
+            self.told.clear(); // Nothing of it is retained.
+        }
         let news = changed(&mut self.told, values);
-        self.tell(news).await
+        let is_told = self.tell(news).await;
+        if is_told.is_err() {
+            self.told.clear(); // Nobody knows what was told of it.
+        }
+        is_told
     }
 
     /// Removes what was published, where that was switched off.
