@@ -156,8 +156,8 @@ impl Fleet {
         let doubled = BACKOFF * (1 << self.failures[client].min(DOUBLINGS_MAX));
         self.failures[client] += 1;
         // Between half of it and all, so that those who went together do not come together.
-        let part = (client as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        let wait = doubled / 2 + Duration::from_nanos((u128::from(part) * (doubled / 2).as_nanos() >> 32) as u64);
+        let part = (client as u32).wrapping_mul(0x9E37_79B9);
+        let wait = doubled / 2 + (doubled / 2).mul_f64(f64::from(part) / f64::from(u32::MAX));
         self.returns.push(Reverse((now + wait, client)));
     }
 

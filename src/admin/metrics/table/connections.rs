@@ -78,6 +78,9 @@ pub(super) const METRICS: &[Metric] = &[
     counter("willowmq_session_takeovers_total", "Sessions taken over by another Network Connection.", |shard, out| {
         out.put(shard.stats.takeovers)
     }),
+    counter("willowmq_clients_handed_away_total", "Clients disconnected by a drain, before a stop.", |shard, out| {
+        out.put(shard.stats.handed_away)
+    }),
     counter(
         "willowmq_presence_announcements_total",
         "Clients that came or went while presence is enabled: told of, or not, since the topic would be too long.",
