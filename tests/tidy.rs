@@ -1,4 +1,5 @@
-//! Checks of the code itself: the layers of docs/ARCHITECTURE.md, and how much of the standard the tests name.
+//! Checks of the code itself: the layers of docs/ARCHITECTURE.md, how much of the standard the tests name, and where links between
+//! pages lead.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
