@@ -584,6 +584,13 @@ impl Connections {
         self.slot_mut(id).filter(|connection| connection.is_traced).map(|connection| connection.version)
     }
 
+    /// The trace of a connection is over.
+    pub(super) fn unmark_traced(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.slot_mut(id) {
+            connection.is_traced = false;
+        }
+    }
+
     /// Takes back a buffer; whether the connection is still open.
     pub(super) fn on_sent(&mut self, id: ConnectionId, mut buffer: Vec<u8>) -> bool {
         if buffer.capacity() <= POOLED_BYTES_MAX && self.pool.len() < POOL_MAX {

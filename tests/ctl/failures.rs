@@ -46,6 +46,13 @@ fn what_is_no_answer_of_ours_is_a_failure() {
 }
 
 #[test]
+fn a_list_that_never_ends_is_a_failure() {
+    let said = ctl(&Fake::saying(r#"{"items": [], "next": "again"}"#), &["clients"]);
+    assert_eq!(said.code, 1, "{}", said.error);
+    assert!(said.error.contains("its list never ends"), "{}", said.error);
+}
+
+#[test]
 fn a_wrong_command_line_is_told_before_anything_is_asked() {
     let fake = Fake::saying("");
     let cases: [&[&str]; 12] = [

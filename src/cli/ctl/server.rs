@@ -29,6 +29,8 @@ const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long an answer may take to begin. A shard that does not answer is given up by the broker well before.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long the rest of an answer may take, where it is not a stream.
+const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// Longest answer that is taken in whole.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Longest line of a stream: the largest packet of MQTT, in base64, and what stands around it.
@@ -63,6 +65,8 @@ pub(super) struct Server {
     agent: Agent,
     url: String,
     authorization: Option<String>,
+    /// How long the rest of an answer may take, where it is not a stream.
+    whole_within: Duration,
 }
 
 /// The parameters of a request; those without a value are left out.
@@ -88,7 +92,8 @@ impl Place {
         let authorization =
             token_file.map(|file| read_token(&file)).transpose()?.map(|token| format!("Bearer {token}"));
         let agent = agent(if is_https { Some(self.tls()?) } else { None });
-        Ok(Server { agent, url: url.trim_end_matches('/').to_owned(), authorization })
+        let url = url.trim_end_matches('/').to_owned();
+        Ok(Server { agent, url, authorization, whole_within: WHOLE_WITHIN })
     }
 
     fn tls(&self) -> Result<TlsConfig, Failure> {
@@ -233,12 +238,12 @@ impl Server {
         query: Query<'_>,
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
-        self.judge(self.send(method, path, query, body)?)
+        self.judge(self.send(method, path, query, body, Some(self.whole_within))?)
     }
 
     /// The answer and its status, whatever that is.
     pub(super) fn ask_anyway(&self, path: &str) -> Result<(StatusCode, Value), Failure> {
-        let response = self.send(Method::GET, path, &[], None)?;
+        let response = self.send(Method::GET, path, &[], None, Some(self.whole_within))?;
         let status = response.status();
         match status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE {
             true => Ok((status, self.parse(response)?)),
@@ -263,7 +268,11 @@ impl Server {
             if !take(items)? || next.is_none() {
                 return Ok(());
             }
-            query.last_mut().expect("the cursor is the last").1 = next;
+            let after = &mut query.last_mut().expect("the cursor is the last").1;
+            if *after == next {
+                return Err(self.not_understood(&"its list never ends: the next page is this one"));
+            }
+            *after = next;
         }
     }
 
@@ -274,7 +283,7 @@ impl Server {
         query: Query<'_>,
         mut take: impl FnMut(Value) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
-        let response = self.send(Method::GET, path, query, None)?;
+        let response = self.send(Method::GET, path, query, None, None)?;
         if !response.status().is_success() {
             return self.judge(response).map(drop);
         }
@@ -302,6 +311,7 @@ impl Server {
         path: &str,
         query: Query<'_>,
         body: Option<&Value>,
+        whole_within: Option<Duration>,
     ) -> Result<Response<Body>, Failure> {
         let mut uri = format!("{}{path}", self.url);
         let given = query.iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
@@ -315,14 +325,19 @@ impl Server {
         match body {
             Some(body) => {
                 let request = request.header(header::CONTENT_TYPE, "application/json");
-                self.run(request.body(body.to_string()))
+                self.run(request.body(body.to_string()), whole_within)
             }
-            None => self.run(request.body(())),
+            None => self.run(request.body(()), whole_within),
         }
     }
 
-    fn run<B: AsSendBody>(&self, request: ureq::http::Result<Request<B>>) -> Result<Response<Body>, Failure> {
+    fn run<B: AsSendBody>(
+        &self,
+        request: ureq::http::Result<Request<B>>,
+        whole_within: Option<Duration>,
+    ) -> Result<Response<Body>, Failure> {
         let request = request.map_err(|error| Failure::new(format!("the request cannot be made: {error}"), FAILURE))?;
+        let request = self.agent.configure_request(request).timeout_recv_body(whole_within).build();
         self.agent.run(request).map_err(|error| match error {
             ureq::Error::Timeout(_) => self.unreachable(&"it does not answer in time"),
             ureq::Error::Io(error) => self.unreachable(&error),
@@ -382,6 +397,24 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A server that sends half an answer, and keeps the connection open.
+    #[test]
+    fn an_answer_that_stops_half_way_is_given_up() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let half = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()); // Until the other end goes.
+        });
+        let server = Server { agent: agent(None), url, authorization: None, whole_within: Duration::from_millis(1) };
+        let failure = server.get("/health/live", &[]).unwrap_err();
+        assert!(failure.code == UNREACHABLE && failure.said.contains("broke off"), "{}", failure.said);
+        drop(server);
+        half.join().unwrap();
+    }
 
     #[test]
     fn names_are_encoded_whatever_they_hold() {

@@ -11,7 +11,15 @@ use serde_json::Value;
 /// Whether a terminal could take the character for something else than text, or show it where it does not stand.
 fn is_dangerous(character: char) -> bool {
     let has_no_place = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
-    character.is_control() || has_no_place || matches!(character, '\u{61c}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+    // What nobody sees makes one name look like another one.
+    let is_unseen = matches!(
+        character,
+        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+    ) || matches!(character, '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}');
+    character.is_control()
+        || has_no_place
+        || is_unseen
+        || matches!(character, '\u{61c}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// The text, with escapes such as `\n` and `\u{1b}` for what a terminal must not see.
@@ -169,6 +177,7 @@ mod tests {
     fn what_a_terminal_would_obey_is_escaped() {
         assert_eq!(escaped(EVIL), "a\\u{1b}]0;owned\\u{7}\\r\\n\\u{9b}31m\\u{202e}b\\u{7f}");
         assert_eq!(escaped("ä/+/東京 \\"), "ä/+/東京 \\");
+        assert_eq!(escaped("la\u{ad}mp\u{e0041}\u{3164}"), "la\\u{ad}mp\\u{e0041}\\u{3164}");
     }
 
     #[test]

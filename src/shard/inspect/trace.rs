@@ -277,6 +277,16 @@ impl Shard {
         }
     }
 
+    /// Whether a marked connection is still traced. Once it is not, it has no mark any more: its packets are looked at no closer than those
+    /// of others.
+    fn is_still_traced(&mut self, id: ConnectionId) -> bool {
+        let is_traced = self.traces.of_connection(id).next().is_some();
+        if !is_traced {
+            self.connections.unmark_traced(id);
+        }
+        is_traced
+    }
+
     /// Notes a packet that came on a marked connection.
     pub(in crate::shard) fn trace_received(
         &mut self,
@@ -285,6 +295,9 @@ impl Shard {
         version: ProtocolVersion,
         bytes: &[u8],
     ) {
+        if !self.is_still_traced(id) {
+            return;
+        }
         let Ok(packet) = codec::decode(bytes, version) else { return }; // The fault is told of as such.
         let what = TraceEvent::Received(of_packet(&packet, bytes.len()));
         self.traces.of_connection(id).for_each(|trace| trace.note(now, what.clone()));
@@ -300,6 +313,9 @@ impl Shard {
 
     /// Notes what leaves on a marked connection. It is cut between packets, since gates stand there.
     pub(in crate::shard) fn trace_sent(&mut self, id: ConnectionId, version: ProtocolVersion, mut bytes: &[u8]) {
+        if !self.is_still_traced(id) {
+            return;
+        }
         let now = self.traces.now;
         while let Ok(Some(length)) = codec::packet_length(bytes, usize::MAX) {
             let Some((packet, rest)) = bytes.split_at_checked(length) else { return };
@@ -309,5 +325,28 @@ impl Shard {
             }
             bytes = rest;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::{Arrival, ShardId};
+    use std::time::Duration;
+
+    /// Else each packet of the connection would be decoded twice for as long as it is open.
+    #[test]
+    fn a_connection_has_no_mark_once_its_trace_is_over() {
+        let now = Moment::ZERO;
+        let mut shard = Shard::new(ShardId::new(0), 1, 1, Arc::default(), now);
+        let id = ConnectionId { index: 0, generation: 0 };
+        shard.open(now, id, &Connect::new(ProtocolVersion::V5, "lamp"), Arrival::default());
+        let trace = shard.open_trace(now, "lamp", now + Duration::from_secs(9)).unwrap();
+        shard.receive(now, id, &[0xC0, 0]);
+        assert_eq!(shard.fetch_traced(now, trace, 9).unwrap().len(), 1);
+        assert!(shard.connections.get(id).unwrap().is_traced);
+        shard.close_trace(trace);
+        shard.receive(now, id, &[0xC0, 0]);
+        assert!(!shard.connections.get(id).unwrap().is_traced);
     }
 }

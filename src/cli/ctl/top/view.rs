@@ -132,6 +132,13 @@ fn draw_curves(frame: &mut Frame<'_>, area: Rect, seen: &Seen) {
 }
 
 fn draw_shards(frame: &mut Frame<'_>, area: Rect, seen: &Seen, order: Order) {
+    // Columns for which there is no room are left out: figures that are cut would be taken for others.
+    let mut room = area.width;
+    let widths = [6, 6, 7, 7, 6, 9, 7, 6, 11].map(|width| {
+        let has_room = room >= width;
+        room = if has_room { room.saturating_sub(width + 1) } else { 0 };
+        if has_room { width } else { 0 }
+    });
     let row = |(shard, rates): (&Shard, &ShardRates)| {
         let cells = [
             shard.shard.to_string(),
@@ -153,8 +160,7 @@ fn draw_shards(frame: &mut Frame<'_>, area: Rect, seen: &Seen, order: Order) {
         let style = if column == order { Style::new().add_modifier(Modifier::BOLD) } else { Style::new() };
         Cell::from(Line::from(title).right_aligned()).style(style)
     });
-    let widths = [6, 6, 7, 7, 6, 9, 7, 6, 11].map(Constraint::Length);
-    let table = Table::new(seen.shards(order).into_iter().map(row), widths);
+    let table = Table::new(seen.shards(order).into_iter().map(row), widths.map(Constraint::Length));
     frame.render_widget(table.header(Row::new(titles).reversed()).column_spacing(1), area);
 }
 
@@ -217,6 +223,13 @@ mod tests {
         let text = drawn(80, 24, &Frills { trouble: Some("cannot reach\u{1b}[31m it"), ..frills() });
         assert!(text.contains("cannot reach\\u{1b}[31m it"), "{text}");
         assert!(drawn(80, 24, &Frills { is_paused: true, ..frills() }).contains("(paused)"));
+    }
+
+    #[test]
+    fn figures_that_have_no_room_are_left_out_and_not_cut() {
+        let text = drawn(20, 14, &frills());
+        let row = text.lines().find(|line| line.trim_start().starts_with("1 ")).unwrap_or_default();
+        assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["1", "10"], "{text}");
     }
 
     #[test]
