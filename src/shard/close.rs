@@ -254,7 +254,8 @@ impl Shard {
     pub(super) fn on_session_expiry(&mut self, now: Moment, session: u32) {
         self.sessions.get_mut(session).expect("the timer names a Session").expiry_timer = None;
         self.stats.sessions_expired += 1;
-        self.end_session(now, session);
+        let under = self.own_transaction_of(session); // It may have changed hands under one that never was.
+        self.end_session_under(now, session, under);
     }
 
     /// Disconnects a client on an administrator's word; whether there was one.

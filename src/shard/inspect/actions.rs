@@ -75,7 +75,7 @@ impl Shard {
         if self.sessions.get(session).is_none_or(|owner| owner.has_ended) {
             return Outcome::NotFound;
         }
-        if self.journal.is_failing() || self.is_between_transactions(session) {
+        if self.journal.is_failing() || self.is_between_transactions(session) || self.is_opening(session) {
             return Outcome::NotNow;
         }
         let key = self.sessions.key(session);
@@ -118,15 +118,19 @@ impl Shard {
     fn session_with_will(&self, client_id: &str) -> Result<u32, Outcome> {
         let session = self.sessions.find(client_id).ok_or(Outcome::NotFound)?;
         let owner = self.sessions.get(session).ok_or(Outcome::NotFound)?;
-        // Until CONNACK leaves it may turn out that the client was never let in, and left no will.
-        let is_opening = owner.connection.is_some_and(|id| self.awaits_connack(id));
         if matches!(owner.will, WillState::None) {
             Err(Outcome::NotFound)
-        } else if self.journal.is_failing() || self.is_between_transactions(session) || is_opening {
+        } else if self.journal.is_failing() || self.is_between_transactions(session) || self.is_opening(session) {
             Err(Outcome::NotNow)
         } else {
             Ok(session)
         }
+    }
+
+    /// Whether the client of a Session waits for CONNACK. Until that leaves it may turn out that it was never let in, and left no will.
+    fn is_opening(&self, session: u32) -> bool {
+        let connection = self.sessions.get(session).and_then(|owner| owner.connection);
+        connection.is_some_and(|id| self.awaits_connack(id))
     }
 
     /// Ends the step of something that was done on an operator's word; by the receipt it is known when that is certain.

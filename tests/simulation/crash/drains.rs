@@ -2,12 +2,14 @@
 
 use crate::crash::broker::Manner;
 use crate::crash::disk::{Crash, Faults};
+use crate::simulation::Random;
 use crate::wire::message::{Will, hours, message, millis, secs};
 use crate::wire::network::{Link, Simulation};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 use willowmq::codec::ReasonCode;
 use willowmq::config::Config;
+use willowmq::shard::Closed;
 
 /// Tells a story on one, two and four shards, in several orders of events.
 fn story(tell: impl Fn(&mut Simulation)) {
@@ -206,4 +208,64 @@ fn a_disk_that_stays_full_does_not_keep_a_drain_from_its_end() {
         assert!(sim.is_gone(publisher));
         assert!(sim.shards().iter().all(|shard| shard.drain_progress().is_some_and(|progress| progress.is_over)));
     });
+}
+
+/// Drains, cancels, stops and crashes in any order, while the client does all that it can to be there.
+#[test]
+fn a_client_that_keeps_coming_back_raises_no_false_alarm_whatever_is_planned() {
+    for stays_away in [false, true] {
+        for seed in 0..120 {
+            let mut random = Random::new(seed);
+            let shards = 1 + random.below(3);
+            let mut sim = Simulation::journalled(seed, shards, Config::default(), Manner::default());
+            // With a delay its connection may break as well.
+            let may_break = random.one_in(2);
+            let will = if may_break { off().delay(secs(300)) } else { off() };
+            let mut lamp = lamp_and_keeper(&mut sim, will.clone());
+            for _ in 0..30 {
+                match random.below(8) {
+                    kind @ 0..=3 => {
+                        let over = secs(random.below(3) as u64);
+                        for shard in 0..sim.shards().len() {
+                            sim.control(shard, |shard, now| match kind {
+                                0 | 1 => shard.begin_drain(now, over),
+                                _ => shard.cancel_drain(now),
+                            });
+                        }
+                    }
+                    4 if random.one_in(3) => end_and_start(&mut sim, ENDS[random.below(3)], millis(100)),
+                    5 if may_break => sim.end_link(lamp, [Closed::Fin, Closed::Reset][random.below(2)]),
+                    6 => sim.advance(millis(300)),
+                    _ => (0..random.below(20)).for_each(|_| sim.step()),
+                }
+                if sim.is_gone(lamp) || !sim.is_usable(lamp) {
+                    let connecting = sim.connect("lamp").clean_start(false).session_expiry(hours(1));
+                    lamp = connecting.keep_alive(secs(10)).will(will.clone()).posted();
+                }
+            }
+            let keeper = come_to_rest(&mut sim);
+            assert!(sim.used_texts(keeper).is_empty(), "seed {seed}: a false alarm");
+            sim.disconnect(keeper, ReasonCode::Success);
+            let before = sim.wills_published();
+            let connecting = sim.connect("lamp").clean_start(false).session_expiry(hours(1)).keep_alive(secs(10));
+            lamp = connecting.will(off().delay(secs(300))).accepted();
+            let published = usize::try_from(sim.wills_published() - before).expect("a few");
+            if stays_away {
+                drain(&mut sim, secs(0));
+                assert!(sim.is_gone(lamp));
+                end_and_start(&mut sim, ENDS[random.below(3)], secs(1));
+                sim.advance(secs(1000));
+                let keeper = keeper_returns(&mut sim);
+                assert_eq!(sim.used_texts(keeper).len(), 1 + published, "seed {seed}");
+            }
+        }
+    }
+}
+
+/// Nothing is planned any more, and who was away has had some time to come back.
+fn come_to_rest(sim: &mut Simulation) -> Link {
+    cancel(sim);
+    let keeper = keeper_returns(sim);
+    sim.advance(secs(5));
+    keeper
 }

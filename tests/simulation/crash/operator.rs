@@ -170,36 +170,73 @@ fn a_will_that_is_held_while_the_broker_dies_is_published_after_the_grace() {
     });
 }
 
-/// A client takes its own connection over, and is thrown out again before CONNACK leaves, without its new will. Whether it was ever let in
-/// may still be open then; that its first will is told of is not.
+/// What happens to a connection before its CONNACK leaves.
+#[derive(Clone, Copy, Debug)]
+enum Interruption {
+    Goodbye,
+    Disconnected,
+    SessionEnded(WillFate),
+    /// It is taken over in its turn, with this Clean Start.
+    TakenOver(bool),
+}
+
+const INTERRUPTIONS: [Interruption; 6] = [
+    Interruption::Goodbye,
+    Interruption::Disconnected,
+    Interruption::SessionEnded(WillFate::Publish),
+    Interruption::SessionEnded(WillFate::Discard),
+    Interruption::TakenOver(false),
+    Interruption::TakenOver(true),
+];
+
+/// A client takes its own connection over, and something ends that before its CONNACK leaves. Whether it was ever let in may still be open
+/// then; that its first will is told of is not.
 #[test]
-fn a_client_that_is_disconnected_before_connack_takes_no_older_will_with_it() {
-    for (says_goodbye, expiry) in [(false, 3600), (true, 3600), (false, 0), (true, 0)] {
-        for steps in 0..40 {
-            for (shards, seed) in [(2, 0), (2, 1), (4, 0), (4, 1)] {
-                let mut sim = Simulation::journalled(seed, shards, Config::default(), Manner::default());
-                for name in ["watcher", "watcher-2", "watcher-3"] {
-                    let watcher = sim.connect(name).session_never_expires().accepted();
-                    sim.subscribe(watcher, "status/#", 2);
-                    sim.disconnect(watcher, ReasonCode::Success);
+fn a_connection_that_ends_before_its_connack_takes_no_older_will_with_it() {
+    for interruption in INTERRUPTIONS {
+        for expiry in [0, 3600] {
+            for steps in 0..20 {
+                for (shards, seed) in [(2, 1), (4, 0), (4, 1)] {
+                    let mut sim = Simulation::journalled(seed, shards, Config::default(), Manner::default());
+                    let heard = interrupted(&mut sim, interruption, expiry, steps);
+                    let firsts = heard.iter().filter(|text| *text == "first").count();
+                    let place =
+                        format!("{interruption:?} after {steps} steps on {shards} shards, seed {seed}, {expiry}");
+                    assert_eq!(firsts, 1, "{place}: {heard:?}");
                 }
-                let will = |text| Will::new("status/lamp", text).qos(2);
-                sim.connect("lamp").session_expiry(hours(1)).keep_alive(secs(10)).will(will("first")).accepted();
-                let again = sim.connect("lamp").session_expiry(secs(expiry)).will(will("second")).posted();
-                if says_goodbye {
-                    sim.post_disconnect(again, ReasonCode::Success, None);
-                } else {
-                    sim.step_until(|sim| sim.history(again).opened.is_some());
-                    let home = sim.home("lamp");
-                    sim.control(home, |shard, now| shard.disconnect(now, "lamp", WillFate::Discard));
-                }
-                for _ in 0..steps {
-                    sim.step();
-                }
-                let heard = heard_in_the_end(&mut sim, Crash::Kill);
-                let firsts = heard.iter().filter(|text| *text == "first").count();
-                assert_eq!(firsts, 1, "after {steps} steps on {shards} shards, seed {seed}, {expiry}: {heard:?}");
             }
         }
     }
+}
+
+fn interrupted(sim: &mut Simulation, interruption: Interruption, expiry: u64, steps: usize) -> Vec<String> {
+    for (name, filter) in [("watcher", "status/#"), ("watcher-2", "other/#"), ("watcher-3", "other/#")] {
+        let watcher = sim.connect(name).session_never_expires().accepted();
+        sim.subscribe(watcher, filter, 2);
+        sim.disconnect(watcher, ReasonCode::Success);
+    }
+    let will = Will::new("status/lamp", "first").qos(2);
+    sim.connect("lamp").session_expiry(hours(1)).keep_alive(secs(10)).will(will).accepted();
+    let will = |text| Will::new("other/lamp", text).qos(2);
+    let again = sim.connect("lamp").clean_start(false).session_expiry(secs(expiry)).will(will("second")).posted();
+    let home = sim.home("lamp");
+    match interruption {
+        Interruption::Goodbye => sim.post_disconnect(again, ReasonCode::Success, None),
+        Interruption::TakenOver(clean_start) => {
+            let connecting = sim.connect("lamp").clean_start(clean_start).session_expiry(secs(expiry));
+            connecting.will(will("third")).posted();
+        }
+        Interruption::Disconnected => {
+            sim.step_until(|sim| sim.history(again).opened.is_some());
+            sim.control(home, |shard, now| shard.disconnect(now, "lamp", WillFate::Discard));
+        }
+        Interruption::SessionEnded(fate) => {
+            sim.step_until(|sim| sim.history(again).opened.is_some());
+            sim.control(home, |shard, now| shard.end_session_of(now, "lamp", fate));
+        }
+    }
+    for _ in 0..steps {
+        sim.step();
+    }
+    heard_in_the_end(sim, Crash::Kill)
 }
