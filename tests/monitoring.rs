@@ -257,6 +257,8 @@ fn dashboard_alerts_and_reference_name_the_metrics_that_there_are() {
         "monitoring/alerts_test.yml",
         "MONITORING.md",
         "TROUBLESHOOTING.md",
+        "TUNING.md",
+        "WILLS.md",
     ] {
         let text = read(file);
         let named = metrics_in(&text, &samples);

@@ -33,6 +33,8 @@ struct State {
     number: u64,
     /// The one in force.
     order: Option<Order>,
+    /// All are handed away and the stop is asked for: it is too late to cancel.
+    is_stopping: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -113,17 +115,17 @@ impl Drain {
         Ok(progress)
     }
 
-    /// Lets clients in again; whether there was a drain.
+    /// Lets clients in again; whether there was a drain that had not come to its end.
     ///
     /// # Errors
     /// A shard does not answer. The cancel stands.
     pub(crate) async fn cancel(&self) -> Result<bool, Silent> {
         {
             let mut state = self.state();
-            state.number += 1;
-            if state.order.take().is_none() {
+            if state.is_stopping || state.order.take().is_none() {
                 return Ok(false);
             }
+            state.number += 1;
         }
         self.desk.ask_all(|now, shard| shard.cancel_drain(now)).await?;
         tracing::info!("the drain is cancelled: clients are let in again");
@@ -173,6 +175,7 @@ impl Drain {
             let Ok(progress) = self.desk.ask_all(|_, shard| shard.drain_progress()).await else { continue };
             let is_over = progress.iter().all(|shard| shard.is_some_and(|progress| progress.is_over));
             if is_over && self.state().number == number {
+                self.state().is_stopping = true;
                 tracing::info!("drained: all clients are handed away, the broker stops");
                 return self.stop.ask();
             }

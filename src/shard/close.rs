@@ -124,8 +124,9 @@ impl Shard {
         // Whoever is handed away before a stop keeps its will in any case: the stop itself publishes it where that is asked for.
         let is_held =
             cause == Cause::Shutdown && (self.config.wills.on_shutdown == OnShutdown::Hold || self.drain.is_on());
+        let under = if self.awaits_connack(id) { self.own_transaction_of(session) } else { None };
         if !is_held {
-            self.on_will_closing(now, session, closing, fate);
+            self.on_will_closing_under(now, session, closing, fate, under);
         }
         self.tell_presence(session, false);
         self.tell_of_departure(now, id, cause, reason, had_will);
@@ -138,7 +139,7 @@ impl Shard {
         let owner = self.sessions.get_mut(session).expect("a connection has a Session");
         match owner.expiry.duration() {
             Some(expiry) if expiry.is_zero() => {
-                self.end_session(now, session);
+                self.end_session_under(now, session, under);
             }
             Some(expiry) => {
                 owner.ends = Some(now + expiry);
@@ -153,6 +154,11 @@ impl Shard {
     /// Ends a Session: its subscriptions go, what it held of Shared Subscriptions returns, and its will is due now. The transaction under
     /// which it ends, if it needs one.
     pub(super) fn end_session(&mut self, now: Moment, session: u32) -> Option<Transaction> {
+        self.end_session_under(now, session, None)
+    }
+
+    /// The same for one that ends only if `outer` is complete.
+    fn end_session_under(&mut self, now: Moment, session: u32, outer: Option<Transaction>) -> Option<Transaction> {
         self.withdraw_presence(now, session);
         self.trace_session(now, session, || TraceEvent::SessionEnded);
         let owner = self.sessions.get_mut(session).expect("a Session ends once");
@@ -167,7 +173,7 @@ impl Shard {
             self.drop_subscription(session, &subscription.subscribed);
         }
         self.drop_look_ups(&look_ups);
-        let under = self.return_deliveries(now, session, in_flight, waiting);
+        let under = self.return_deliveries(now, session, in_flight, waiting).or(outer);
         self.make_will_due(session, now);
         let owner = self.sessions.get_mut(session).expect("a Session ends once");
         owner.has_ended = true;

@@ -308,7 +308,9 @@ impl Shard {
             // The old Session ends, and its will is the last that is heard of it.
             previous.under = self.end_session(now, session);
         }
-        if has_due {
+        if has_due && self.is_void_on_return(session) {
+            previous.under = self.discard_on_return(now, session).or(previous.under);
+        } else if has_due {
             let under = self.publish_will(now, session);
             previous.under = previous.under.or(under);
             previous.published_will = true;

@@ -273,8 +273,12 @@ impl Shard {
     }
 
     /// A client was refused since there is a drain. It is alive, so a will of it that is pending, because its connection had broken, is armed
-    /// again: it would raise a false alarm if it fell due while its client may not come back.
+    /// again: it would raise a false alarm if it fell due while its client may not come back. Where its connection has not been seen to break
+    /// yet, it has given that up, and is the next to be handed away: its Keep Alive would pass otherwise.
     pub(super) fn on_turned_away(&mut self, now: Moment, client_id: &str, clean_start: bool) {
+        if let Some(older) = self.connection_of(client_id) {
+            return self.hand_away(now, older);
+        }
         let Some(session) = self.sessions.find(client_id) else { return };
         if self.journal.is_failing() || self.is_between_transactions(session) {
             return; // It could not be kept for sure that it is so; the will stays pending.

@@ -3,16 +3,19 @@
 //! A hold is in memory alone. After a restart there is none, and what it kept back is published when the grace of the restart has passed:
 //! whoever stops the broker during planned work and does not want that holds again before it has.
 //!
-//! A client that comes back while its will is held has it published first, as with any will that is due: death before birth.
+//! **A client that comes back** while its will is held has raised no alarm: the will is discarded, as one that is pending is where a delay is in
+//! force, and whether its Session goes on or another one begins. It could not be published first, since it is held, nor when the hold ends:
+//! that would tell of a death after the birth. The same goes for one that a hold has let go of to be discarded, and that is not looked at yet.
 
 use super::Shard;
 use super::inspect::WillChange;
 use super::peer::SessionKey;
 use super::wills::WillFate;
+use crate::journal::record::Transaction;
 use crate::session::Session;
 use crate::session::will::WillState;
 use crate::timer::Moment;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Holds in force at a time; every will that falls due is compared with all of them.
 const HOLDS_MAX: usize = 64;
@@ -42,34 +45,88 @@ impl Hold {
 #[derive(Debug, Default)]
 pub(super) struct Holds {
     in_force: Vec<Hold>,
-    kept: VecDeque<SessionKey>,
+    kept: Line,
     /// With what is to become of those that no other hold covers. They may be many, so they are looked at in the wills' own slices.
-    released: VecDeque<(VecDeque<SessionKey>, WillFate)>,
+    released: VecDeque<(Line, WillFate)>,
+}
+
+/// Sessions in the order in which their wills fell due. Any of them may leave the line.
+#[derive(Debug, Default)]
+struct Line {
+    order: BTreeMap<u64, SessionKey>,
+    places: BTreeMap<SessionKey, u64>,
+    next: u64,
+}
+
+impl Line {
+    fn push(&mut self, key: SessionKey) {
+        if let Some(older) = self.places.insert(key, self.next) {
+            self.order.remove(&older);
+        }
+        self.order.insert(self.next, key);
+        self.next += 1;
+    }
+
+    fn pop(&mut self) -> Option<SessionKey> {
+        let (_, key) = self.order.pop_first()?;
+        self.places.remove(&key);
+        Some(key)
+    }
+
+    fn remove(&mut self, key: SessionKey) {
+        if let Some(place) = self.places.remove(&key) {
+            self.order.remove(&place);
+        }
+    }
+
+    fn contains(&self, key: SessionKey) -> bool {
+        self.places.contains_key(&key)
+    }
+
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
 }
 
 impl Holds {
     /// Keeps a will back that is due.
     pub(super) fn keep(&mut self, key: SessionKey) {
-        self.kept.push_back(key);
+        self.kept.push(key);
     }
 
-    /// Wills that are kept back; some of them may be gone by now, since their clients came back.
+    /// The will of a Session is gone, and there is nothing to keep back.
+    pub(super) fn forget(&mut self, key: SessionKey) {
+        self.kept.remove(key);
+        self.released.iter_mut().for_each(|(line, _)| line.remove(key));
+    }
+
+    /// Wills that are kept back.
     pub(super) fn kept_len(&self) -> usize {
         self.kept.len()
     }
 
     /// Wills that were let go of and are still to be looked at.
     pub(super) fn released_len(&self) -> usize {
-        self.released.iter().map(|(keys, _)| keys.len()).sum()
+        self.released.iter().map(|(line, _)| line.len()).sum()
     }
 
     fn next_released(&mut self) -> Option<(SessionKey, WillFate)> {
-        let (keys, fate) = self.released.front_mut()?;
-        let next = keys.pop_front().map(|key| (key, *fate));
-        if keys.is_empty() {
+        loop {
+            let (line, fate) = self.released.front_mut()?;
+            if let Some(key) = line.pop() {
+                return Some((key, *fate));
+            }
             self.released.pop_front();
         }
-        next
+    }
+
+    /// Whether a will is to be discarded that is not looked at yet.
+    fn is_to_be_discarded(&self, key: SessionKey) -> bool {
+        self.released.iter().any(|(line, fate)| *fate == WillFate::Discard && line.contains(key))
     }
 }
 
@@ -111,8 +168,29 @@ impl Shard {
         self.wills.holds.in_force.iter().any(|hold| hold.covers(owner))
     }
 
+    /// Whether a will that is due is void once its client is back: it is held, or was to be discarded.
+    pub(super) fn is_void_on_return(&self, session: u32) -> bool {
+        self.is_held(session) || self.wills.holds.is_to_be_discarded(self.sessions.key(session))
+    }
+
+    /// Discards a will that is due, since its client is back and a hold has kept it until then; under which transaction, where the
+    /// Session ends under one. A Session that has ended goes with it.
+    pub(super) fn discard_on_return(&mut self, now: Moment, session: u32) -> Option<Transaction> {
+        let under = self.open_transaction_of(session);
+        let owner = self.sessions.get_mut(session).expect("it was found just now");
+        owner.will = WillState::None;
+        let has_ended = owner.has_ended;
+        self.stats.wills.discarded_by_return += 1;
+        self.record_will_gone(session, under);
+        self.trace_will(now, session, WillChange::Discarded);
+        if has_ended {
+            self.remove_ended(session, under);
+        }
+        under
+    }
+
     /// Looks at one will that a hold has let go of; whether there was one. What cannot be discarded yet is put off.
-    pub(super) fn go_on_releasing(&mut self, now: Moment, put_off: &mut VecDeque<SessionKey>) -> bool {
+    pub(super) fn go_on_releasing(&mut self, now: Moment, put_off: &mut Vec<SessionKey>) -> bool {
         let Some((key, fate)) = self.wills.holds.next_released() else { return false };
         let Some(session) = self.sessions.resolve(key) else { return true };
         if self.is_held(session) {
@@ -120,7 +198,7 @@ impl Shard {
         } else if fate == WillFate::Publish {
             self.wills.due.push_back(key);
         } else if self.is_between_transactions(session) {
-            put_off.push_back(key);
+            put_off.push(key);
         } else {
             self.discard_due(now, session);
             self.journal.end_step();
@@ -129,9 +207,11 @@ impl Shard {
     }
 
     /// Goes on later with what was put off.
-    pub(super) fn put_off_releasing(&mut self, put_off: VecDeque<SessionKey>) {
+    pub(super) fn put_off_releasing(&mut self, put_off: Vec<SessionKey>) {
         if !put_off.is_empty() {
-            self.wills.holds.released.push_front((put_off, WillFate::Discard));
+            let mut line = Line::default();
+            put_off.into_iter().for_each(|key| line.push(key));
+            self.wills.holds.released.push_front((line, WillFate::Discard));
         }
     }
 

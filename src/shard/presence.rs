@@ -5,7 +5,8 @@
 //! and withdrawn, without a message, when that ends: who subscribes gets one for each Session.
 //!
 //! A takeover is one more "connected", with the facts of the new Network Connection, and no "disconnected" before it: the client is there
-//! throughout. When the broker stops, in order or not, nothing is said: it is the broker that goes, not its clients. After a start nobody
+//! throughout. So is one more with the same facts, and no will, once an operator has published or discarded the will of a client that is there.
+//! When the broker stops, in order or not, nothing is said: it is the broker that goes, not its clients. After a start nobody
 //! is told of before it connects.
 //!
 //! **Order**: whoever has seen a client's "disconnected" sees no older "connected" of it afterwards. Both come from one shard, the client's
@@ -83,6 +84,15 @@ impl Shard {
         }
     }
 
+    /// Tells once more that a client is there, since an operator has taken its will: it has none from now on.
+    pub(super) fn tell_of_will_taken(&mut self, now: Moment, client_id: &str) {
+        let connection = self.connection_of(client_id).filter(|_| self.config.presence.enabled);
+        let clean_start = connection.and_then(|id| self.connections.get(id)).map(|connection| connection.clean_start);
+        if let (Some(id), Some(clean_start)) = (connection, clean_start) {
+            self.tell_news(now, id, News::Connected { clean_start });
+        }
+    }
+
     /// A Session ends: what is retained about it goes. In a stop all of it goes.
     pub(super) fn withdraw_presence(&mut self, now: Moment, session: u32) {
         let presence = &self.config.presence;
@@ -104,7 +114,7 @@ impl Shard {
         let mut told = Told {
             client_id: &owner.client_id,
             status: "connected",
-            at: TimeOfDay(now).to_string(),
+            at: TimeOfDay(owner.since).to_string(),
             cause: None,
             reason_code: None,
             address: connection.origin.peer,
@@ -146,6 +156,9 @@ impl Shard {
         let mut publishing = publishing(now, &announcement, &mut filtered);
         self.route_to_store(now, &mut publishing, None, store);
         self.stats.presence_told += 1;
+        if self.config.presence.retain && !self.config.features.retain {
+            self.withdraw(now, topic); // It was retained until the settings changed, and is past now.
+        }
     }
 
     /// With QoS 0 nothing needs to be kept for anybody, neither on a disk that refuses it nor in memory that is used up. The client cannot be

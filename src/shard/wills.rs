@@ -59,7 +59,7 @@ impl Wills {
         self.due.len() + self.holds.released_len()
     }
 
-    /// Wills that are due and held back; some of them may be gone by now, since their clients came back.
+    /// Wills that are due and held back.
     pub(super) fn held_len(&self) -> usize {
         self.holds.kept_len()
     }
@@ -101,6 +101,19 @@ impl Shard {
 
     /// Applies the end of a Network Connection to the will of its Session.
     pub(super) fn on_will_closing(&mut self, now: Moment, session: u32, closing: Closing, fate: WillFate) {
+        self.on_will_closing_under(now, session, closing, fate, None);
+    }
+
+    /// The same for a connection that may turn out never to have been let in: its will is gone only if it was ever armed. The Session's
+    /// older one would be gone otherwise.
+    pub(super) fn on_will_closing_under(
+        &mut self,
+        now: Moment,
+        session: u32,
+        closing: Closing,
+        fate: WillFate,
+        under: Option<Transaction>,
+    ) {
         let owner = self.sessions.get_mut(session).expect("the connection had a Session");
         let will = match owner.will.take() {
             WillState::Armed(will) => will,
@@ -113,7 +126,7 @@ impl Shard {
         if fate == WillFate::Discard {
             self.stats.wills.discarded[closing.cause] += 1;
             self.trace_will(now, session, WillChange::Discarded);
-            return self.record_will_gone(session, None);
+            return self.record_will_gone(session, under);
         }
         // min(Will Delay Interval, Session Expiry Interval): the Session's end publishes its will. [MQTT-3.1.3-9]
         let delay = Duration::from_secs(u64::from(will.delay_interval));
@@ -143,8 +156,9 @@ impl Shard {
 
     /// Writes down that a Session has no will any more.
     pub(super) fn record_will_gone(&mut self, session: u32, under: Option<Transaction>) {
-        let Some(number) = owner_of(&mut self.sessions, session).number else { return };
         let key = self.sessions.key(session);
+        self.wills.holds.forget(key);
+        let Some(number) = owner_of(&mut self.sessions, session).number else { return };
         self.journal.note_unsettled(under, || Entity::Session(key));
         self.journal.append_under(under, &Record::WillGone(SessionNumber(number)));
         owner_of(&mut self.sessions, session).proven_from = self.journal.offset();
@@ -174,7 +188,7 @@ impl Shard {
     ///
     /// The owner calls this in slices from a task queue of its own, so that a storm costs ordinary traffic a bounded share.
     pub fn publish_due_wills(&mut self, now: Moment, at_most: usize) -> usize {
-        let (mut postponed, mut put_off) = (Vec::new(), VecDeque::new());
+        let (mut postponed, mut put_off) = (Vec::new(), Vec::new());
         for _ in 0..at_most {
             if self.journal.is_failing() || self.must_wills_wait() {
                 break; // What cannot be written down as published, or has no room where it goes, stays due.
@@ -184,6 +198,9 @@ impl Shard {
             }
             let Some(key) = self.wills.due.pop_front() else { break };
             let Some(session) = self.sessions.resolve(key) else { continue };
+            if !matches!(owner_of(&mut self.sessions, session).will, WillState::Due { .. }) {
+                continue; // It is gone already, on an operator's word or since its client came back.
+            }
             if self.is_held(session) {
                 self.wills.holds.keep(key);
             } else if self.is_between_transactions(session) {
@@ -202,9 +219,16 @@ impl Shard {
     }
 
     /// The transaction of this turn under which a Session was changed, if there is one.
-    fn open_transaction_of(&self, session: u32) -> Option<Transaction> {
+    pub(super) fn open_transaction_of(&self, session: u32) -> Option<Transaction> {
         let touched = Entity::Session(self.sessions.key(session));
         self.journal.transactions_of(&touched).into_iter().find(|transaction| self.is_of_this_turn(*transaction))
+    }
+
+    /// The newest transaction of this shard that has touched a Session and is not complete.
+    pub(super) fn own_transaction_of(&self, session: u32) -> Option<Transaction> {
+        let touched = Entity::Session(self.sessions.key(session));
+        let is_own = |transaction: &Transaction| usize::from(transaction.shard) == self.id.index();
+        self.journal.transactions_of(&touched).into_iter().filter(is_own).max()
     }
 
     /// Whether a Session ends under an earlier transaction that is not complete: its will must not be gone if that never was.

@@ -8,6 +8,7 @@ mod stories_announce;
 mod stories_authentication;
 mod stories_counting;
 mod stories_drain;
+mod stories_holds;
 mod stories_inspect;
 mod stories_limits;
 mod stories_presence;

@@ -340,6 +340,31 @@ fn a_client_that_is_refused_is_alive_and_its_pending_will_waits() {
     assert_eq!(seen(&mut sim), [""; 0]);
 }
 
+/// The broker has not seen its connection break: it would wait for Keep Alive.
+#[test]
+fn a_client_that_is_refused_while_its_older_connection_is_open_raises_no_false_alarm() {
+    for clean_start in [false, true] {
+        let mut sim = sim();
+        watcher(&mut sim);
+        let will = Will::new("status/lamp", "off");
+        let lamp = sim.connect("lamp").session_expiry(3600).keep_alive(10).will(will.clone()).accepted();
+        let other = sim.connect("other").session_expiry(3600).accepted();
+        begin(&mut sim, secs(1000));
+        assert!(sim.is_connected(lamp) && sim.is_connected(other), "the seed has it so");
+        sim.connect("lamp").clean_start(clean_start).session_expiry(3600).refused();
+        assert_eq!(sim.count(|stats| stats.handed_away), 1);
+        sim.advance(secs(100));
+        assert_eq!(sim.count(|stats| stats.wills.published.total()), 0);
+        assert_eq!(sim.count(|stats| stats.wills.armed_now), 1);
+        sim.advance(secs(1000));
+        assert!(is_over(&sim));
+        cancel(&mut sim);
+        sim.connect("lamp").clean_start(false).session_expiry(3600).accepted();
+        sim.advance(secs(1000));
+        assert_eq!(seen(&mut sim), [""; 0]);
+    }
+}
+
 #[test]
 fn a_stop_during_a_drain_is_like_any_other() {
     for on_shutdown in [OnShutdown::Hold, OnShutdown::Publish] {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use willowmq::codec::{ProtocolVersion, QoS, ReasonCode};
 use willowmq::config::Config;
 use willowmq::security::Rights;
+use willowmq::shard::inspect::Outcome;
 use willowmq::shard::{Closed, Pressure, WillFate};
 
 const SHARDS: usize = 3;
@@ -212,6 +213,42 @@ fn what_becomes_of_a_will_is_told_and_before_the_will() {
         assert_eq!((&told[0].1["will"], &told[1].1["will"]), (&json!("armed"), &json!(expected)));
         let wills: Vec<_> = told[2..].iter().map(|(topic, _)| topic.as_str()).collect();
         assert_eq!(wills, if is_clean { &[][..] } else { &["status"] });
+    }
+}
+
+/// What is retained of a client that is there tells whether it has a will.
+#[test]
+fn that_an_operator_has_taken_a_will_is_told() {
+    for is_published in [true, false] {
+        let mut sim = sim();
+        let watcher = sim.subscriber("watcher", "presence/lamp");
+        let lamp =
+            sim.connect("lamp").clean_start(false).session_expiry(60).will(Will::new("status", "off")).accepted();
+        let mut expected = news(&mut sim, watcher);
+        assert_eq!(expected[0].1["will"], json!("armed"));
+        sim.advance(Duration::from_secs(1));
+        let (now, home) = (sim.now, sim.clients[lamp.0].home.index());
+        let outcome = match is_published {
+            true => sim.shards[home].publish_will_now(now, "lamp"),
+            false => sim.shards[home].discard_will(now, "lamp"),
+        };
+        assert!(matches!(outcome, Outcome::Done(_)));
+        sim.settle();
+        expected[0].1["will"] = Value::Null;
+        assert_eq!(news(&mut sim, watcher), expected, "all else is as it was");
+        let late = sim.subscriber("late", "presence/lamp");
+        assert_eq!(news(&mut sim, late), expected);
+        // Of a client that is away, nothing is told anew.
+        sim.cut(lamp);
+        assert_eq!(news(&mut sim, watcher)[0].1["will"], Value::Null);
+        let will = Will::new("status", "off").delay(30);
+        let lamp = sim.connect("lamp").clean_start(false).session_expiry(60).will(will).accepted();
+        sim.cut(lamp);
+        assert_eq!(news(&mut sim, watcher).len(), 2);
+        let now = sim.now;
+        sim.shards[home].publish_will_now(now, "lamp");
+        sim.settle();
+        assert_eq!(news(&mut sim, watcher), []);
     }
 }
 

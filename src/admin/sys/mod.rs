@@ -78,6 +78,8 @@ struct Publisher {
     loads: Loads,
     /// By topic below [`ROOT`].
     told: BTreeMap<String, String>,
+    /// Whether what was told is retained, so that it need not be told again.
+    is_retained: bool,
     connected_max: u64,
     memory_max: u64,
     last: Option<Instant>,
@@ -85,7 +87,15 @@ struct Publisher {
 
 impl Publisher {
     fn new(desk: Desk) -> Self {
-        Self { desk, loads: Loads::default(), told: BTreeMap::new(), connected_max: 0, memory_max: 0, last: None }
+        Self {
+            desk,
+            loads: Loads::default(),
+            told: BTreeMap::new(),
+            is_retained: false,
+            connected_max: 0,
+            memory_max: 0,
+            last: None,
+        }
     }
 
     async fn publish_for_ever(&mut self) {
@@ -126,6 +136,9 @@ impl Publisher {
         self.loads.note(since, &figures);
         let mut values = figures.values();
         values.extend(self.loads.values());
+        if !std::mem::replace(&mut self.is_retained, self.desk.plan().config().features.retain) {
+            self.told.clear(); // Nothing of it is retained.
+        }
         let news = changed(&mut self.told, values);
         let outcome = self.tell(news).await;
         if outcome.is_err() {

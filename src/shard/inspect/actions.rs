@@ -51,6 +51,7 @@ impl Shard {
         }
         self.make_will_due(session, now);
         self.publish_will(now, session);
+        self.tell_of_will_taken(now, client_id);
         Outcome::Done(self.receipt())
     }
 
@@ -64,6 +65,7 @@ impl Shard {
         if self.sessions.get(session).is_some_and(|owner| owner.has_ended) {
             self.remove_ended(session, None);
         }
+        self.tell_of_will_taken(now, client_id);
         Outcome::Done(self.receipt())
     }
 

@@ -2,6 +2,7 @@
 
 use crate::crash::broker::{Flaw, Manner};
 use crate::crash::disk::{Crash, Faults};
+use crate::crash::operating::Operator;
 use crate::crash::oracle::complaints;
 use crate::crash::run::{ACTORS, Part, Run, tiny_config};
 use crate::simulation::Random;
@@ -18,8 +19,8 @@ const SEEDS: u64 = 60;
 const ACTIONS: usize = 120;
 
 /// What is wrong with the run of a seed, and what happened last in it; a broker that fails altogether is as wrong as anything.
-fn wrong_with(seed: u64) -> Option<String> {
-    let (outcome, epitaph) = outcome(seed, Flaw::None);
+fn wrong_with(seed: u64, operator: Operator) -> Option<String> {
+    let (outcome, epitaph) = outcome(seed, Flaw::None, operator);
     let what = match outcome {
         Ok(complaints) if complaints.is_empty() => return None,
         Ok(complaints) => complaints.join("\n"),
@@ -29,7 +30,7 @@ fn wrong_with(seed: u64) -> Option<String> {
 }
 
 /// What the oracle complains of, or how the run has failed.
-fn outcome(seed: u64, flaw: Flaw) -> (Result<Vec<String>, String>, String) {
+fn outcome(seed: u64, flaw: Flaw, operator: Operator) -> (Result<Vec<String>, String>, String) {
     let mut random = Random::new(seed);
     let shards = 1 + random.below(4);
     let manner = Manner {
@@ -39,6 +40,7 @@ fn outcome(seed: u64, flaw: Flaw) -> (Result<Vec<String>, String>, String) {
         flaw,
     };
     let mut run = Run::new(seed, shards, tiny_config(), manner);
+    run.operations.operator = operator;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         play(&mut run, &mut random);
         complaints(&run)
@@ -57,6 +59,10 @@ fn play(run: &mut Run, random: &mut Random) {
     run.settle();
     for _ in 0..ACTIONS {
         act(run, random);
+        if run.operations.operator != Operator::Absent && random.one_in(6) {
+            let devices: Vec<_> = (0..ACTORS.len()).filter(|actor| ACTORS[*actor].part == Part::Device).collect();
+            run.operate(devices[random.below(devices.len())], random);
+        }
         match random.below(6) {
             0 => run.settle(),
             1 => run.advance(millis(random.below(2000) as u64)),
@@ -174,23 +180,40 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
     }
 }
 
-/// Nothing that was promised is lost, and nothing happens twice, whenever the broker dies.
-#[test]
-fn drawn_crashes_lose_nothing_that_was_promised() {
+fn nothing_is_wrong(operator: Operator) {
     let mut wrong = Vec::new();
     for seed in seeds(SEEDS) {
-        if let Some(what) = wrong_with(seed) {
-            eprintln!("WILLOWMQ_CRASH_SEED={seed}: {what}\n");
+        if let Some(what) = wrong_with(seed, operator) {
+            eprintln!("WILLOWMQ_CRASH_SEED={seed}, {operator:?}: {what}\n");
             wrong.push(seed);
         }
     }
     assert!(wrong.is_empty(), "wrong with these seeds: {wrong:?}");
 }
 
+/// Nothing that was promised is lost, and nothing happens twice, whenever the broker dies.
+#[test]
+fn drawn_crashes_lose_nothing_that_was_promised() {
+    nothing_is_wrong(Operator::Absent);
+}
+
+/// Nor does it where an operator publishes and discards wills, and ends Sessions: what the operator was told is so.
+#[test]
+fn drawn_crashes_undo_nothing_that_an_operator_was_told() {
+    nothing_is_wrong(Operator::Decides);
+}
+
+/// Nor where wills are held back, and the broker is drained.
+#[test]
+fn drawn_crashes_during_planned_work_lose_nothing() {
+    nothing_is_wrong(Operator::Plans);
+}
+
 /// Whether the oracle complains of a mistake under any of the seeds of an ordinary run, and of nothing without it.
 fn is_found(flaw: Flaw) -> bool {
-    let complains = |seed, flaw| matches!(outcome(seed, flaw).0, Ok(complaints) if !complaints.is_empty());
-    (0..SEEDS).any(|seed| complains(seed, flaw) && wrong_with(seed).is_none())
+    let complains =
+        |seed, flaw| matches!(outcome(seed, flaw, Operator::Absent).0, Ok(complaints) if !complaints.is_empty());
+    (0..SEEDS).any(|seed| complains(seed, flaw) && wrong_with(seed, Operator::Absent).is_none())
 }
 
 #[test]

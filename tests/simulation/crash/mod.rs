@@ -9,6 +9,7 @@ mod drains;
 mod drawn;
 mod endings;
 mod exhaustive;
+mod operating;
 mod operator;
 mod oracle;
 mod reference;

@@ -7,7 +7,7 @@ use crate::wire::network::{Link, Simulation};
 use willowmq::codec::{Forwarded, QoS, ReasonCode};
 use willowmq::config::Config;
 use willowmq::shard::inspect::{OperatorMessage, Outcome, Receipt};
-use willowmq::shard::{Shard, WillFate};
+use willowmq::shard::{Hold, Shard, WillFate};
 use willowmq::timer::Moment;
 
 /// Tells a story on one, two and four shards, with every way in which the broker may die.
@@ -136,4 +136,70 @@ fn what_an_operator_has_retained_or_removed_is_so_after_a_crash() {
         sim.crash_and_start(how, secs(1));
         assert_eq!(sim.retained("#"), [("a".to_owned(), "kept".to_owned())]);
     });
+}
+
+/// It is void, and its client has heard that it is back.
+#[test]
+fn a_will_that_was_held_until_its_client_came_back_is_not_published_after_a_crash() {
+    for clean_start in [false, true] {
+        story(|sim, how| {
+            let lamp = watcher_and_lamp(sim, true);
+            for shard in 0..sim.shards().len() {
+                sim.control(shard, |shard, _| assert!(shard.hold_wills(Hold::All)));
+            }
+            sim.reset(lamp);
+            sim.advance(secs(501));
+            assert_eq!(sim.shards().iter().map(|shard| shard.population().held_wills).sum::<usize>(), 1);
+            sim.connect("lamp").clean_start(clean_start).session_expiry(hours(1)).accepted();
+            assert!(heard_in_the_end(sim, how).is_empty());
+        });
+    }
+}
+
+/// A hold ends with the process, so the will of a client that did not come back is published after all, once.
+#[test]
+fn a_will_that_is_held_while_the_broker_dies_is_published_after_the_grace() {
+    story(|sim, how| {
+        let lamp = watcher_and_lamp(sim, true);
+        for shard in 0..sim.shards().len() {
+            sim.control(shard, |shard, _| assert!(shard.hold_wills(Hold::All)));
+        }
+        sim.reset(lamp);
+        sim.advance(secs(501));
+        assert_eq!(heard_in_the_end(sim, how), ["off"]);
+    });
+}
+
+/// A client takes its own connection over, and is thrown out again before CONNACK leaves, without its new will. Whether it was ever let in
+/// may still be open then; that its first will is told of is not.
+#[test]
+fn a_client_that_is_disconnected_before_connack_takes_no_older_will_with_it() {
+    for (says_goodbye, expiry) in [(false, 3600), (true, 3600), (false, 0), (true, 0)] {
+        for steps in 0..40 {
+            for (shards, seed) in [(2, 0), (2, 1), (4, 0), (4, 1)] {
+                let mut sim = Simulation::journalled(seed, shards, Config::default(), Manner::default());
+                for name in ["watcher", "watcher-2", "watcher-3"] {
+                    let watcher = sim.connect(name).session_never_expires().accepted();
+                    sim.subscribe(watcher, "status/#", 2);
+                    sim.disconnect(watcher, ReasonCode::Success);
+                }
+                let will = |text| Will::new("status/lamp", text).qos(2);
+                sim.connect("lamp").session_expiry(hours(1)).keep_alive(secs(10)).will(will("first")).accepted();
+                let again = sim.connect("lamp").session_expiry(secs(expiry)).will(will("second")).posted();
+                if says_goodbye {
+                    sim.post_disconnect(again, ReasonCode::Success, None);
+                } else {
+                    sim.step_until(|sim| sim.history(again).opened.is_some());
+                    let home = sim.home("lamp");
+                    sim.control(home, |shard, now| shard.disconnect(now, "lamp", WillFate::Discard));
+                }
+                for _ in 0..steps {
+                    sim.step();
+                }
+                let heard = heard_in_the_end(&mut sim, Crash::Kill);
+                let firsts = heard.iter().filter(|text| *text == "first").count();
+                assert_eq!(firsts, 1, "after {steps} steps on {shards} shards, seed {seed}, {expiry}: {heard:?}");
+            }
+        }
+    }
 }

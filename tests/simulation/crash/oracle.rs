@@ -1,9 +1,11 @@
 //! What the standard and WILLS.md say of a run: nothing that was promised is gone, and nothing happens twice.
 
+use crate::crash::operating::Operator;
 use crate::crash::run::{ACTORS, Attempt, NEVER, Part, Posted, Receipt, Run};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use willowmq::codec::{QoS, ReasonCode};
+use willowmq::shard::WillFate;
 use willowmq::timer::{Moment, Tick};
 
 /// What must have become of a will.
@@ -38,7 +40,15 @@ pub(crate) fn complaints(run: &Run) -> Vec<String> {
 fn sessions(run: &Run, complaints: &mut Vec<String>) {
     for (actor, client) in ACTORS.iter().enumerate() {
         let mut is_promised = false;
+        let mut before = 0;
         for attempt in run.attempts.iter().filter(|attempt| attempt.actor == actor) {
+            // An operator may have ended it between this connection and the one before.
+            if let Some(opened) = run.sim.history(attempt.link).opened {
+                let meanwhile = before..opened.event;
+                is_promised &=
+                    !run.operations.ended.iter().any(|(of, event)| *of == actor && meanwhile.contains(event));
+                before = opened.event;
+            }
             match attempt.answered {
                 Some((at, ReasonCode::Success, present)) => {
                     if is_promised && !attempt.clean_start && !present {
@@ -241,7 +251,33 @@ fn next_of(run: &Run, index: usize) -> Return<'_> {
     Return::None
 }
 
+/// What an operator has decided about a will. Two may have, where the broker died before the first was certain.
+fn decided(run: &Run, attempt: &Attempt, opened: Moment) -> Option<Fate> {
+    let (number, _) = attempt.will?;
+    let about = || run.operations.decisions.iter().filter(|decision| decision.will == number);
+    about().next()?;
+    Some(match about().find(|decision| decision.is_certain) {
+        Some(decision) if decision.fate == WillFate::Discard => Fate::Unpublished,
+        // It is due, and might still be so when the broker dies: then its client may be back first.
+        Some(decision) if decision.ends_session => Fate::Open(opened),
+        Some(_) => Fate::Published(about().map(|decision| decision.at).min().unwrap_or(opened)),
+        None => Fate::Open(opened),
+    })
+}
+
+/// What becomes of a will, with holds and drains considered: whoever comes back later than a will was due may find it held yet.
 fn fate(run: &Run, index: usize, delay: u32) -> Fate {
+    match undisturbed_fate(run, index, delay) {
+        Fate::Published(earliest) if run.operations.operator == Operator::Plans => {
+            let is_back = !matches!(next_of(run, index), Return::None);
+            // What a hold has kept back may have been discarded, too, at the end of that.
+            if is_back || run.operations.has_discarded { Fate::Open(earliest) } else { Fate::Published(earliest) }
+        }
+        fate => fate,
+    }
+}
+
+fn undisturbed_fate(run: &Run, index: usize, delay: u32) -> Fate {
     let attempt = &run.attempts[index];
     let history = run.sim.history(attempt.link);
     let Some(opened) = history.opened else { return Fate::Unpublished };
@@ -249,6 +285,9 @@ fn fate(run: &Run, index: usize, delay: u32) -> Fate {
         Some((_, ReasonCode::Success, _)) => {}
         Some(_) => return Fate::Unpublished,
         None => return Fate::Open(opened.moment), // Whether it was armed, nobody knows.
+    }
+    if let Some(fate) = decided(run, attempt, opened.moment) {
+        return fate;
     }
     let next = next_of(run, index);
     let closed = match next {

@@ -2,6 +2,7 @@
 
 use crate::crash::broker::Manner;
 use crate::crash::disk::{Crash, Faults};
+use crate::crash::operating::Operations;
 use crate::wire::client::Inbound;
 use crate::wire::history::At;
 use crate::wire::message::{Message, Received, Will, message, millis};
@@ -121,6 +122,7 @@ pub(crate) struct Run {
     pub(crate) trouble: Vec<u64>,
     /// Who is there at the end at any rate.
     pub(crate) cast: Vec<usize>,
+    pub(crate) operations: Operations,
     unanswered: BTreeMap<(usize, PacketId), usize>,
 }
 
@@ -140,7 +142,8 @@ impl Run {
         let (attempts, posted, receipts, glimpses) = Default::default();
         let (subscribed, marks, trouble, unanswered) = Default::default();
         let cast = (0..ACTORS.len()).collect();
-        Self { sim, attempts, posted, receipts, glimpses, subscribed, marks, trouble, cast, unanswered }
+        let operations = Operations::default();
+        Self { sim, attempts, posted, receipts, glimpses, subscribed, marks, trouble, cast, operations, unanswered }
     }
 
     pub(crate) fn life(&self) -> usize {
@@ -251,6 +254,7 @@ impl Run {
 
     /// Looks at what has arrived, and does what a client does by itself: it subscribes until it knows that it has.
     pub(crate) fn observe(&mut self) {
+        self.await_decisions();
         if self.sim.journals().are_failing() {
             self.trouble.push(self.sim.at().event);
         }
@@ -396,6 +400,7 @@ impl Run {
     /// All goes well from here on: those who shall come back do, and everything that is due happens.
     pub(crate) fn come_to_an_end(&mut self, returns: impl Fn(usize) -> bool) {
         self.sim.disk().faults = Faults::default();
+        self.end_of_work();
         self.advance(millis(1500));
         self.settle();
         for actor in self.cast.clone() {
