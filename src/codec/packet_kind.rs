@@ -30,6 +30,27 @@ pub enum PacketKind {
 const DUP: u8 = 0b1000;
 
 impl PacketKind {
+    /// Its name, as the standard writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::Connack => "CONNACK",
+            Self::Publish => "PUBLISH",
+            Self::Puback => "PUBACK",
+            Self::Pubrec => "PUBREC",
+            Self::Pubrel => "PUBREL",
+            Self::Pubcomp => "PUBCOMP",
+            Self::Subscribe => "SUBSCRIBE",
+            Self::Suback => "SUBACK",
+            Self::Unsubscribe => "UNSUBSCRIBE",
+            Self::Unsuback => "UNSUBACK",
+            Self::Pingreq => "PINGREQ",
+            Self::Pingresp => "PINGRESP",
+            Self::Disconnect => "DISCONNECT",
+            Self::Auth => "AUTH",
+        }
+    }
+
     /// The kind with the number `value`; `None` for 0, which is reserved, and above 15.
     #[must_use]
     pub const fn new(value: u8) -> Option<Self> {
@@ -98,22 +119,6 @@ impl PacketKind {
 
 impl fmt::Display for PacketKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connect => "CONNECT",
-            Self::Connack => "CONNACK",
-            Self::Publish => "PUBLISH",
-            Self::Puback => "PUBACK",
-            Self::Pubrec => "PUBREC",
-            Self::Pubrel => "PUBREL",
-            Self::Pubcomp => "PUBCOMP",
-            Self::Subscribe => "SUBSCRIBE",
-            Self::Suback => "SUBACK",
-            Self::Unsubscribe => "UNSUBSCRIBE",
-            Self::Unsuback => "UNSUBACK",
-            Self::Pingreq => "PINGREQ",
-            Self::Pingresp => "PINGRESP",
-            Self::Disconnect => "DISCONNECT",
-            Self::Auth => "AUTH",
-        })
+        f.write_str(self.as_str())
     }
 }

@@ -149,9 +149,11 @@ impl Publisher {
 
     /// Removes what was published, where that was switched off.
     async fn withdraw(&mut self) -> Result<(), Silent> {
-        let news = std::mem::take(&mut self.told).into_keys().map(|topic| (topic, String::new())).collect();
+        let news = self.told.keys().map(|topic| (topic.clone(), String::new())).collect();
         self.last = None;
-        self.tell(news).await
+        self.tell(news).await?;
+        self.told.clear();
+        Ok(())
     }
 
     async fn tell(&self, news: Vec<(String, String)>) -> Result<(), Silent> {

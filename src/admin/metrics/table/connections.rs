@@ -59,6 +59,9 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("willowmq_draining", "1 while clients are handed away before a stop.", |shard, out| {
         out.put(u64::from(shard.population.is_draining))
     }),
+    counter("willowmq_clients_handed_away_total", "Clients disconnected by a drain, before a stop.", |shard, out| {
+        out.put(shard.stats.handed_away)
+    }),
     counter(
         "willowmq_slow_readers_disconnected_total",
         "Clients disconnected since they did not read what they were sent.",
