@@ -9,12 +9,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-profile=release build=yes version=() output=
+profile=release build=yes version= output=
 while [ $# -gt 0 ]; do
     case $1 in
         --profile) profile=$2 && shift ;;
         --no-build) build=no ;;
-        --version) version=(--deb-version "$2") && shift ;;
+        --version) version=$2 && shift ;;
         --output) output=$2 && shift ;;
         *) echo "build-deb.sh: $1 is unknown; see the head of this file" >&2 && exit 2 ;;
     esac
@@ -55,9 +55,15 @@ willowmq completions bash > "$stage/completions/willowmq.bash"
 willowmq completions zsh > "$stage/completions/_willowmq"
 willowmq completions fish > "$stage/completions/willowmq.fish"
 
+# Debian wants a changelog of its own form; what has changed is in ours.
+version=${version:-$("$binary" --version | cut -d ' ' -f 2)-1}
+maintainer=$(sed -n 's/^maintainer = "\(.*\)"$/\1/p' Cargo.toml)
+printf 'willowmq (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' "$version" "$maintainer" \
+    "$(date -uR ${SOURCE_DATE_EPOCH:+-d "@$SOURCE_DATE_EPOCH"})" > "$stage/changelog"
+
 output=${output:-$target/debian}
 mkdir -p "$output"
 fast=()
 [ "$folder" = release ] || fast=(--fast)
 # What is staged is built already, so cargo-deb has nothing to do with profiles.
-cargo deb --package willowmq --no-build --locked --no-dbgsym --no-strip --output "$output/" "${version[@]}" "${fast[@]}"
+cargo deb --package willowmq --no-build --locked --no-dbgsym --no-strip --output "$output/" --deb-version "$version" "${fast[@]}"
