@@ -30,9 +30,7 @@ const RESTART: &[&str] = &[
     // Task queues have their shares from the beginning, and the lanes between shards their length.
     "wills.share",
     "limits.mesh_messages_max",
-    // What was retained below the topic of before would stay.
-    "presence",
-    // What was told of clients would stay, and nobody would tell of their end.
+    // What was told of clients would stay where it is retained, and nobody would tell of their end.
     "presence.enabled",
     "presence.root",
     "presence.retain",
@@ -105,7 +103,6 @@ impl Config {
         self.journal.reads_max = running.journal.reads_max;
         self.wills.share = running.wills.share;
         self.limits.mesh_messages_max = running.limits.mesh_messages_max;
-        self.presence = running.presence.clone();
         self.presence.enabled = running.presence.enabled;
         self.presence.root.clone_from(&running.presence.root);
         self.presence.retain = running.presence.retain;
@@ -413,6 +410,22 @@ mod tests {
         for prefix in RESTART {
             assert!(keys.iter().any(|key| key == prefix || key.starts_with(&format!("{prefix}."))), "{prefix}");
         }
+    }
+
+    #[test]
+    fn the_same_section_may_have_keys_that_wait_and_others_that_do_not() {
+        for (waits, does_not) in [
+            ("presence.root", "presence.qos"),
+            ("log.file", "log.level"),
+            ("wills.share", "wills.held_max"),
+            ("limits.mesh_messages_max", "limits.packet_bytes_max"),
+        ] {
+            assert!(needs_restart(waits) && !needs_restart(does_not), "{waits}, {does_not}");
+        }
+        let asked = from("[presence]\nqos = 1\nroot = \"elsewhere\"\n");
+        let mut kept = asked.clone();
+        kept.keep_until_restart(&Config::default());
+        assert_eq!((kept.presence.qos, &kept.presence.root), (1, &Config::default().presence.root));
     }
 
     #[test]
