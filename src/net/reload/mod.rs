@@ -26,6 +26,9 @@ use files::{Look, STILL, Set};
 /// Loads the settings as the process was told to at its start: the same file, the environment, the same flags.
 pub type Source = Box<dyn Fn() -> Result<Config, String> + Send>;
 
+/// Why a broker that stops reloads nothing.
+const ENDING: &str = "the broker is about to end";
+
 /// What a reload has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -69,7 +72,7 @@ impl Reloader {
     /// Why nothing has changed, with the file and line where there is one.
     pub fn reload_settings(&self) -> Result<Outcome, String> {
         let (answer, outcome) = channel();
-        let gone = || "the broker is about to end".to_owned();
+        let gone = || ENDING.to_owned();
         self.0.send(Order(Some(answer))).map_err(|_| gone())?;
         outcome.recv().unwrap_or_else(|_| Err(gone()))
     }
@@ -108,10 +111,11 @@ impl Work {
                 None => orders.recv().map_err(RecvTimeoutError::from),
             };
             match order {
-                Ok(Order(answer)) => {
+                Ok(order) => {
+                    let answers = answers_of(order, orders);
                     let outcome = self.reload_and_tell();
-                    if let Some(answer) = answer {
-                        let _ = answer.send(outcome); // Whoever asked may have gone.
+                    for answer in answers {
+                        let _ = answer.send(outcome.clone()); // Whoever asked may have gone.
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -169,6 +173,9 @@ impl Work {
     }
 
     fn reload(&mut self) -> Result<Outcome, String> {
+        if self.plan.mesh.is_stopping() {
+            return Err(ENDING.to_owned());
+        }
         let begin = SystemTime::now();
         let before = self.plan.effective_config();
         let mut config = (self.source)()?;
@@ -183,6 +190,12 @@ impl Work {
     }
 }
 
+/// Who waits for an answer to this order and to those behind it. One reload that begins now does what all of them ask for: whoever sends
+/// signals in a loop does not keep the thread busy long after the last one.
+fn answers_of(first: Order, behind: &Receiver<Order>) -> Vec<Sender<Result<Outcome, String>>> {
+    std::iter::once(first).chain(behind.try_iter()).filter_map(|Order(answer)| answer).collect()
+}
+
 fn shown(value: &Option<String>) -> &str {
     value.as_deref().unwrap_or("unset")
 }
@@ -190,5 +203,25 @@ fn shown(value: &Option<String>) -> &str {
 fn tell_systemd(state: &str) {
     if let Err(error) = bind::notify(state) {
         tracing::warn!("cannot tell systemd of the reload: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_reload_answers_all_who_have_asked_for_one_by_then() {
+        let (order, orders) = channel();
+        let (answer, answers) = channel();
+        for _ in 0..1_000 {
+            order.send(Order(None)).unwrap();
+        }
+        order.send(Order(Some(answer.clone()))).unwrap();
+        for answer in answers_of(Order(Some(answer)), &orders) {
+            answer.send(Ok(Outcome::default())).unwrap();
+        }
+        assert_eq!(answers.iter().count(), 2, "nobody holds a sender of it any more");
+        assert!(orders.try_recv().is_err(), "no order is left");
     }
 }
