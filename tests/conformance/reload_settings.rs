@@ -4,11 +4,12 @@ use crate::harness::broker::{folder, program};
 use crate::harness::passwords::{PASSWORD, authenticator, connect_as};
 use crate::harness::transport::{Kind, Stream, tls_clients_of};
 use crate::harness::{Broker, Client, Connect, PATIENCE, Publish, secs, unique};
+use crate::listeners::passed;
 use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -294,6 +295,63 @@ fn unix_socket_is_added_and_changed_and_removed_with_its_file() {
     assert_they_talk(&mut there, &mut broker.client(5));
     take_over(&broker, &of_unix);
     assert_they_talk(&mut there, &mut Client::connect_at(&path, &Connect::v5(&unique("c"))));
+}
+
+#[test]
+fn socket_of_systemd_comes_back_and_is_not_used_up_by_a_reload_that_fails() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let broker = Broker::start_by(folder(), 2, "", |configuration| passed(socket.into(), "mqtt", configuration));
+    let of_systemd = "[[listeners]]\nsystemd = \"mqtt\"\nanonymous = true\n";
+    let with_another = format!("{of_systemd}[[listeners]]\nsystemd = \"other\"\nanonymous = true\n");
+    for _ in 0..2 {
+        let told = reload(&broker, &with_another);
+        assert!(told.contains(REFUSED) && told.contains("no socket of this name"), "{told}");
+        take_over(&broker, of_systemd);
+        let mut there = client_at(address);
+        take_over(&broker, "");
+        assert_they_talk(&mut there, &mut broker.client(5));
+    }
+    let told = reload(&broker, &format!("{of_systemd}kind = \"unix\"\n"));
+    assert!(told.contains(REFUSED) && told.contains("a Unix stream socket"), "{told}");
+}
+
+#[test]
+fn file_that_is_no_configuration_any_more_changes_nothing() {
+    let broker = Broker::start("");
+    let mut client = broker.client(5);
+    let file = broker.data().with_file_name("willowmq.toml");
+    let refused = |what: &str| {
+        let told = hang_up(&broker);
+        assert!(told.contains(REFUSED) && told.contains(what), "{told}");
+    };
+    for (text, told) in [(&b""[..], "is empty"), (b" \n", "is empty"), (b"\xff\n", "is not UTF-8")] {
+        fs::write(&file, text).unwrap();
+        refused(told);
+    }
+    fs::File::create(&file).unwrap().set_len(1 << 30).unwrap();
+    refused("longer than 4 MiB");
+    fs::remove_file(&file).unwrap();
+    refused("cannot read");
+    fs::create_dir(&file).unwrap();
+    refused("cannot read");
+    fs::remove_dir(&file).unwrap();
+    take_over(&broker, BESIDE);
+    assert_they_talk(&mut client, &mut broker.client(5));
+}
+
+#[test]
+fn hangups_without_end_neither_keep_the_broker_busy_nor_from_stopping() {
+    let mut broker = Broker::start(BESIDE);
+    for round in 0..1_000 {
+        broker.write_settings(2, if round % 2 == 0 { "" } else { BESIDE });
+        broker.signal(Signal::HUP);
+    }
+    broker.signal(Signal::TERM);
+    for _ in 0..100 {
+        broker.signal(Signal::HUP);
+    }
+    assert!(broker.wait(PATIENCE).success(), "{}", broker.log());
 }
 
 #[test]
