@@ -341,17 +341,21 @@ fn file_that_is_no_configuration_any_more_changes_nothing() {
 }
 
 #[test]
-fn hangups_without_end_neither_keep_the_broker_busy_nor_from_stopping() {
-    let mut broker = Broker::start(BESIDE);
-    for round in 0..1_000 {
-        broker.write_settings(2, if round % 2 == 0 { "" } else { BESIDE });
-        broker.signal(Signal::HUP);
+fn hangups_without_end_neither_keep_the_broker_busy_nor_from_stopping_in_order() {
+    for _ in 0..3 {
+        let mut broker = Broker::start("");
+        let paths = ["one", "two"].map(|name| broker.data().with_file_name(name));
+        let of_unix = |path: &Path| format!("[[listeners]]\nkind = \"unix\"\npath = {path:?}\nanonymous = true\n");
+        let hang_up = |round: usize| {
+            broker.write_settings(2, &of_unix(&paths[round % 2]));
+            broker.signal(Signal::HUP);
+        };
+        (0..300).for_each(hang_up);
+        broker.signal(Signal::TERM);
+        (0..300).for_each(hang_up);
+        assert!(broker.wait(PATIENCE).success(), "{}", broker.log());
+        assert!(paths.iter().all(|path| !path.exists()), "files of sockets go with the broker");
     }
-    broker.signal(Signal::TERM);
-    for _ in 0..100 {
-        broker.signal(Signal::HUP);
-    }
-    assert!(broker.wait(PATIENCE).success(), "{}", broker.log());
 }
 
 #[test]

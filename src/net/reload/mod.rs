@@ -13,7 +13,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::doors::OpenDoors;
 use super::logging::{self, Control};
@@ -28,6 +28,8 @@ pub type Source = Box<dyn Fn() -> Result<Config, String> + Send>;
 
 /// Why a broker that stops reloads nothing.
 const ENDING: &str = "the broker is about to end";
+/// How long the end of the broker waits for a reload that goes on: a file of it may be on a disk that does not answer.
+const LAST_RELOAD: Duration = Duration::from_secs(1);
 
 /// What a reload has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,6 +79,15 @@ impl Reloader {
         outcome.recv().unwrap_or_else(|_| Err(gone()))
     }
 
+    /// Waits a moment until a reload that goes on is over; once the broker stops, none follows. What it has opened is known by then, and can
+    /// be closed with everything else.
+    pub(super) fn settle(&self) {
+        let (answer, is_over) = channel();
+        if self.0.send(Order(Some(answer))).is_ok() {
+            let _ = is_over.recv_timeout(LAST_RELOAD);
+        }
+    }
+
     /// As [`Reloader::reload_settings`], without waiting: what comes of it is in the log.
     pub(crate) fn order(&self) {
         let _ = self.0.send(Order(None)); // The thread lives as long as this does.
@@ -113,7 +124,10 @@ impl Work {
             match order {
                 Ok(order) => {
                     let answers = answers_of(order, orders);
-                    let outcome = self.reload_and_tell();
+                    let outcome = match self.plan.mesh.is_stopping() {
+                        true => Err(ENDING.to_owned()),
+                        false => self.reload_and_tell(),
+                    };
                     for answer in answers {
                         let _ = answer.send(outcome.clone()); // Whoever asked may have gone.
                     }
@@ -173,9 +187,6 @@ impl Work {
     }
 
     fn reload(&mut self) -> Result<Outcome, String> {
-        if self.plan.mesh.is_stopping() {
-            return Err(ENDING.to_owned());
-        }
         let begin = SystemTime::now();
         let before = self.plan.effective_config();
         let mut config = (self.source)()?;
