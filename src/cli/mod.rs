@@ -145,10 +145,7 @@ fn carry_out(arguments: Arguments) -> Outcome {
             }
             if check_config { check::run(&config) } else { Ok(SUCCESS) }
         }
-        Command::Run(options) => {
-            let (file, overrides) = (file.clone(), options.overrides.or(overrides.clone()));
-            run::run(move || settings::load(&file, overrides.clone()))
-        }
+        Command::Run(options) => run::run(file.clone(), options.overrides.or(overrides.clone())),
         Command::Check(options) => check::run_and_say(&load(options.overrides)?),
         Command::Config(options) => options.run(load),
         Command::Passwd { action } => passwd::run(&action).map_err(Failure::usage),

@@ -1,9 +1,8 @@
 //! `willowmq run`, and `willowmq` alone: the broker itself.
 
-use willowmq::config::Config;
 use willowmq::net::{self, logging};
 
-use super::settings::Overrides;
+use super::settings::{self, File, Overrides};
 use super::{Failure, Outcome, SUCCESS};
 
 /// How to run.
@@ -14,11 +13,25 @@ pub(super) struct Options {
 }
 
 /// Runs the broker until a signal ends it. A reload loads the settings once more.
-pub(super) fn run(load: impl Fn() -> Result<Config, Failure> + Send + 'static) -> Outcome {
-    let config = load()?;
+pub(super) fn run(file: File, overrides: Overrides) -> Outcome {
+    let text = settings::text_of(&file)?;
+    let config = settings::from_text(&file, &text, overrides.clone())?;
+    let was_empty = is_empty(&text);
     let log = logging::begin(&config.log).map_err(Failure::usage)?;
     logging::abort_on_panic();
-    let source = Box::new(move || load().map_err(|failure| failure.said));
+    let load_again = move || {
+        let text = settings::text_of(&file)?;
+        // A program that writes a file in place empties it first. By the defaults, all listeners of before would close for that moment.
+        if is_empty(&text) && !was_empty {
+            return Err(Failure::usage("the configuration file is empty: is it being written?".to_owned()));
+        }
+        settings::from_text(&file, &text, overrides.clone())
+    };
+    let source = Box::new(move || load_again().map_err(|failure| failure.said));
     net::run(config, source, log.control()).map_err(|error| Failure::new(error.to_string(), error.exit_code()))?;
     Ok(SUCCESS)
+}
+
+fn is_empty(text: &str) -> bool {
+    text.trim().is_empty()
 }

@@ -1,7 +1,8 @@
 //! Where the settings of a subcommand come from: the file, the environment, and flags.
 
+use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use willowmq::config::{self, Config, Sources};
@@ -63,21 +64,45 @@ impl Overrides {
     }
 }
 
+/// A configuration is some kilobytes. Something else that has come into its place, a log or a device, must not cost a running broker its memory.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// The settings in force.
 ///
 /// # Errors
 /// The file cannot be read, or what is wrong with a setting.
 pub(super) fn load(file: &File, overrides: Overrides) -> Result<Config, Failure> {
+    from_text(file, &text_of(file)?, overrides)
+}
+
+/// What stands in the file; nothing where there is none.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn text_of(file: &File) -> Result<String, Failure> {
+    let Some(path) = &file.config else { return Ok(String::new()) };
+    read(path).map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))
+}
+
+/// The settings in force when this stands in the file.
+///
+/// # Errors
+/// What is wrong with a setting.
+pub(super) fn from_text(file: &File, text: &str, overrides: Overrides) -> Result<Config, Failure> {
     let name = file.config.as_ref().map(|path| path.display().to_string());
-    let text = match &file.config {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?,
-        None => String::new(),
-    };
-    let file = name.as_ref().map(|name| config::File { name, text: &text });
+    let file = name.as_ref().map(|name| config::File { name, text });
     // A variable that is not UTF-8 is none of ours: their names and values are text.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let sources = Sources { file, environment: environment.collect(), flags: overrides.settings() };
     Config::load(sources).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is longer than 4 MiB, which no configuration is"));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }

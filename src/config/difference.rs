@@ -30,7 +30,7 @@ const RESTART: &[&str] = &[
     // Task queues have their shares from the beginning, and the lanes between shards their length.
     "wills.share",
     "limits.mesh_messages_max",
-    // What was told of clients would stay, and nobody would tell of their end.
+    // What was told of clients would stay where it is retained, and nobody would tell of their end.
     "presence.enabled",
     "presence.root",
     "presence.retain",
@@ -413,12 +413,19 @@ mod tests {
     }
 
     #[test]
-    fn how_presence_is_published_changes_at_once_and_what_it_tells_of_does_not() {
-        assert!(["presence.enabled", "presence.root", "presence.retain"].into_iter().all(needs_restart));
-        assert!(!needs_restart("presence.qos"));
-        let mut config = from("presence.qos = 0\npresence.enabled = true");
-        config.keep_until_restart(&from("presence.qos = 1"));
-        assert_eq!((config.presence.qos, config.presence.enabled), (0, false));
+    fn the_same_section_may_have_keys_that_wait_and_others_that_do_not() {
+        for (waits, does_not) in [
+            ("presence.root", "presence.qos"),
+            ("log.file", "log.level"),
+            ("wills.share", "wills.slice"),
+            ("limits.mesh_messages_max", "limits.packet_bytes_max"),
+        ] {
+            assert!(needs_restart(waits) && !needs_restart(does_not), "{waits}, {does_not}");
+        }
+        let asked = from("[presence]\nqos = 1\nroot = \"elsewhere\"\n");
+        let mut kept = asked.clone();
+        kept.keep_until_restart(&Config::default());
+        assert_eq!((kept.presence.qos, &kept.presence.root), (1, &Config::default().presence.root));
     }
 
     #[test]

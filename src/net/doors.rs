@@ -1,5 +1,6 @@
 //! All listeners of the broker, from their binding to the log line that says who may come in; and those that open and close later.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use super::bind::{Bound, Endpoint, Others, Passed, SocketFile, bind_patiently};
@@ -15,9 +16,11 @@ pub(super) struct Doors {
 
 /// The listeners that are open, by slot, as far as the process has to remember them: the shards have the sockets.
 pub(super) struct OpenDoors {
-    /// What systemd has passed and nobody has asked for.
+    /// What systemd has passed.
     passed: Passed,
     doors: Vec<Option<Door>>,
+    /// The broker has ended: nothing opens any more.
+    is_over: bool,
 }
 
 /// An open listener.
@@ -67,7 +70,7 @@ impl Doors {
             log(&at, listener, config);
             doors.push(Some(Door { at, file }));
         }
-        Ok(OpenDoors { passed: self.passed, doors })
+        Ok(OpenDoors { passed: self.passed, doors, is_over: false })
     }
 }
 
@@ -82,6 +85,10 @@ impl OpenDoors {
         shards: usize,
         closing: &[usize],
     ) -> Result<NewDoor, StartError> {
+        if self.is_over {
+            let error = io::Error::other("the broker is about to end");
+            return Err(StartError::System { what: "cannot open a listener", error });
+        }
         let others = if self.is_port_of(closing, listener.place()) { Others::Ours } else { Others::None };
         let mut bound = bind_patiently(listener, shards, &mut self.passed, others)?;
         let sockets = std::mem::take(&mut bound.sockets).into_iter();
@@ -93,15 +100,19 @@ impl OpenDoors {
 
     fn is_port_of(&self, closing: &[usize], place: ListenerPlace<'_>) -> bool {
         let ListenerPlace::Address(address) = place else { return false };
-        closing.iter().filter_map(|&slot| self.doors[slot].as_ref()).any(|door| match &door.at {
+        closing.iter().filter_map(|&slot| self.doors.get(slot)?.as_ref()).any(|door| match &door.at {
             Endpoint::Address(at) => at.port() == address.port() && at.is_ipv4() == address.is_ipv4(),
             Endpoint::Path(_) | Endpoint::Systemd { .. } => false,
         })
     }
 
-    /// Keeps what is new, at its slot, and tells of it; the listeners of it for each shard.
+    /// Keeps what is new, at its slot, and tells of it; the listeners of it for each shard. Where the broker has ended meanwhile, the file of a
+    /// Unix socket goes at once.
     pub(super) fn keep(&mut self, slot: usize, new: NewDoor, config: &Config) -> Vec<listener::Listener> {
         let NewDoor { door, listeners } = new;
+        if self.is_over {
+            return listeners;
+        }
         log(&door.at, &config.listeners[slot], config);
         if self.doors.len() <= slot {
             self.doors.resize_with(slot + 1, || None);
@@ -110,9 +121,9 @@ impl OpenDoors {
         listeners
     }
 
-    /// Forgets one that the shards close.
+    /// Forgets one that the shards close. Where all are forgotten already, there is nothing to do.
     pub(super) fn close(&mut self, slot: usize) {
-        if let Some(Door { at, .. }) = self.doors[slot].take() {
+        if let Some(Door { at, .. }) = self.doors.get_mut(slot).and_then(Option::take) {
             tracing::info!(%at, "no longer listening; connections that came this way stay");
         }
     }
@@ -127,9 +138,10 @@ impl OpenDoors {
         Some(&self.doors.get(slot)?.as_ref()?.at)
     }
 
-    /// Forgets all: the broker ends, and the files of its sockets with it.
+    /// Forgets all: the broker ends, and the files of its sockets with it. A reload may still be going on beside it.
     pub(super) fn close_all(&mut self) {
         self.doors.clear();
+        self.is_over = true;
     }
 }
 
@@ -162,5 +174,32 @@ fn spoken(kind: ListenerKind) -> &'static str {
         ListenerKind::Ws => "WebSocket",
         ListenerKind::Wss => "WebSocket in TLS",
         ListenerKind::Unix => "a Unix socket",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_path(name: &str) -> Listener {
+        let path = std::env::temp_dir().join(format!("willowmq-{name}-{}.sock", std::process::id()));
+        Listener { kind: ListenerKind::Unix, path: Some(path), ..Listener::default() }
+    }
+
+    #[test]
+    fn a_reload_that_goes_on_while_the_broker_ends_opens_and_closes_nothing() {
+        let config = Config { listeners: vec![at_path("doors-first"), at_path("doors-second")], ..Config::default() };
+        let of_first = Config { listeners: config.listeners[..1].to_vec(), ..Config::default() };
+        let path = |listener: usize| config.listeners[listener].path.as_deref().expect("it has one");
+        let (doors, _sockets) = Doors::bind(&of_first, 1).unwrap();
+        let mut doors = doors.open(&of_first).unwrap();
+        let prepared = doors.prepare(&config.listeners[1], 1, &[0]).unwrap();
+        assert!(path(0).exists() && path(1).exists());
+        doors.close_all();
+        doors.close(0);
+        drop(doors.keep(1, prepared, &config));
+        assert!(!path(0).exists() && !path(1).exists(), "files go with the broker");
+        let Err(error) = doors.prepare(&config.listeners[1], 1, &[0]) else { panic!("it is over") };
+        assert!(error.to_string().contains("about to end"), "{error}");
     }
 }

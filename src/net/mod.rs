@@ -171,6 +171,7 @@ pub fn run(config: Config, source: Source, log: logging::Control) -> Result<(), 
 
     let reports = signals.serve(&plan, &reloader, &log, &own_stop, threads)?;
     drop((admin, sys));
+    reloader.settle();
     doors.lock().unwrap_or_else(PoisonError::into_inner).close_all();
     drop((memory_watch, watchdog_stop));
     for thread in watchdog.into_iter().chain([watcher]) {

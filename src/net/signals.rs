@@ -2,12 +2,13 @@
 //! read again, and the file of the log is opened anew.
 
 use std::process::exit;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use glommio::ExecutorJoinHandle;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::bind::notify;
 use super::drain::Stop;
@@ -25,7 +26,11 @@ const LAST_WORDS: Duration = Duration::from_millis(50);
 const CUT_SHORT: i32 = 1;
 
 /// The signals of the process. They are received on the main thread, which has nothing else to do.
-pub(super) struct Signals(signal_hook::iterator::Signals);
+pub(super) struct Signals {
+    received: signal_hook::iterator::Signals,
+    /// There was a hangup before the broker could reload anything.
+    has_hung_up: bool,
+}
 
 impl Signals {
     /// Receives the signals from now on.
@@ -33,16 +38,21 @@ impl Signals {
     /// # Errors
     /// [`StartError::System`] when the handlers cannot be installed.
     pub(super) fn register() -> Result<Self, StartError> {
+        let failed = |error| StartError::System { what: "cannot receive signals", error };
+        // Unless somebody takes it, it ends a process that writes beyond RLIMIT_FSIZE. The write fails as well, like one to a full disk.
+        signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
         match signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP]) {
-            Ok(signals) => Ok(Self(signals)),
-            Err(error) => Err(StartError::System { what: "cannot receive signals", error }),
+            Ok(received) => Ok(Self { received, has_hung_up: false }),
+            Err(error) => Err(failed(error)),
         }
     }
 
     /// Ends the process if a signal asks for it. Before the listeners open there is nobody to say goodbye to, and what a crash would leave
-    /// behind is as good. A hangup means nothing yet: what is read is new.
+    /// behind is as good. A hangup is remembered: journals may take minutes to read, and the settings were read before them.
     pub(super) fn end_if_asked(&mut self) {
-        if self.0.pending().any(|signal| signal != SIGHUP) {
+        let (hangups, ends): (Vec<_>, Vec<_>) = self.received.pending().partition(|&signal| signal == SIGHUP);
+        self.has_hung_up |= !hangups.is_empty();
+        if !ends.is_empty() {
             tracing::info!("a signal: ending before the start is complete");
             thread::sleep(LAST_WORDS);
             exit(0);
@@ -61,7 +71,7 @@ impl Signals {
         own_stop: &Stop,
         threads: Vec<ExecutorJoinHandle<Option<ShardReport>>>,
     ) -> Result<Vec<ShardReport>, StartError> {
-        let handle = self.0.handle();
+        let handle = self.received.handle();
         let (stopping, stop) = channel::<()>();
         // Joining blocks, and so do signals: one of the two needs a thread of its own.
         let joining = thread::spawn(move || {
@@ -70,10 +80,16 @@ impl Signals {
             ends
         });
         let mut watchdog = Some(stop);
-        for signal in self.0.forever() {
+        let hang_up = || {
+            log.reopen();
+            reloader.order();
+        };
+        if self.has_hung_up {
+            hang_up();
+        }
+        for signal in self.received.forever() {
             if signal == SIGHUP {
-                log.reopen();
-                reloader.order();
+                hang_up();
                 continue;
             }
             let is_ours = own_stop.is_asked();
@@ -108,5 +124,27 @@ fn watch(stopped: &std::sync::mpsc::Receiver<()>, patience: Duration) {
     if stopped.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
         tracing::error!("not stopped after {:?}: ending", start.elapsed());
         exit(CUT_SHORT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_as_large_as_files_may_be_does_not_end_the_process() {
+        let _signals = Signals::register().unwrap();
+        signal_hook::low_level::raise(SIGXFSZ).unwrap();
+    }
+
+    #[test]
+    fn a_hangup_during_the_start_is_remembered() {
+        let mut signals = Signals::register().unwrap();
+        signals.end_if_asked();
+        assert!(!signals.has_hung_up);
+        signal_hook::low_level::raise(SIGHUP).unwrap();
+        signals.end_if_asked();
+        signals.end_if_asked();
+        assert!(signals.has_hung_up);
     }
 }

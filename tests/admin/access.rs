@@ -109,3 +109,35 @@ fn a_page_from_somewhere_else_reaches_nothing() {
         assert_eq!(ask(&fields).status, 200, "{fields:?}");
     }
 }
+
+#[test]
+fn a_reload_takes_tokens_and_settings_together_or_none_of_them() {
+    let folder = folder();
+    let file = folder.join("tokens");
+    fs::write(&file, TOKENS).unwrap();
+    let settings = "[security]\nreload_interval = \"0s\""; // Nothing else reads it again.
+    let broker = Broker::with_admin_in(folder, &format!("token_file = {file:?}"), settings);
+    let reload = |token| Request::new("POST", "/api/v1/reload").token(token).send(&broker);
+    let (old, new) = ("write-0123456789abcdef", "write-fedcba9876543210");
+    let settings = |queue: u32| {
+        format!(
+            "[security]\nreload_interval = \"0s\"\n[sessions]\nqueue_messages_max = {queue}\n[admin]\naddress = \"127.0.0.1:0\"\ntoken_file = {file:?}\n"
+        )
+    };
+    broker.write_settings(2, &settings(77));
+    fs::write(&file, "ops write short\n").unwrap();
+    let problem = reload(old).problem(422);
+    assert!(problem.contains("tokens:1"), "{problem}");
+    let config = Request::new("GET", "/api/v1/config").token(old).send(&broker).good();
+    assert!(!config.to_string().contains("\"77\""), "the settings are as they were");
+    fs::write(&file, format!("ops write {new}\n")).unwrap();
+    let done = reload(old).good();
+    assert_eq!(done["reloaded"], json!(["tokens of the HTTP server"]));
+    assert_eq!(done["changed"][0]["key"], "sessions.queue_messages_max");
+    reload(old).problem(401);
+    assert_eq!(reload(new).good()["changed"], json!([]));
+    broker.write_settings(2, &settings(78));
+    fs::write(&file, "ops write short\n").unwrap();
+    reload(new).problem(422);
+    assert_eq!(reload(new).status, 422, "the token of before is still good");
+}

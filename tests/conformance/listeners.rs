@@ -125,7 +125,7 @@ fn anonymous_listener_beyond_loopback_is_warned_of_once() {
 
 /// The program, to which a socket is passed as systemd does: descriptor 3, and a process that knows that it is meant. A shell
 /// replaces itself by the program, so the process remains the same.
-fn passed(socket: OwnedFd, names: &str, configuration: &Path) -> Command {
+pub(crate) fn passed(socket: OwnedFd, names: &str, configuration: &Path) -> Command {
     let program = program();
     let mut shell = Command::new("sh");
     for (name, value) in program.get_envs() {

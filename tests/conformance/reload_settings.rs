@@ -4,11 +4,12 @@ use crate::harness::broker::{folder, program};
 use crate::harness::passwords::{PASSWORD, authenticator, connect_as};
 use crate::harness::transport::{Kind, Stream, tls_clients_of};
 use crate::harness::{Broker, Client, Connect, PATIENCE, Publish, secs, unique};
+use crate::listeners::passed;
 use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -294,6 +295,67 @@ fn unix_socket_is_added_and_changed_and_removed_with_its_file() {
     assert_they_talk(&mut there, &mut broker.client(5));
     take_over(&broker, &of_unix);
     assert_they_talk(&mut there, &mut Client::connect_at(&path, &Connect::v5(&unique("c"))));
+}
+
+#[test]
+fn socket_of_systemd_comes_back_and_is_not_used_up_by_a_reload_that_fails() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let broker = Broker::start_by(folder(), 2, "", |configuration| passed(socket.into(), "mqtt", configuration));
+    let of_systemd = "[[listeners]]\nsystemd = \"mqtt\"\nanonymous = true\n";
+    let with_another = format!("{of_systemd}[[listeners]]\nsystemd = \"other\"\nanonymous = true\n");
+    for _ in 0..2 {
+        let told = reload(&broker, &with_another);
+        assert!(told.contains(REFUSED) && told.contains("no socket of this name"), "{told}");
+        take_over(&broker, of_systemd);
+        let mut there = client_at(address);
+        take_over(&broker, "");
+        assert_they_talk(&mut there, &mut broker.client(5));
+    }
+    let told = reload(&broker, &format!("{of_systemd}kind = \"unix\"\n"));
+    assert!(told.contains(REFUSED) && told.contains("a Unix stream socket"), "{told}");
+}
+
+#[test]
+fn file_that_is_no_configuration_any_more_changes_nothing() {
+    let broker = Broker::start("");
+    let mut client = broker.client(5);
+    let file = broker.data().with_file_name("willowmq.toml");
+    let refused = |what: &str| {
+        let told = hang_up(&broker);
+        assert!(told.contains(REFUSED) && told.contains(what), "{told}");
+    };
+    for (text, told) in [(&b""[..], "is empty"), (b" \n", "is empty"), (b"\xff\n", "is not UTF-8")] {
+        fs::write(&file, text).unwrap();
+        refused(told);
+    }
+    fs::File::create(&file).unwrap().set_len(1 << 30).unwrap();
+    refused("longer than 4 MiB");
+    fs::remove_file(&file).unwrap();
+    refused("cannot read");
+    fs::create_dir(&file).unwrap();
+    refused("cannot read");
+    fs::remove_dir(&file).unwrap();
+    take_over(&broker, BESIDE);
+    assert_they_talk(&mut client, &mut broker.client(5));
+}
+
+#[test]
+fn hangups_without_end_neither_keep_the_broker_busy_nor_from_stopping_in_order() {
+    for _ in 0..3 {
+        let mut broker = Broker::start("");
+        let paths = ["one", "two"].map(|name| broker.data().with_file_name(name));
+        let of_unix = |path: &Path| format!("[[listeners]]\nkind = \"unix\"\npath = {path:?}\nanonymous = true\n");
+        let hang_up = |round: usize| {
+            broker.write_settings(2, &of_unix(&paths[round % 2]));
+            broker.signal(Signal::HUP);
+        };
+        (0..300).for_each(hang_up);
+        broker.signal(Signal::TERM);
+        (0..300).for_each(hang_up);
+        assert!(broker.wait(PATIENCE).success(), "{}", broker.log());
+        assert!(paths.iter().all(|path| !path.exists()), "files of sockets go with the broker");
+    }
 }
 
 #[test]

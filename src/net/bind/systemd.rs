@@ -14,11 +14,15 @@ use socket2::Socket;
 
 use crate::config::ListenerKind;
 
-/// The sockets that systemd has opened for this process, each until it is taken.
+/// The sockets that systemd has opened for this process. They are passed once, so that all of them are kept as long as the process lives:
+/// a listener that is removed may come back, and a reload that fails has used none up. systemd keeps them as well, so nobody is turned away
+/// any later for that.
 pub(crate) struct Passed {
     sockets: ListenFd,
-    /// Their names, in the same order; `None` once it is taken.
+    /// Their names, in the same order; `None` once it was asked for.
     names: Vec<Option<String>>,
+    /// Those that were asked for, by their names.
+    taken: Vec<(String, Socket)>,
 }
 
 impl Passed {
@@ -38,14 +42,25 @@ impl Passed {
         let given = names.split(':').map(|name| Some(name.to_owned()));
         // Without a name, it is this one, says sd_listen_fds_with_names(3).
         let names = given.chain(std::iter::repeat(Some("unknown".to_owned()))).take(sockets.len()).collect();
-        Self { sockets, names }
+        Self { sockets, names, taken: Vec::new() }
     }
 
-    /// Takes the socket called `name`, for a listener of `kind`.
+    /// A descriptor of the socket called `name`, for a listener of `kind`.
     ///
     /// # Errors
     /// When there is none, when it is not clear which, and when it is not one that such a listener can accept on.
     pub(super) fn take(&mut self, name: &str, kind: ListenerKind) -> io::Result<Socket> {
+        let what = match kind {
+            ListenerKind::Unix => "a Unix stream socket (ListenStream=/path)",
+            _ => "a TCP socket (ListenStream=port)",
+        };
+        if let Some((_, socket)) = self.taken.iter().find(|(taken, _)| taken == name) {
+            if socket.local_addr()?.is_unix() != (kind == ListenerKind::Unix) {
+                let reason = format!("the socket is another one: {what} is needed");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+            }
+            return socket.try_clone();
+        }
         let indices: Vec<_> = (0..self.names.len()).filter(|&at| self.names[at].as_deref() == Some(name)).collect();
         let index = match indices[..] {
             [] => return Err(io::Error::new(io::ErrorKind::NotFound, self.missing())),
@@ -56,18 +71,17 @@ impl Passed {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
             }
         };
-        let (taken, what) = match kind {
-            ListenerKind::Unix => (
-                self.sockets.take_unix_listener(index)?.map(OwnedFd::from),
-                "a Unix stream socket (ListenStream=/path)",
-            ),
-            _ => (self.sockets.take_tcp_listener(index)?.map(OwnedFd::from), "a TCP socket (ListenStream=port)"),
+        let taken = match kind {
+            ListenerKind::Unix => self.sockets.take_unix_listener(index)?.map(OwnedFd::from),
+            _ => self.sockets.take_tcp_listener(index)?.map(OwnedFd::from),
         };
-        self.names[index] = None;
         let socket = Socket::from(taken.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?);
         match socket.is_listener() {
             Ok(true) => {
                 socket.set_nonblocking(false)?; // As ours: io_uring would answer instead of waiting.
+                let kept = socket.try_clone()?;
+                self.names[index] = None;
+                self.taken.push((name.to_owned(), kept));
                 Ok(socket)
             }
             _ => {
@@ -77,7 +91,7 @@ impl Passed {
         }
     }
 
-    /// The names of those that nobody has taken.
+    /// The names of those that nobody has asked for.
     pub(crate) fn unused(&self) -> impl Iterator<Item = &str> {
         self.names.iter().flatten().map(String::as_str)
     }

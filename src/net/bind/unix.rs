@@ -40,8 +40,12 @@ impl SocketFile {
     /// Gives the file other permissions and another owner.
     ///
     /// # Errors
-    /// There is no such owner, or the system does not let us.
+    /// There is no such owner, the system does not let us, or somebody else's file is in its place.
     pub(crate) fn permit(&self, mode: u32, owner: Option<&str>) -> io::Result<()> {
+        if !self.is_in_place() {
+            let reason = "the socket is gone from its path, and what may be there instead is left alone";
+            return Err(io::Error::new(io::ErrorKind::NotFound, reason));
+        }
         let (user, group) = owner.map_or(Ok((None, None)), owner::resolve)?;
         chown(&self.path, user, group)?;
         fs::set_permissions(&self.path, fs::Permissions::from_mode(mode))

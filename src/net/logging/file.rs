@@ -117,6 +117,9 @@ impl<F: Write> LogFile<F> {
     }
 
     fn shift(&self) -> io::Result<()> {
+        if !self.path.exists() {
+            return Ok(()); // Somebody has taken it away: the next one begins in its place, and those before it stay.
+        }
         if self.files_max == 0 {
             return fs::remove_file(&self.path);
         }
@@ -255,6 +258,20 @@ mod tests {
         file.write_all(b"third\n").unwrap();
         assert_eq!([folder.text("taken"), folder.text("log")], ["first\nsecond\n", "third\n"]);
         assert_eq!(told(&file), "");
+    }
+
+    #[test]
+    fn a_full_file_that_was_taken_away_is_begun_anew_and_no_older_one_goes() {
+        for files_max in [0, 1] {
+            let folder = Folder::new("taken");
+            fs::write(folder.0.join("log.1"), "older\n").unwrap();
+            let (mut file, _) = opened(&folder.log(8, files_max));
+            file.write_all(b"first\n").unwrap();
+            fs::remove_file(folder.0.join("log")).unwrap();
+            file.write_all(b"second\n").unwrap();
+            assert_eq!([folder.text("log"), folder.text("log.1")], ["second\n", "older\n"]);
+            assert_eq!(told(&file), "");
+        }
     }
 
     #[test]

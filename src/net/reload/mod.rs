@@ -13,7 +13,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::doors::OpenDoors;
 use super::logging::{self, Control};
@@ -25,6 +25,11 @@ use files::{Look, STILL, Set};
 
 /// Loads the settings as the process was told to at its start: the same file, the environment, the same flags.
 pub type Source = Box<dyn Fn() -> Result<Config, String> + Send>;
+
+/// Why a broker that stops reloads nothing.
+const ENDING: &str = "the broker is about to end";
+/// How long the end of the broker waits for a reload that goes on: a file of it may be on a disk that does not answer.
+const LAST_RELOAD: Duration = Duration::from_secs(1);
 
 /// What a reload has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,9 +74,18 @@ impl Reloader {
     /// Why nothing has changed, with the file and line where there is one.
     pub fn reload_settings(&self) -> Result<Outcome, String> {
         let (answer, outcome) = channel();
-        let gone = || "the broker is about to end".to_owned();
+        let gone = || ENDING.to_owned();
         self.0.send(Order(Some(answer))).map_err(|_| gone())?;
         outcome.recv().unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Waits a moment until a reload that goes on is over; once the broker stops, none follows. What it has opened is known by then, and can
+    /// be closed with everything else.
+    pub(super) fn settle(&self) {
+        let (answer, is_over) = channel();
+        if self.0.send(Order(Some(answer))).is_ok() {
+            let _ = is_over.recv_timeout(LAST_RELOAD);
+        }
     }
 
     /// As [`Reloader::reload_settings`], without waiting: what comes of it is in the log.
@@ -108,10 +122,14 @@ impl Work {
                 None => orders.recv().map_err(RecvTimeoutError::from),
             };
             match order {
-                Ok(Order(answer)) => {
-                    let outcome = self.reload_and_tell();
-                    if let Some(answer) = answer {
-                        let _ = answer.send(outcome); // Whoever asked may have gone.
+                Ok(order) => {
+                    let answers = answers_of(order, orders);
+                    let outcome = match self.plan.mesh.is_stopping() {
+                        true => Err(ENDING.to_owned()),
+                        false => self.reload_and_tell(),
+                    };
+                    for answer in answers {
+                        let _ = answer.send(outcome.clone()); // Whoever asked may have gone.
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -183,6 +201,12 @@ impl Work {
     }
 }
 
+/// Who waits for an answer to this order and to those behind it. One reload that begins now does what all of them ask for: whoever sends
+/// signals in a loop does not keep the thread busy long after the last one.
+fn answers_of(first: Order, behind: &Receiver<Order>) -> Vec<Sender<Result<Outcome, String>>> {
+    std::iter::once(first).chain(behind.try_iter()).filter_map(|Order(answer)| answer).collect()
+}
+
 fn shown(value: &Option<String>) -> &str {
     value.as_deref().unwrap_or("unset")
 }
@@ -190,5 +214,25 @@ fn shown(value: &Option<String>) -> &str {
 fn tell_systemd(state: &str) {
     if let Err(error) = bind::notify(state) {
         tracing::warn!("cannot tell systemd of the reload: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_reload_answers_all_who_have_asked_for_one_by_then() {
+        let (order, orders) = channel();
+        let (answer, answers) = channel();
+        for _ in 0..1_000 {
+            order.send(Order(None)).unwrap();
+        }
+        order.send(Order(Some(answer.clone()))).unwrap();
+        for answer in answers_of(Order(Some(answer)), &orders) {
+            answer.send(Ok(Outcome::default())).unwrap();
+        }
+        assert_eq!(answers.iter().count(), 2, "nobody holds a sender of it any more");
+        assert!(orders.try_recv().is_err(), "no order is left");
     }
 }

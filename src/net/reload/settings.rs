@@ -116,15 +116,14 @@ fn slots(
     Ok((slots, fresh))
 }
 
-/// Opens what is new. What systemd has passed comes last: it is passed only once.
+/// Opens what is new.
 fn open_doors(
     doors: &mut OpenDoors,
     config: &Config,
     shards: usize,
-    mut opening: Vec<usize>,
+    opening: Vec<usize>,
     closing: &[usize],
 ) -> Result<Vec<(usize, NewDoor)>, String> {
-    opening.sort_by_key(|&slot| config.listeners[slot].systemd.is_some());
     let open = |slot: usize| doors.prepare(&config.listeners[slot], shards, closing).map(|door| (slot, door));
     opening.into_iter().map(open).collect::<Result<_, _>>().map_err(told)
 }
