@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustls::ServerConfig;
 
+use super::places::Places;
 use super::tokens::{Scope, Tokens};
 use crate::config::{Admin, ClientCertificates, Listener, ListenerKind};
 use crate::net::logging::Seldom;
@@ -59,6 +60,8 @@ pub(crate) struct Access {
     asks_for_certificates: bool,
     /// Requests that were turned away because nobody knows who sent them, or because they may not.
     refused: AtomicU64,
+    /// The connections of those who come in, and of those who do not.
+    pub(super) places: Places,
     complaints: Mutex<Seldom>,
 }
 
@@ -77,6 +80,7 @@ impl Access {
             tokens: RwLock::new(tokens.unwrap_or_default()),
             asks_for_certificates: admin.client_authorities.is_some(),
             refused: AtomicU64::new(0),
+            places: Places::new(admin.connections_max as usize),
             complaints: Mutex::default(),
         })
     }
@@ -123,6 +127,11 @@ impl Access {
     /// Requests that were turned away.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Connections that had to make room for others.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.places.given_up()
     }
 
     /// The files, to be read again when they change.

@@ -1,14 +1,17 @@
 //! What every request passes before it is answered: does a page of a browser send it that should not, who sends it, may they.
 
+use std::sync::Arc;
+
 use axum::extract::{Extension, Request, State as Shared};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::State;
 use super::access::{Access, Peer};
+use super::places::Place;
 use super::problem::Problem;
 use super::tokens::Scope;
+use super::{State, stream};
 
 /// What browsers say of the page that sends a request (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -17,6 +20,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub(super) async fn guard(
     Shared(state): Shared<State>,
     Extension(peer): Extension<Peer>,
+    Extension(place): Extension<Arc<Place>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -44,26 +48,38 @@ pub(super) async fn guard(
             return problem.into_response();
         }
     };
-    if needed == Scope::Read {
-        return next.run(request).await;
-    }
-    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let change = (needed == Scope::Write).then(|| format!("{} {}", request.method(), in_ascii(request.uri())));
+    place.keep();
     let response = next.run(request).await;
+    if !stream::goes_on(&response) {
+        place.rest();
+    }
     // What was changed, and by whom: that is looked for when something went wrong. The path names the client, percent-encoded.
-    tracing::info!(
-        target: super::AUDIT,
-        by = caller.name,
-        peer = %peer.address,
-        status = response.status().as_u16(),
-        subject = response.extensions().get::<Subject>().map(|subject| subject.0.as_str()),
-        "{method} {uri}"
-    );
+    if let Some(change) = change {
+        tracing::info!(
+            target: super::AUDIT,
+            by = caller.name,
+            peer = %peer.address,
+            status = response.status().as_u16(),
+            subject = response.extensions().get::<Subject>().map(|subject| subject.0.as_str()),
+            "{change}"
+        );
+    }
     response
 }
 
 /// What a request was about, where its path does not tell: for the log.
 #[derive(Clone)]
 pub(super) struct Subject(pub(super) String);
+
+/// A URI for the log. Some clients send characters that they should have encoded, and a terminal could show the line in another order.
+fn in_ascii(uri: &Uri) -> String {
+    let encode = |byte: u8| match byte.is_ascii() {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    uri.to_string().bytes().map(encode).collect()
+}
 
 fn scope_of(method: &Method) -> Scope {
     if method.is_safe() { Scope::Read } else { Scope::Write }
@@ -159,6 +175,12 @@ mod tests {
             assert!(!is_ours_at("127.0.0.1:8080", host), "{host}");
         }
         assert!(is_ours_at("10.0.0.1:8080", "10.0.0.1:8080"));
+    }
+
+    #[test]
+    fn the_log_is_told_of_no_character_that_should_have_been_encoded() {
+        let uri = Uri::from_maybe_shared("/wills/a%2Fb\u{202e}c?d=é".as_bytes()).unwrap();
+        assert_eq!(in_ascii(&uri), "/wills/a%2Fb%E2%80%AEc?d=%C3%A9");
     }
 
     #[test]

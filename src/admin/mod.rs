@@ -20,6 +20,7 @@ mod guard;
 mod metrics;
 mod page;
 mod patience;
+mod places;
 mod problem;
 pub(crate) mod report;
 mod serve;

@@ -18,6 +18,8 @@ pub(crate) struct Report {
     pub(crate) authentications: Totals,
     /// HTTP requests turned away, for want of a token or since they come from a page of somebody else.
     pub(crate) requests_refused: u64,
+    /// Connections to the HTTP server that had to make room for others.
+    pub(crate) http_connections_given_up: u64,
     /// `memory_limit` in bytes.
     pub(crate) memory_limit: u64,
     /// Since the start.
@@ -53,6 +55,7 @@ pub(crate) async fn collect(desk: &Desk) -> Result<Report, Silent> {
         gate: plan.gate.figures(),
         authentications: plan.authentication.totals(),
         requests_refused: plan.access.as_ref().map_or(0, |access| access.refused()),
+        http_connections_given_up: plan.access.as_ref().map_or(0, |access| access.given_up()),
         memory_limit: plan.memory_limit.load(Ordering::Relaxed),
         uptime: plan.clock.since_start(),
     })

@@ -12,12 +12,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::access::{Access, Peer};
 use super::patience::Patient;
+use super::places::Place;
 use crate::net::transport::PeerCertificate;
 
 /// A TLS handshake has to be over by then.
@@ -37,18 +39,15 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 pub(super) struct Serving {
     pub(super) access: Arc<Access>,
     pub(super) routes: Router,
-    pub(super) connections_max: usize,
 }
 
 /// Serves connections until `ended` says so, or whoever could say so is gone.
 pub(super) async fn serve(listener: std::net::TcpListener, serving: Serving, ended: oneshot::Receiver<()>) {
     let listener = TcpListener::from_std(listener).expect("the runtime is there");
-    let places = Arc::new(Semaphore::new(serving.connections_max));
+    let places = &serving.access.places;
     let (stop, stopping) = watch::channel(());
     let accept = async {
         loop {
-            // Nobody closes the semaphore. Those for whom there is no place wait in the kernel's backlog.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -57,12 +56,15 @@ pub(super) async fn serve(listener: std::net::TcpListener, serving: Serving, end
                     continue;
                 }
             };
+            // Where nobody has to make room, this one waits here and others wait in the kernel's backlog.
+            let place = places.take().await;
             let _ = stream.set_nodelay(true); // Without it answers come later, and that is all.
             let (routes, tls, stopping) = (serving.routes.clone(), serving.access.tls(), stopping.clone());
-            tokio::spawn(async move {
-                connection(stream, address, tls, routes, stopping).await;
-                drop(place);
-            });
+            let number = place.number();
+            let task = tokio::spawn(connection(stream, Arc::new(place), address, tls, routes, stopping));
+            places.seat(number, task.abort_handle());
+            // What it has to say may be there already, and is to be heard before others come for its place.
+            yield_now().await;
         }
     };
     tokio::select! {
@@ -71,25 +73,25 @@ pub(super) async fn serve(listener: std::net::TcpListener, serving: Serving, end
     }
     drop(stop);
     // All places are free once all connections are over. What is left then goes with the runtime.
-    let all = u32::try_from(serving.connections_max).expect("the settings bound it");
-    let _ = timeout(LAST_WORDS, places.acquire_many(all)).await;
+    let _ = timeout(LAST_WORDS, places.all_free()).await;
 }
 
 async fn connection(
     stream: TcpStream,
+    place: Arc<Place>,
     address: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
     routes: Router,
     stopping: watch::Receiver<()>,
 ) {
     let Some(tls) = tls else {
-        return requests(Patient::new(stream), Peer { address, certificate: None }, routes, stopping).await;
+        return requests(Patient::new(stream), Peer { address, certificate: None }, place, routes, stopping).await;
     };
     match timeout(HANDSHAKE_PATIENCE, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
             let certificate = shown.and_then(|certificate| PeerCertificate::read(certificate).ok()).map(Arc::new);
-            requests(Patient::new(stream), Peer { address, certificate }, routes, stopping).await;
+            requests(Patient::new(stream), Peer { address, certificate }, place, routes, stopping).await;
         }
         Ok(Err(error)) => tracing::debug!(peer = %address, "a TLS handshake has failed: {error}"),
         Err(_) => tracing::debug!(peer = %address, "a TLS handshake has taken too long"),
@@ -97,14 +99,20 @@ async fn connection(
 }
 
 /// Answers the requests of one connection.
-async fn requests<S>(stream: Patient<S>, peer: Peer, routes: Router, mut stopping: watch::Receiver<()>)
-where
+async fn requests<S>(
+    stream: Patient<S>,
+    peer: Peer,
+    place: Arc<Place>,
+    routes: Router,
+    mut stopping: watch::Receiver<()>,
+) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let address = peer.address;
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(Arc::clone(&place));
         routes.call(request)
     });
     let connection = http1::Builder::new()

@@ -73,11 +73,7 @@ impl Server {
             log: means.log,
             streams: Arc::new(Semaphore::new(streams as usize)),
         }));
-        let serving = Serving {
-            access: means.access,
-            routes: api::router(state),
-            connections_max: admin.connections_max as usize,
-        };
+        let serving = Serving { access: means.access, routes: api::router(state) };
         let is_https = serving.access.tls().is_some();
         let work = move || {
             // Linux: of this thread alone. It cannot fail for more niceness than there was.

@@ -46,7 +46,18 @@ pub(super) fn response(source: impl Source, place: OwnedSemaphorePermit) -> Resp
         Some((Ok::<_, Infallible>(lines), (source, place)))
     });
     let fields = [(header::CONTENT_TYPE, MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
-    (fields, Body::from_stream(lines)).into_response()
+    let mut response = (fields, Body::from_stream(lines)).into_response();
+    response.extensions_mut().insert(GoesOn);
+    response
+}
+
+/// Marks an answer that goes on and on.
+#[derive(Clone)]
+struct GoesOn;
+
+/// Whether an answer goes on and on.
+pub(super) fn goes_on(response: &Response) -> bool {
+    response.extensions().get::<GoesOn>().is_some()
 }
 
 /// Appends an object as a line.

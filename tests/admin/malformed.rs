@@ -79,6 +79,35 @@ fn whoever_asks_and_does_not_read_keeps_nobody_else_waiting() {
 }
 
 #[test]
+fn those_who_say_nothing_make_room_for_those_who_ask() {
+    let broker = Broker::with_admin("connections_max = 4", "");
+    let mut silent: Vec<_> = (0..16).map(|_| connect(broker.admin())).collect();
+    for stream in &mut silent[8..] {
+        let _ = stream.write_all(b"GET /health/li"); // Some are gone already.
+    }
+    assert_eq!(get(&broker, "/health/live").good()["status"], "ok");
+    let mut open = connect(broker.admin());
+    let watch = b"GET /api/v1/messages?filter=%23 HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    open.write_all(watch).unwrap();
+    let mut open = BufReader::new(open);
+    assert_eq!(crate::http::read_head(&mut open).unwrap().status, 200);
+    // Neither do those who ask for nothing but the health, one request after the other; a stream goes on.
+    let busy: Vec<_> = (0..16).map(|_| connect(broker.admin())).collect();
+    for mut stream in &busy {
+        let _ = stream.write_all("GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100).as_bytes());
+    }
+    post(&broker, "/api/v1/publish", &json!({"topic": "still/there"})).good();
+    let mut told = String::new();
+    while !told.contains("still/there") {
+        assert!(std::io::BufRead::read_line(&mut open, &mut told).unwrap() > 0, "the stream has ended");
+    }
+    let metrics = get(&broker, "/metrics").body;
+    let metrics = String::from_utf8(metrics).unwrap();
+    let given_up = metrics.lines().find_map(|line| line.strip_prefix("willowmq_http_connections_given_up_total "));
+    assert!(given_up.unwrap().parse::<f64>().unwrap() >= 12.0, "{given_up:?}");
+}
+
+#[test]
 fn connections_above_the_limit_wait_for_their_turn() {
     let broker = Broker::with_admin("connections_max = 1", "");
     let mut first = connect(broker.admin());

@@ -216,7 +216,7 @@ pub(super) struct ClientInFull {
     connection: Option<Connection>,
     /// Whether its session outlives the broker's process.
     is_kept: bool,
-    /// The first thousand of its subscriptions, in the order of their filters.
+    /// The first of its subscriptions, in the order of their filters: a thousand, or as many as have 256 KiB together.
     subscription_list: Vec<OwnSubscription>,
     queue: Queue,
     /// QoS 2 messages that it has published and not released.

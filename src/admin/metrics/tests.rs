@@ -28,6 +28,7 @@ fn report(shards: Vec<ShardReport>) -> Report {
         gate,
         authentications,
         requests_refused: 0,
+        http_connections_given_up: 0,
         memory_limit: 1 << 30,
         uptime: Duration::from_millis(1500),
     }

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Subscriptions that a detail names; of the others it gives the number.
 const SUBSCRIPTIONS_MAX: usize = 1000;
+/// Once their filters have so many bytes, these are enough: they are copied in one turn, and a client may have chosen long ones.
+const FILTER_BYTES: usize = 256 * 1024;
 
 /// Which clients are asked for; what is `None` does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -164,7 +166,7 @@ impl Shard {
             summary: self.client_summary(index, session),
             connection: self.connection_facts(session),
             is_kept: session.is_kept,
-            subscriptions: session.subscriptions.iter().take(SUBSCRIPTIONS_MAX).map(subscription_facts).collect(),
+            subscriptions: first_subscriptions(session),
             queue: QueueFacts {
                 messages: queue.len(),
                 bytes: queue.load().bytes,
@@ -237,6 +239,41 @@ impl Shard {
     }
 }
 
+fn first_subscriptions(session: &Session) -> Vec<SubscriptionFacts> {
+    let mut bytes = 0;
+    let first = session.subscriptions.iter().take(SUBSCRIPTIONS_MAX).map(subscription_facts);
+    let has_room = |told: &SubscriptionFacts| {
+        let before = bytes;
+        bytes += told.filter.len();
+        before < FILTER_BYTES
+    };
+    first.take_while(has_room).collect()
+}
+
 fn subscription_facts((filter, subscription): (impl AsRef<str>, &Subscription)) -> SubscriptionFacts {
     SubscriptionFacts { filter: filter.as_ref().into(), options: subscription.options, id: subscription.id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Connect;
+    use crate::shard::{Arrival, ShardId};
+
+    #[test]
+    fn a_detail_copies_only_so_much_of_what_a_client_subscribes_to() {
+        let now = Moment::ZERO;
+        let mut shard = Shard::new(ShardId::new(0), 1, 1, Arc::default(), now);
+        let id = crate::session::ConnectionId { index: 0, generation: 0 };
+        shard.open(now, id, &Connect::new(ProtocolVersion::V3_1_1, "lamp"), Arrival::default());
+        for packet_id in 1..=20u8 {
+            // A SUBSCRIBE for one filter of 60,000 bytes: its remaining length is 60,005.
+            let mut packet = vec![0x82, 0xE5, 0xD4, 0x03, 0, packet_id, 0xEA, 0x60, packet_id];
+            packet.resize(9 + 59_999, b'x');
+            packet.push(0);
+            shard.receive(now, id, &packet);
+        }
+        let detail = shard.client(now, "lamp").unwrap();
+        assert_eq!((detail.summary.subscriptions, detail.subscriptions.len()), (20, 5));
+    }
 }

@@ -59,6 +59,11 @@ pub(super) const METRICS: &[Metric] = &[
         "HTTP requests turned away, for want of a token or since they come from a page of somebody else.",
         |facts, out| out.put(facts.report.requests_refused),
     ),
+    broker_counter(
+        "willowmq_http_connections_given_up_total",
+        "Connections to the HTTP server that had no request to be answered, and had to make room for others.",
+        |facts, out| out.put(facts.report.http_connections_given_up),
+    ),
     counter(
         "willowmq_reauthentications_total",
         "Clients that authenticated again on an open Network Connection.",
