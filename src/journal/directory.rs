@@ -104,10 +104,7 @@ impl fmt::Display for DirectoryError {
         let path = self.path.display();
         match &self.problem {
             DirectoryProblem::CannotCreate(error) => write!(f, "cannot create data directory {path}: {error}"),
-            DirectoryProblem::NotWritable(error) => write!(
-                f,
-                "data directory: cannot write {path}: {error}; is it the broker's, and the file system not read-only?"
-            ),
+            DirectoryProblem::NotWritable(error) => write!(f, "data directory: cannot write {path}: {error}"),
             DirectoryProblem::Unreadable(error) => write!(f, "data directory: cannot read {path}: {error}"),
             DirectoryProblem::NoData => write!(f, "{path} holds no data of willowmq"),
             DirectoryProblem::InUse(Some(pid)) => write!(f, "data directory {path} is in use by process {pid}"),

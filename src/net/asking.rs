@@ -113,7 +113,7 @@ impl Worker {
             self.io.restart(&mut handshake.deadline, now + delay, connection.id);
             connection.pause(&mut self.io.ring);
         }
-        if self.complaints.is_time(now) {
+        if self.complaints.is_time(now, refused.why) {
             let (shard, refused_total) = (self.homes.here.index(), self.counters.authentications_refused);
             let (reason, why) = (refused.reason, refused.why);
             tracing::warn!(shard, refused_total, peer = %Peer(peer), "a client was refused: {reason}, {why}");

@@ -33,7 +33,7 @@ impl Worker {
         let entrance = &self.in_force.slot(origin.listener).entrance;
         if !entrance.trusts(origin.peer.map(|peer| peer.ip())) {
             self.counters.layer_faults.proxy += 1;
-            if self.complaints.is_time(now) {
+            if self.complaints.is_time(now, "proxy senders") {
                 let (shard, failed) = (self.homes.here.index(), self.counters.layer_faults.total());
                 tracing::info!(shard, failed, peer = %Peer(origin.peer), "turned away: it is none of proxy_senders");
             }
@@ -139,7 +139,7 @@ impl Worker {
         };
         if self.in_force.handshakes.submit_for(source.map(|source| source.ip()), job).is_err() {
             self.counters.handshakes_refused += 1;
-            if self.complaints.is_time(now) {
+            if self.complaints.is_time(now, "handshakes") {
                 let (shard, refused) = (self.homes.here.index(), self.counters.handshakes_refused);
                 tracing::warn!(shard, refused, "too many TLS handshakes wait, closing connections");
             }
@@ -222,7 +222,7 @@ impl Worker {
         if !self.counters.layer_faults.count(broken) {
             return;
         }
-        if self.complaints.is_time(now) {
+        if self.complaints.is_time(now, broken.kind()) {
             let peer = match &self.connections.at(slot).stage {
                 Stage::Handshake(handshake) => handshake.origin.peer,
                 _ => None,

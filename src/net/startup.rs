@@ -194,7 +194,7 @@ impl fmt::Display for StartError {
                 "cannot listen on {at}: another process listens there. Stop it (`ss -lxp` shows it), or give another path with \
                  [[listeners]] path"
             ),
-            Self::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
+            Self::Listen { at, error } => write!(f, "cannot listen on {at}: {error}{}", listen_advice(at, error)),
             Self::Admin { address, error } => write!(f, "cannot serve HTTP at admin.address {address}: {error}"),
             Self::Listener { listener, problem } => write!(f, "cannot use listeners.{listener}: {problem}"),
             Self::AdminFiles { problem } => write!(f, "cannot serve HTTP: {problem}"),
@@ -238,6 +238,19 @@ impl fmt::Display for StartError {
             Self::Authenticator { name, reason } => write!(f, "authenticator {name}: {reason}"),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
+    }
+}
+
+/// What to do where an address cannot be listened on, for those reasons that have an answer.
+fn listen_advice(at: &Endpoint, error: &io::Error) -> &'static str {
+    match (at, error.kind()) {
+        (Endpoint::Address(address), io::ErrorKind::PermissionDenied) if address.port() < 1024 => {
+            ". Ports below 1024 take CAP_NET_BIND_SERVICE, which the systemd unit gives; `willowmq doctor` says how else"
+        }
+        (Endpoint::Address(_), io::ErrorKind::AddrNotAvailable) => {
+            ". This machine does not have that address: `ip -brief address` shows those that it has"
+        }
+        _ => "",
     }
 }
 
@@ -402,6 +415,13 @@ mod tests {
         assert!(by_sysctl.to_string().contains("sysctl -w"));
         let by_filter = StartError::RingDisabled { sysctl: Some("0".into()), error: denied() };
         assert!(by_filter.to_string().contains("seccomp"));
+        let listen = |address: &str, kind: io::ErrorKind| {
+            let at = Endpoint::Address(address.parse().unwrap());
+            StartError::Listen { at, error: kind.into() }.to_string()
+        };
+        assert!(listen("127.0.0.1:883", io::ErrorKind::PermissionDenied).contains("CAP_NET_BIND_SERVICE"));
+        assert!(!listen("127.0.0.1:1883", io::ErrorKind::PermissionDenied).contains("CAP_NET_BIND_SERVICE"));
+        assert!(listen("10.0.0.1:1883", io::ErrorKind::AddrNotAvailable).contains("ip -brief address"));
         assert!(StartError::MemlockTooLow { limit: 65_536 }.to_string().contains("ulimit -l"));
         for errno in [Errno::ACCESS, Errno::ROFS, Errno::NOSPC, Errno::NOTDIR] {
             let problem = DirectoryProblem::CannotCreate(errno.into());

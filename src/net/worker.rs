@@ -16,7 +16,7 @@ use super::journal::{Beginning, Journal};
 use super::life::Life;
 use super::link::Scratch;
 use super::listener::Listener;
-use super::logging::Seldom;
+use super::logging::{Seldom, SeldomByKind};
 use super::mesh::{Letter, Mesh, Port};
 use super::plan::{InForce, Plan};
 use super::report::Turns;
@@ -85,7 +85,7 @@ pub(crate) struct Worker {
     /// The want of descriptors is logged now and then.
     pub(super) exhausted: Seldom,
     /// So is what strangers do.
-    pub(super) complaints: Seldom,
+    pub(super) complaints: SeldomByKind,
     /// What follows from the settings: the same as all shards have, but for a moment while they are told.
     pub(super) in_force: Arc<InForce>,
     pub(super) authentication: Authentication,
@@ -170,7 +170,7 @@ impl Worker {
             ready: Some(ready),
             is_moving,
             exhausted: Seldom::default(),
-            complaints: Seldom::default(),
+            complaints: SeldomByKind::default(),
             authentication: authentication.clone(),
             in_force,
             exchanges: HashMap::new(),

@@ -66,7 +66,7 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ConnectRefused { client_id, reason, .. } => write!(f, "CONNECT of {client_id:?} refused: {reason:?}"),
+            Self::ConnectRefused { client_id, reason, .. } => write!(f, "CONNECT of {client_id:?} refused: {reason}"),
             Self::Disconnected { client_id, reason, detail, .. } => {
                 write!(f, "client {client_id:?} disconnected with {reason:?}: {detail}")
             }

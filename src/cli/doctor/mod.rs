@@ -70,8 +70,7 @@ fn findings(config: Result<Config, Failure>, file: Option<&Path>) -> Vec<Finding
     let shards = probe::shards(&config).map_or(1, |(shards, _)| shards);
 
     findings.push(system::kernel(&rustix::system::uname().release().to_string_lossy()));
-    let ring = probe::ring().err().map(|error| error.to_string());
-    findings.push(system::ring(ring.as_deref(), machine.sysctl("kernel.io_uring_disabled")));
+    findings.push(system::ring(probe::ring().err().as_ref(), machine.sysctl("kernel.io_uring_disabled")));
     findings.push(system::memlock(&limits));
     let nr_open = machine.sysctl("fs.nr_open");
     findings.push(system::nofile(&config, &limits, nr_open));

@@ -132,7 +132,7 @@ pub(super) fn rights(places: &[Section], draft: &mut Draft) {
             draft.note_of(Lost, other, &text);
         }
         if files.len() < places.len() {
-            draft.note_of(Differs, first, "it is about the clients of all listeners, also of those that had none");
+            draft.note_of(Differs, first, "it is about the clients of all listeners: those of listeners that had none may do no more than it says, either");
         }
         if places.iter().all(|place| place.get("password_file").is_none()) {
             draft.note_of(

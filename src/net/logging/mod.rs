@@ -182,9 +182,35 @@ impl Seldom {
     }
 }
 
+/// The same for lines of several kinds, so that a flood of one leaves room for the others.
+#[derive(Default)]
+pub(crate) struct SeldomByKind(Vec<(&'static str, Seldom)>);
+
+impl SeldomByKind {
+    /// Whether a line of this kind may be written now. Kinds are words of ours, so there are few of them.
+    pub(crate) fn is_time(&mut self, now: Moment, kind: &'static str) -> bool {
+        let known = self.0.iter().position(|(known, _)| *known == kind);
+        let at = known.unwrap_or_else(|| {
+            self.0.push((kind, Seldom::default()));
+            self.0.len() - 1
+        });
+        self.0[at].1.is_time(now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_of_one_kind_leaves_room_for_another() {
+        let (mut complaints, begin) = (SeldomByKind::default(), Moment::ZERO);
+        assert!(complaints.is_time(begin, "guesses"));
+        assert!(!complaints.is_time(begin, "guesses"));
+        assert!(complaints.is_time(begin, "tls"));
+        assert!(!complaints.is_time(begin + Seldom::EVERY / 2, "tls"));
+        assert!(complaints.is_time(begin + Seldom::EVERY, "guesses"));
+    }
 
     fn of(level_of_log: &str) -> Result<(), String> {
         level(&Log { level: level_of_log.into(), ..Log::default() }).map(drop)

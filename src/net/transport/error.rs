@@ -22,6 +22,19 @@ pub(crate) enum Broken {
     Http(HttpFault),
 }
 
+impl Broken {
+    /// A word for its kind, whatever the details.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Tls(_) => "tls",
+            Self::WebSocket(_) => "websocket",
+            Self::Proxy(_) => "proxy",
+            Self::Http(_) => "http",
+        }
+    }
+}
+
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

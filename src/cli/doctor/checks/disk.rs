@@ -117,7 +117,11 @@ fn latency(config: &Config, measured: Option<&Result<Latency, String>>) -> Findi
     let latency = match measured {
         None => return Finding::fine(subject, "not measured"),
         Some(Err(problem)) => {
-            return Finding::wrong(subject, problem.as_str(), "dmesg | tail   # says what is wrong with the disk");
+            return Finding::wrong(
+                subject,
+                problem.as_str(),
+                "df -h; dmesg | tail   # whether the disk is full, or fails",
+            );
         }
         Some(Ok(latency)) => latency,
     };

@@ -1,7 +1,7 @@
 //! The kernel and its limits.
 
 use willowmq::config::Config;
-use willowmq::net::probe;
+use willowmq::net::{StartError, probe};
 
 use crate::cli::doctor::facts::{Clock, Limits, Machine};
 use crate::cli::doctor::finding::Finding;
@@ -22,7 +22,7 @@ pub(in crate::cli::doctor) fn kernel(release: &str) -> Finding {
 }
 
 /// Whether a ring could be created: `problem` says why not.
-pub(in crate::cli::doctor) fn ring(problem: Option<&str>, disabled: Option<u64>) -> Finding {
+pub(in crate::cli::doctor) fn ring(problem: Option<&StartError>, disabled: Option<u64>) -> Finding {
     let Some(problem) = problem else {
         return match disabled {
             Some(1) => Finding::better(
@@ -33,13 +33,15 @@ pub(in crate::cli::doctor) fn ring(problem: Option<&str>, disabled: Option<u64>)
             _ => Finding::fine("io_uring", "a ring with all that the broker uses can be created"),
         };
     };
-    let advice = match disabled {
-        Some(1 | 2) => "echo kernel.io_uring_disabled=0 > /etc/sysctl.d/60-willowmq.conf && sysctl --system",
+    let advice = match (problem, disabled) {
+        // The next finding is about that limit, and says where it is raised.
+        (StartError::MemlockTooLow { .. }, _) => "",
+        (_, Some(1 | 2)) => "echo kernel.io_uring_disabled=0 > /etc/sysctl.d/60-willowmq.conf && sysctl --system",
         _ => {
             "in a container: give it packaging/seccomp.json as its seccomp profile (docker run --security-opt seccomp=…)"
         }
     };
-    Finding::wrong("io_uring", problem, advice)
+    Finding::wrong("io_uring", problem.to_string(), advice)
 }
 
 /// Whether enough memory may be locked.
@@ -84,8 +86,10 @@ pub(in crate::cli::doctor) fn nofile(config: &Config, limits: &Limits, nr_open: 
             advice(1 << 20),
         ),
         Ok(room) => Finding::fine(subject, format!("{hard} may be open{}: room for {room} connections", limits.of())),
-        Err(willowmq::net::StartError::NofileTooLow { needed, .. }) => {
-            Finding::wrong(subject, format!("{hard} may be open{}, {needed} are needed", limits.of()), advice(needed))
+        Err(StartError::NofileTooLow { needed, .. }) => {
+            // Without a maximum, what is needed to begin with leaves room for hardly anybody.
+            let better = if config.limits.connections_max.is_none() { needed.max(1 << 20) } else { needed };
+            Finding::wrong(subject, format!("{hard} may be open{}, {needed} are needed", limits.of()), advice(better))
         }
         Err(error) => Finding::wrong(subject, error.to_string(), ""),
     }
@@ -247,6 +251,8 @@ pub(in crate::cli::doctor) fn clock(clock: Clock) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use crate::cli::doctor::finding::Verdict;
 
@@ -275,8 +281,12 @@ mod tests {
     fn a_ring_that_is_refused_is_explained_by_what_refuses_it() {
         assert_eq!(ring(None, Some(0)).verdict, Verdict::Fine);
         assert_found(&ring(None, Some(1)), Verdict::Better, "is 1", "io_uring_group");
-        assert_found(&ring(Some("not allowed"), Some(2)), Verdict::Wrong, "not allowed", "kernel.io_uring_disabled=0");
-        assert_found(&ring(Some("not allowed"), Some(0)), Verdict::Wrong, "not allowed", "seccomp");
+        let refused = StartError::RingDisabled { sysctl: None, error: io::ErrorKind::PermissionDenied.into() };
+        assert_found(&ring(Some(&refused), Some(2)), Verdict::Wrong, "not allowed", "kernel.io_uring_disabled=0");
+        assert_found(&ring(Some(&refused), Some(0)), Verdict::Wrong, "not allowed", "seccomp");
+        let memlock = ring(Some(&StartError::MemlockTooLow { limit: 65_536 }), Some(0));
+        assert_found(&memlock, Verdict::Wrong, "locked memory", "");
+        assert!(!memlock.advice.join("\n").contains("seccomp"), "{memlock:?}");
     }
 
     #[test]
@@ -286,6 +296,7 @@ mod tests {
         let config = Config { shards: Some(2), ..Config::default() };
         assert_eq!(nofile(&config, &limits(0, 1 << 20), None).verdict, Verdict::Fine);
         assert_found(&nofile(&config, &limits(0, 4096), None), Verdict::Better, "leaves room for", "ulimit -n");
+        assert_found(&nofile(&config, &limits(0, 100), None), Verdict::Wrong, "100 may be open", "LimitNOFILE=1048576");
         let mut many = config;
         many.limits.connections_max = Some(1_000_000);
         let found = nofile(&many, &limits(0, u64::MAX), Some(4096));
